@@ -1,0 +1,42 @@
+"""Photorealistic, animatable head avatars: 3D Gaussians rigged to the triangles of a FLAME mesh, in Taichi.
+
+Importing this package starts nothing heavy: names are loaded when they are first used, Taichi at the first kernel call.
+"""
+
+import importlib
+import os
+from typing import TYPE_CHECKING
+
+os.environ.setdefault("ENABLE_TAICHI_HEADER_PRINT", "0")  # Taichi's banner goes to stdout, which belongs to --json and pipes
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from taichi_avatars.avatar.avatar import Avatar
+    from taichi_avatars.errors import UserError
+    from taichi_avatars.head.flame import FlameModel
+    from taichi_avatars.ops import bind, rasterize, triangle_frames
+    from taichi_avatars.runtime import init
+    from taichi_avatars.scene.cameras import Camera
+
+_home = {
+    "Avatar": "avatar.avatar",
+    "Camera": "scene.cameras",
+    "FlameModel": "head.flame",
+    "UserError": "errors",
+    "bind": "ops",
+    "init": "runtime",
+    "rasterize": "ops",
+    "triangle_frames": "ops",
+}
+__all__ = ["Avatar", "Camera", "FlameModel", "UserError", "bind", "init", "rasterize", "triangle_frames"]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _home:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_home[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

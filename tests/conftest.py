@@ -1,0 +1,27 @@
+"""One CPU runtime for all tests, and the inputs that live beside the checkout where they exist."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from taichi_avatars import runtime
+
+
+@pytest.fixture(scope="session", autouse=True)
+def taichi_runtime() -> str:
+    return runtime.init("cpu")
+
+
+@pytest.fixture(autouse=True)
+def seed() -> None:
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder with data and results of independent code; tests that need it are skipped where it is missing."""
+    path = Path(__file__).resolve().parents[2] / "shared"
+    if not path.is_dir():
+        pytest.skip("the folder 'shared' with independent data is not beside the checkout")
+    return path
