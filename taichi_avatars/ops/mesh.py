@@ -1,0 +1,165 @@
+"""Rasterizing triangle meshes: what triangle a sample sees, where in it, and a plain shaded picture."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from taichi_avatars import runtime
+from taichi_avatars.errors import UserError
+from taichi_avatars.kernels import mesh as kernels
+from taichi_avatars.scene.cameras import Camera
+
+SKIN_GREY = (0.72, 0.72, 0.74)
+
+
+class Projection(NamedTuple):
+    """A mesh on the sample grid of a camera; see `kernels/mesh.py`.
+
+    Attributes:
+        faces: (F,3) int32.
+        grid: (V,2) int32, 1/1024 sample.
+        inverse_depth: (V,) float32, 1/metres; 0 where the vertex is not in front of the near plane.
+    """
+
+    faces: Tensor
+    grid: Tensor
+    inverse_depth: Tensor
+
+
+class MeshBuffers(NamedTuple):
+    """What every sample sees. H, W are the camera's, s the supersampling; sample (x, y) lies at ((x + 0.5) / s, (y + 0.5) / s) pixels.
+
+    Attributes:
+        face: (H*s, W*s) int32, index of the nearest triangle, -1 where there is none.
+        barycentric: (H*s, W*s, 3), perspective-correct, 0 where there is no triangle.
+        depth: (H*s, W*s), view depth in metres, infinite where there is no triangle.
+    """
+
+    face: Tensor
+    barycentric: Tensor
+    depth: Tensor
+
+
+def rasterize_mesh(vertices: Tensor, faces: Tensor, camera: Camera, supersample: int = 1) -> MeshBuffers:
+    """Nearest triangle of every sample; both sides of a triangle are drawn. Not differentiable.
+
+    Triangles with a corner at or before the near plane are left out whole. Of two triangles at the same depth the one with
+    the lower index is seen. Same input, same bits, whatever the number of threads.
+
+    Args:
+        vertices: (V,3) float32, world, metres.
+        faces: (F,3) int32 or int64.
+        camera: intrinsics may be off-centre and the pixels not square.
+        supersample: samples per pixel along each axis, at least 1.
+    """
+    projection, face, nearest = rasterize_depth(vertices, faces, camera, supersample)
+    barycentric = torch.empty(*face.shape, 3)
+    kernels.find_barycentrics(*projection, face, barycentric)
+    return MeshBuffers(face, barycentric, nearest.reciprocal())
+
+
+def rasterize_depth(vertices: Tensor, faces: Tensor, camera: Camera, supersample: int = 1) -> tuple[Projection, Tensor, Tensor]:
+    """The first half of `rasterize_mesh`: the projected mesh, face (H*s, W*s) and inverse depth (H*s, W*s), 0 where empty."""
+    if vertices.dim() != 2 or vertices.shape[1] != 3 or faces.dim() != 2 or faces.shape[1] != 3:
+        raise UserError(f"mesh: got vertices {tuple(vertices.shape)} and faces {tuple(faces.shape)}, want (V, 3) and (F, 3)")
+    if supersample < 1:
+        raise UserError(f"supersample must be at least 1, got {supersample}")
+    if len(faces) and (int(faces.min()) < 0 or int(faces.max()) >= len(vertices)):
+        raise UserError(f"mesh: faces name vertices outside 0..{len(vertices) - 1}")
+    runtime.start()
+    width, height = camera.width * supersample, camera.height * supersample
+    face, nearest = torch.full((height, width), -1, dtype=torch.int32), torch.zeros(height, width)
+    faces = faces.to(torch.int32).contiguous()
+    grid, inverse_depth = torch.empty(len(vertices), 2, dtype=torch.int32), torch.empty(len(vertices))
+    projection = Projection(faces, grid, inverse_depth)
+    if len(faces):
+        bounds = torch.empty(len(faces), 4, dtype=torch.int32)
+        points = vertices.detach().to(torch.float32).contiguous()
+        kernels.project_vertices(points, camera_record(camera, supersample), camera.near, grid, inverse_depth)
+        kernels.bound_faces(faces, grid, inverse_depth, width, height, bounds)
+        kernels.rasterize_faces(faces, grid, inverse_depth, bounds, face, nearest)
+    return projection, face, nearest
+
+
+def camera_record(camera: Camera, supersample: int = 1) -> Tensor:
+    """(16,) float64 that the kernels read: rotation, translation, then fx, fy, cx, cy on the sample grid."""
+    pose = camera.world_to_camera.detach().double()
+    intrinsics = torch.tensor([camera.fx, camera.fy, camera.cx, camera.cy], dtype=torch.float64) * supersample
+    return torch.cat([pose[:3, :3].reshape(9), pose[:3, 3], intrinsics]).contiguous()
+
+
+def interpolate(buffers: MeshBuffers, faces: Tensor, attributes: Tensor) -> Tensor:
+    """Values at every sample, (H*s, W*s, C), from values per vertex (V, C) or per corner (F, 3, C); 0 where there is no triangle."""
+    seen = buffers.face.clamp(min=0).long()
+    corners = attributes[faces.long()[seen]] if attributes.dim() == 2 else attributes[seen]
+    return (buffers.barycentric[..., None] * corners).sum(-2)
+
+
+def vertex_normals(vertices: Tensor, faces: Tensor) -> Tensor:
+    """Unit normals (V,3), the mean of the adjacent triangles' weighted by area; 0 for a vertex of no triangle."""
+    corners = vertices[faces.long()]
+    normals = torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    total = torch.zeros_like(vertices)
+    for k in range(3):
+        total.index_add_(0, faces[:, k].long(), normals)
+    return torch.nn.functional.normalize(total, dim=1, eps=1e-20)
+
+
+def downsample(values: Tensor, supersample: int) -> Tensor:
+    """Mean over the samples of each pixel: (C, H*s, W*s) -> (C, H, W)."""
+    return torch.nn.functional.avg_pool2d(values[None], supersample)[0] if supersample > 1 else values
+
+
+def shade_mesh(
+    vertices: Tensor,
+    faces: Tensor,
+    camera: Camera,
+    *,
+    face_colors: Tensor | None = None,
+    vertex_colors: Tensor | None = None,
+    smooth: bool = True,
+    background: tuple[float, float, float] | Tensor = (0.0, 0.0, 0.0),
+    supersample: int = 2,
+) -> tuple[Tensor, Tensor]:
+    """A picture of a mesh lit from the camera, antialiased by supersampling.
+
+    Args:
+        vertices: (V,3) world, metres.
+        faces: (F,3).
+        face_colors: (F,3) in [0,1]; or
+        vertex_colors: (V,3) in [0,1], interpolated; neutral grey where neither is given.
+        smooth: normals interpolated between vertices, or one per triangle.
+        background: what shows where the mesh is not.
+
+    Returns:
+        rgb (3,H,W) in [0,1], composited over the background, and alpha (H,W), the share of each pixel that is covered.
+    """
+    if face_colors is not None and vertex_colors is not None:
+        raise UserError("shade_mesh takes face_colors or vertex_colors, not both")
+    buffers = rasterize_mesh(vertices, faces, camera, supersample)
+    vertices, faces = vertices.detach().float().contiguous(), faces.long()
+    corners = vertices[faces]
+    if smooth:
+        normals = vertex_normals(vertices, faces)[faces]
+    else:
+        normals = torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])[:, None].expand(-1, 3, -1)
+        normals = torch.nn.functional.normalize(normals, dim=2, eps=1e-20)
+    if vertex_colors is not None:
+        colors = vertex_colors.detach().float()[faces]
+    else:
+        one_each = torch.tensor(SKIN_GREY).expand(len(faces), 3) if face_colors is None else face_colors.detach().float()
+        colors = one_each[:, None].expand(-1, 3, -1)
+    rgb, alpha = torch.empty(3, camera.height, camera.width), torch.empty(camera.height, camera.width)
+    over = torch.as_tensor(background, dtype=torch.float32).contiguous()
+    lit = (
+        vertices,
+        normals.contiguous(),
+        colors.contiguous(),
+        faces.to(torch.int32),
+        camera.center.detach().float().contiguous(),
+    )
+    kernels.shade_faces(*lit, buffers.face, buffers.barycentric, over, supersample, rgb, alpha)
+    return rgb, alpha
