@@ -30,7 +30,7 @@ class Projection(NamedTuple):
 
 
 class MeshBuffers(NamedTuple):
-    """What every sample sees. H, W are the camera's, s the supersampling; sample (x, y) lies at ((x + 0.5) / s, (y + 0.5) / s) pixels.
+    """What every sample sees: H, W are the camera's, s the supersampling, sample (x, y) lies at (x + 0.5, y + 0.5) / s pixels.
 
     Attributes:
         face: (H*s, W*s) int32, index of the nearest triangle, -1 where there is none.
@@ -92,7 +92,7 @@ def camera_record(camera: Camera, supersample: int = 1) -> Tensor:
 
 
 def interpolate(buffers: MeshBuffers, faces: Tensor, attributes: Tensor) -> Tensor:
-    """Values at every sample, (H*s, W*s, C), from values per vertex (V, C) or per corner (F, 3, C); 0 where there is no triangle."""
+    """Values at every sample (H*s, W*s, C) from values per vertex (V, C) or per corner (F, 3, C); 0 where no triangle is."""
     seen = buffers.face.clamp(min=0).long()
     corners = attributes[faces.long()[seen]] if attributes.dim() == 2 else attributes[seen]
     return (buffers.barycentric[..., None] * corners).sum(-2)
