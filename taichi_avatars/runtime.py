@@ -16,6 +16,7 @@ from taichi_avatars.errors import UserError
 log = logging.getLogger("taichi_avatars")
 
 _started: str | None = None
+_threads = 1
 
 
 def init(device: str = "auto", threads: int | None = None, **options: object) -> str:
@@ -29,7 +30,7 @@ def init(device: str = "auto", threads: int | None = None, **options: object) ->
     Raises:
         UserError: for an unknown device, or when another backend already runs in this process.
     """
-    global _started
+    global _started, _threads
     wanted = {"auto": "cpu", "cpu": "cpu"}.get(device)
     if wanted is None:
         raise UserError(f"device {device!r} is not supported: use auto or cpu")
@@ -48,7 +49,7 @@ def init(device: str = "auto", threads: int | None = None, **options: object) ->
     settings = {"offline_cache": True, "log_level": ti.WARN, "cpu_max_num_threads": count, **options}
     with redirect_stdout(sys.stderr if log.isEnabledFor(logging.DEBUG) else io.StringIO()):  # stdout belongs to --json and pipes
         ti.init(arch=ti.cpu, **settings)
-    _started = wanted
+    _started, _threads = wanted, count
     return wanted
 
 
@@ -56,6 +57,11 @@ def start() -> None:
     """Starts the default backend unless one runs already. Every op calls this before its first launch."""
     if _started is None:
         init()
+
+
+def threads() -> int:
+    """CPU threads that Taichi and torch use."""
+    return _threads
 
 
 @contextmanager

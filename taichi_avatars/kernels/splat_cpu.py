@@ -1,0 +1,251 @@
+"""Compositing on the CPU: a tile of 8x8 pixels as four vectors of 16 lanes, splat by splat, all state in registers.
+
+Vector k of a tile holds its pixel rows 2k and 2k+1. These kernels must be launched inside `runtime.native_vectors()`; in that mode
+`-v`, `v -= w` and casts of comparisons abort, so the code writes `0.0 - v`, `v = v - w` and `ti.select`.
+"""
+
+import taichi as ti
+
+from taichi_avatars.kernels.tiles import EXP_STEP, MAX_ALPHA, MIN_ALPHA, MIN_TRANSMITTANCE, TILE
+
+LANES = 16
+BATCH = 8  # splats between two looks at whether the whole tile is opaque
+LOWEST = EXP_STEP * -5.541263545158426  # ln(1/255) in the units of the packed exponent
+CHANNELS = 5  # red, green, blue, depth, alpha
+
+Vec = ti.types.vector(LANES, ti.f32)
+F32x1 = ti.types.ndarray(dtype=ti.f32, ndim=1)
+F32x2 = ti.types.ndarray(dtype=ti.f32, ndim=2)
+F32x3 = ti.types.ndarray(dtype=ti.f32, ndim=3)
+F32x4 = ti.types.ndarray(dtype=ti.f32, ndim=4)
+I32x1 = ti.types.ndarray(dtype=ti.i32, ndim=1)
+VecX1 = ti.types.ndarray(dtype=Vec, ndim=1)
+VecX3 = ti.types.ndarray(dtype=Vec, ndim=3)
+
+Pixels = ti.types.struct(T=Vec, red=Vec, green=Vec, blue=Vec, depth=Vec, alpha=Vec)
+Adjoint = ti.types.struct(T=Vec, rest=Vec)  # rest: what the splats behind contribute to the loss, per pixel
+Sums = ti.types.struct(s=Vec, s_dy=Vec, s_dy2=Vec, red=Vec, green=Vec, blue=Vec, depth=Vec)
+
+
+@ti.func
+def exp_packed(x):
+    """exp(8 x) on [-ln(255) / 8, 0] by a degree 5 fit, relative error 2e-6 in float32; garbage below, which the caller discards."""
+    p = 0.99999992 + x * (0.99999273 + x * (0.49988512 + x * (0.16598564 + x * (0.03979405 + x * 0.00586043))))
+    p = p * p
+    p = p * p
+    return p * p
+
+
+@ti.func
+def lane_x():
+    return Vec([i % TILE + 0.5 for i in range(LANES)])
+
+
+@ti.func
+def lane_y():
+    return Vec([i // TILE + 0.5 for i in range(LANES)])
+
+
+@ti.func
+def inside(x, y, width, height):
+    """1 where a pixel lies in the image: outside, a lane starts opaque so that it cannot keep a tile busy."""
+    return ti.select(x < ti.cast(width, ti.f32), 1.0, 0.0) * ti.select(y < ti.cast(height, ti.f32), 1.0, 0.0)
+
+
+@ti.func
+def blend(p, exponent, red, green, blue, depth):
+    """One splat over 16 pixels, front to back. A pixel whose transmittance would fall below the limit stops for good: its T becomes 0."""
+    alpha = ti.select(exponent >= LOWEST, ti.min(exp_packed(exponent), MAX_ALPHA), 0.0)
+    weight = alpha * p.T
+    left = p.T - weight
+    goes_on = left >= MIN_TRANSMITTANCE
+    weight = ti.select(goes_on, weight, 0.0)
+    return Pixels(
+        T=ti.select(goes_on, left, 0.0),
+        red=p.red + weight * red,
+        green=p.green + weight * green,
+        blue=p.blue + weight * blue,
+        depth=p.depth + weight * depth,
+        alpha=p.alpha + weight,
+    )
+
+
+@ti.func
+def clear(T):
+    zero = Vec(0.0)
+    return Pixels(T=T, red=zero, green=zero, blue=zero, depth=zero, alpha=zero)
+
+
+@ti.func
+def store(state: ti.template(), tile, k, p):
+    state[tile, k, 0], state[tile, k, 1], state[tile, k, 2] = p.red, p.green, p.blue
+    state[tile, k, 3], state[tile, k, 4] = p.depth, p.alpha
+
+
+@ti.kernel
+def composite(width: ti.i32, height: ti.i32, tiles_x: ti.i32, tile_end: I32x1, splat_of: I32x1, packed: F32x2, state: VecX3):
+    """state (tiles, 4, CHANNELS): what each pixel has gathered."""
+    ti.loop_config(block_dim=4)
+    for tile in range(tile_end.shape[0]):
+        x = lane_x() + ti.cast((tile % tiles_x) * TILE, ti.f32)
+        y = lane_y() + ti.cast((tile // tiles_x) * TILE, ti.f32)
+        p0 = clear(inside(x, y, width, height))
+        p1 = clear(inside(x, y + 2.0, width, height))
+        p2 = clear(inside(x, y + 4.0, width, height))
+        p3 = clear(inside(x, y + 6.0, width, height))
+        at, end = 0, tile_end[tile]
+        if tile > 0:
+            at = tile_end[tile - 1]
+        while at < end:
+            batch_end = ti.min(at + BATCH, end)
+            for j in range(at, batch_end):
+                i = splat_of[j]
+                dx, dy = x - packed[i, 0], y - packed[i, 1]
+                flat = packed[i, 5] + dx * dx * packed[i, 2]
+                cross, c = dx * packed[i, 3], packed[i, 4]
+                red, green, blue, depth = packed[i, 6], packed[i, 7], packed[i, 8], packed[i, 9]
+                p0 = blend(p0, flat + dy * (cross + dy * c), red, green, blue, depth)
+                dy = dy + 2.0
+                p1 = blend(p1, flat + dy * (cross + dy * c), red, green, blue, depth)
+                dy = dy + 2.0
+                p2 = blend(p2, flat + dy * (cross + dy * c), red, green, blue, depth)
+                dy = dy + 2.0
+                p3 = blend(p3, flat + dy * (cross + dy * c), red, green, blue, depth)
+            at = batch_end
+            alive = p0.T + p1.T + p2.T + p3.T
+            if alive.sum() <= 0.0:
+                at = end
+        store(state, tile, 0, p0)
+        store(state, tile, 1, p1)
+        store(state, tile, 2, p2)
+        store(state, tile, 3, p3)
+
+
+@ti.func
+def begin_adjoint(state: ti.template(), grad: ti.template(), tile, k, T):
+    rest = Vec(0.0)
+    for channel in ti.static(range(CHANNELS)):
+        rest = rest + state[tile, k, channel] * grad[tile, k, channel]
+    return Adjoint(T=T, rest=rest)
+
+
+@ti.func
+def blend_adjoint(grad: ti.template(), tile, k, p, sums, exponent, dy, red, green, blue, depth):
+    """One splat over 16 pixels in the same order as forward: T and the stop repeat exactly, `rest` shrinks to what lies behind."""
+    g_red, g_green, g_blue, g_depth = grad[tile, k, 0], grad[tile, k, 1], grad[tile, k, 2], grad[tile, k, 3]
+    full = exp_packed(exponent)
+    alpha = ti.select(exponent >= LOWEST, ti.min(full, MAX_ALPHA), 0.0)
+    weight = alpha * p.T
+    left = p.T - weight
+    goes_on = left >= MIN_TRANSMITTANCE
+    weight = ti.select(goes_on, weight, 0.0)
+    value = weight * (g_red * red + g_green * green + g_blue * blue + g_depth * depth + grad[tile, k, 4])
+    rest = p.rest - value
+    s = ti.select(goes_on, value - rest * alpha / (1.0 - alpha), 0.0)
+    s = ti.select(full < MAX_ALPHA, s, 0.0)  # cut where alpha was clamped
+    s_dy = s * dy
+    after = Sums(
+        s=sums.s + s,
+        s_dy=sums.s_dy + s_dy,
+        s_dy2=sums.s_dy2 + s_dy * dy,
+        red=sums.red + weight * g_red,
+        green=sums.green + weight * g_green,
+        blue=sums.blue + weight * g_blue,
+        depth=sums.depth + weight * g_depth,
+    )
+    return Adjoint(T=ti.select(goes_on, left, 0.0), rest=rest), after
+
+
+@ti.func
+def halve(a, b, group: ti.template()):
+    """Adds neighbouring groups of `group` lanes of a, and of b: the sums of a fill the lower half of the result, those of b the upper."""
+    low = ti.static([i for i in range(LANES) if i % (2 * group) < group])
+    high = ti.static([i for i in range(LANES) if i % (2 * group) >= group])
+    return Vec([a[i] for i in ti.static(low)] + [b[i] for i in ti.static(low)]) + Vec([a[i] for i in ti.static(high)] + [b[i] for i in ti.static(high)])
+
+
+@ti.func
+def lane_sums(sums, dx):
+    """The ten sums over 16 lanes at once, by a tree of shuffles: lanes 0-9 of the result are what `tiles.gather` wants."""
+    s_dx, s_dxdy = sums.s * dx, sums.s_dy * dx
+    ab, cd = halve(sums.s, s_dx, 8), halve(s_dx * dx, sums.s_dy, 8)
+    ef, gh = halve(s_dxdy, sums.s_dy2, 8), halve(sums.red, sums.green, 8)
+    ij = halve(sums.blue, sums.depth, 8)
+    abcd, efgh, ijij = halve(ab, cd, 4), halve(ef, gh, 4), halve(ij, ij, 4)
+    return halve(halve(abcd, efgh, 2), halve(ijij, ijij, 2), 1)
+
+
+@ti.kernel
+def composite_adjoint(
+    width: ti.i32, height: ti.i32, tiles_x: ti.i32, tile_end: I32x1, splat_of: I32x1, pair_of: I32x1, packed: F32x2,
+    state: VecX3, grad: VecX3, pair_grad: VecX1,
+):  # fmt: skip
+    """grad (tiles, 4, CHANNELS): gradient to `state`. pair_grad (pairs): the sums of each pair, 0 for those behind opaque tiles."""
+    ti.loop_config(block_dim=4)
+    for tile in range(tile_end.shape[0]):
+        x = lane_x() + ti.cast((tile % tiles_x) * TILE, ti.f32)
+        y = lane_y() + ti.cast((tile // tiles_x) * TILE, ti.f32)
+        p0 = begin_adjoint(state, grad, tile, 0, inside(x, y, width, height))
+        p1 = begin_adjoint(state, grad, tile, 1, inside(x, y + 2.0, width, height))
+        p2 = begin_adjoint(state, grad, tile, 2, inside(x, y + 4.0, width, height))
+        p3 = begin_adjoint(state, grad, tile, 3, inside(x, y + 6.0, width, height))
+        zero = Vec(0.0)
+        at, end = 0, tile_end[tile]
+        if tile > 0:
+            at = tile_end[tile - 1]
+        while at < end:
+            batch_end = ti.min(at + BATCH, end)
+            for j in range(at, batch_end):
+                i = splat_of[j]
+                dx, dy = x - packed[i, 0], y - packed[i, 1]
+                flat = packed[i, 5] + dx * dx * packed[i, 2]
+                cross, c = dx * packed[i, 3], packed[i, 4]
+                red, green, blue, depth = packed[i, 6], packed[i, 7], packed[i, 8], packed[i, 9]
+                sums = Sums(s=zero, s_dy=zero, s_dy2=zero, red=zero, green=zero, blue=zero, depth=zero)
+                p0, sums = blend_adjoint(grad, tile, 0, p0, sums, flat + dy * (cross + dy * c), dy, red, green, blue, depth)
+                dy = dy + 2.0
+                p1, sums = blend_adjoint(grad, tile, 1, p1, sums, flat + dy * (cross + dy * c), dy, red, green, blue, depth)
+                dy = dy + 2.0
+                p2, sums = blend_adjoint(grad, tile, 2, p2, sums, flat + dy * (cross + dy * c), dy, red, green, blue, depth)
+                dy = dy + 2.0
+                p3, sums = blend_adjoint(grad, tile, 3, p3, sums, flat + dy * (cross + dy * c), dy, red, green, blue, depth)
+                pair_grad[pair_of[j]] = lane_sums(sums, dx)
+            at = batch_end
+            alive = p0.T + p1.T + p2.T + p3.T
+            if alive.sum() <= 0.0:
+                for j in range(at, end):
+                    pair_grad[pair_of[j]] = zero
+                at = end
+
+
+@ti.kernel
+def to_image(tiles_x: ti.i32, background: F32x1, state: F32x4, image: F32x3, alpha: F32x2, depth: F32x2):
+    """From tiles to rows of pixels, over the background. state: the memory of `composite`'s, lane by lane."""
+    for y in range(alpha.shape[0]):
+        for x in range(alpha.shape[1]):
+            tile = (y // TILE) * tiles_x + x // TILE
+            k, lane = (y % TILE) // 2, (y % 2) * TILE + x % TILE
+            a = state[tile, k, 4, lane]
+            alpha[y, x], depth[y, x] = a, state[tile, k, 3, lane]
+            for channel in ti.static(range(3)):
+                image[channel, y, x] = state[tile, k, channel, lane] + (1.0 - a) * background[channel]
+
+
+@ti.kernel
+def from_image(tiles_x: ti.i32, background: F32x1, grad_image: F32x3, grad_alpha: F32x2, grad_depth: F32x2, grad: F32x4):
+    """The adjoint of `to_image`; 0 in the lanes outside the image."""
+    for tile in range(grad.shape[0]):
+        for k in range(4):
+            for lane in range(LANES):
+                x, y = (tile % tiles_x) * TILE + lane % TILE, (tile // tiles_x) * TILE + 2 * k + lane // TILE
+                if x < grad_alpha.shape[1] and y < grad_alpha.shape[0]:
+                    behind = 0.0
+                    for channel in ti.static(range(3)):
+                        g = grad_image[channel, y, x]
+                        grad[tile, k, channel, lane] = g
+                        behind += g * background[channel]
+                    grad[tile, k, 3, lane] = grad_depth[y, x]
+                    grad[tile, k, 4, lane] = grad_alpha[y, x] - behind
+                else:
+                    for channel in ti.static(range(CHANNELS)):
+                        grad[tile, k, channel, lane] = 0.0
