@@ -1,0 +1,165 @@
+"""Capture folders of every kind: which kind one is, its splits, its FLAME parameters or points, and its extent."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from torch import Tensor
+
+from taichi_avatars.errors import UserError
+from taichi_avatars.scene import blender, colmap, head_capture
+from taichi_avatars.scene.transforms import PrincipalPoint
+from taichi_avatars.scene.views import OnProblem, View, stop, target_size
+
+if TYPE_CHECKING:
+    from taichi_avatars.head.flame import FlameModel
+    from taichi_avatars.head.sequence import FlameSequence
+
+__all__ = ["Capture", "View", "capture_kind", "load_capture", "scene_extent"]
+
+Kind = Literal["head", "blender", "colmap"]
+EXTENT_FACTOR = 1.1
+HEAD_RADII = 5.0
+TYPICAL_HEAD_RADIUS = 0.1  # RMS distance of a head's vertices from their mean, metres
+ONE_PLACE = 1e-3  # of the points' radius: cameras closer together than this are in one place
+
+
+@dataclass(frozen=True)
+class Capture:
+    """A capture or static scene.
+
+    Attributes:
+        path: its folder.
+        kind: "head" (dynamic, FLAME parameters), "blender" or "colmap" (static).
+        train: views to train on.
+        val: held-out cameras at training timesteps (novel view).
+        test: held-out timesteps, or held-out images of a static scene.
+        flame: tracked FLAME parameters of all timesteps of all splits; None in a static scene or where no head was given.
+        points: positions (P,3) and colours (P,3) in [0,1] that a static scene starts from; None for a head capture.
+        extent: size of the scene that learning rates and density control are measured by, metres (paper's unit).
+    """
+
+    path: Path
+    kind: Kind
+    train: list[View]
+    val: list[View]
+    test: list[View]
+    flame: FlameSequence | None
+    points: tuple[Tensor, Tensor] | None
+    extent: float
+
+
+def capture_kind(path: Path | str) -> Kind | None:
+    """Which kind of capture a folder is; None where it is none."""
+    path = Path(path)
+    if (path / "sparse").is_dir():
+        return "colmap"
+    if (path / head_capture.MARKER).is_file():
+        return "head"
+    return "blender" if (path / "transforms_train.json").is_file() else None
+
+
+def load_capture(
+    path: Path | str,
+    *,
+    head: FlameModel | None = None,
+    evaluation: bool = True,
+    use_mask: bool = False,
+    principal_point: PrincipalPoint = "bottom",
+    resolution: int = -1,
+    on_problem: OnProblem = stop,
+) -> Capture:
+    """Reads a capture folder. Images are looked for here and opened when they are used.
+
+    Args:
+        path: a head capture (has `canonical_flame_param.npz`), a COLMAP scene (`sparse/`) or a Blender scene.
+        head: the head model that the FLAME parameters belong to; without it they are not read.
+        evaluation: keep val and test apart; otherwise their views join the training views.
+        use_mask: make what lies outside the captured foreground masks background (head captures).
+        principal_point: where a head capture's `cy` is measured from: "bottom" as current VHAP writes it, "top" in sets
+            exported before November 2024. A centred principal point is the same in both.
+        resolution: 1, 2, 4 or 8 divide the image size; -1 keeps it up to a width of 1600; any other number is the width.
+        on_problem: called with each thing that is wrong; where it returns, what it concerns is left out.
+
+    Raises:
+        UserError: a line that says which file, what is wrong and what to do, unless `on_problem` takes it.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        raise UserError(f"{path}: there is no such folder; give the folder of a capture")
+    if principal_point not in ("bottom", "top"):
+        raise UserError(f"principal point: got {principal_point!r}; say where cy is measured from: bottom or top")
+    target_size(1, 1, resolution)
+    kind = capture_kind(path)
+    if kind is None:
+        raise UserError(
+            f"{path}: not a capture: it has neither sparse/ (COLMAP), nor canonical_flame_param.npz (head capture), "
+            "nor transforms_train.json (Blender); give the folder that holds one of these"
+        )
+    flame, points = None, None
+    if kind == "head":
+        frames = head_capture.read_head_frames(
+            path, use_mask=use_mask, principal_point=principal_point, resolution=resolution, on_problem=on_problem
+        )
+        splits = frames.splits
+        flame = _read_flame(frames.flame_files, head)
+    elif use_mask:
+        raise UserError(f"{path}: masks were asked for, but a static scene has none; leave the option out")
+    elif kind == "blender":
+        splits = {**blender.read_blender_frames(path, resolution=resolution, on_problem=on_problem), "val": []}
+        points = blender.random_points()
+    else:
+        views = colmap.read_colmap_views(path, resolution=resolution, on_problem=on_problem)
+        splits = {"train": [], "val": [], "test": []}
+        for position, view in enumerate(views):
+            splits["test" if colmap.is_test(position) else "train"].append(view)
+        points = colmap.read_points(path)
+    train, val, test = splits["train"], splits["val"], splits["test"]
+    if not evaluation:
+        train, val, test = [*train, *val, *test], [], []
+    if not train:
+        on_problem(UserError(f"{path}: the training split is empty; check its list of images"))
+    extent = _head_extent(train, head, flame) if points is None else _static_extent(train, points[0])
+    return Capture(path, kind, train, val, test, flame, points, extent)
+
+
+def scene_extent(views: list[View]) -> float:
+    """1.1 times the largest distance of a camera from the mean of all, metres; 0 where all are in one place."""
+    if not views:
+        return 0.0
+    # Cameras that stand still are shared objects: a capture of many timesteps costs no more than one of few.
+    cameras = {id(view.camera): view.camera for view in views}
+    counts = dict.fromkeys(cameras, 0.0)
+    for view in views:
+        counts[id(view.camera)] += 1.0
+    weights = torch.tensor(list(counts.values()), dtype=torch.float64)[:, None]
+    centers = torch.stack([camera.center.detach().double() for camera in cameras.values()])
+    mean = (weights * centers).sum(0) / weights.sum()
+    return EXTENT_FACTOR * (centers - mean).norm(dim=1).max().item()
+
+
+def _head_extent(views: list[View], head: FlameModel | None, flame: FlameSequence | None) -> float:
+    """One fixed camera would make every length of the optimisation 0, so the head sets the least (method, 5)."""
+    radius = TYPICAL_HEAD_RADIUS if head is None or flame is None else _radius(flame.mesh(head, 0).canonical)
+    return max(scene_extent(views), HEAD_RADII * radius)
+
+
+def _static_extent(views: list[View], points: Tensor) -> float:
+    extent, radius = scene_extent(views), _radius(points)
+    return extent if extent > ONE_PLACE * radius else radius
+
+
+def _read_flame(files: dict[int, Path], head: FlameModel | None) -> FlameSequence | None:
+    if head is None or not files:
+        return None
+    from taichi_avatars.head.sequence import FlameSequence
+
+    return FlameSequence.from_frames(files, head)
+
+
+def _radius(points: Tensor) -> float:
+    """RMS distance of points (P,3) from their mean."""
+    return (points - points.mean(0)).square().sum(1).mean().sqrt().item()

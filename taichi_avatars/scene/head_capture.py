@@ -1,0 +1,107 @@
+"""Dynamic head captures as VHAP exports them: images of several cameras over time, tracked FLAME parameters per timestep."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from taichi_avatars.errors import UserError
+from taichi_avatars.scene.transforms import CameraReader, Frame, PrincipalPoint, read_transforms
+from taichi_avatars.scene.views import OnProblem, View, stop
+
+SPLITS = ("train", "val", "test")
+MARKER = "canonical_flame_param.npz"
+
+
+@dataclass
+class HeadFrames:
+    """What the split files of a head capture list.
+
+    Attributes:
+        splits: views of "train", "val" and "test"; a missing or empty file is an empty list.
+        flame_files: timestep -> file of its FLAME parameters, over all splits.
+    """
+
+    splits: dict[str, list[View]] = field(default_factory=lambda: {split: [] for split in SPLITS})
+    flame_files: dict[int, Path] = field(default_factory=dict)
+
+
+def read_head_frames(
+    folder: Path,
+    *,
+    use_mask: bool = False,
+    principal_point: PrincipalPoint = "bottom",
+    resolution: int = -1,
+    on_problem: OnProblem = stop,
+) -> HeadFrames:
+    """Reads the split files of a head capture; images and FLAME parameters are only looked for, not opened.
+
+    Args:
+        folder: holds `transforms_{train,val,test}.json`.
+        use_mask: take `fg_mask_path` along; every frame must then have one.
+        principal_point: where `cy` is measured from: "bottom" as current VHAP writes it, "top" in sets exported before
+            November 2024. A centred principal point is the same in both.
+        resolution: as `taichi_avatars.scene.views.target_size` takes it.
+        on_problem: called with what is wrong; where it returns, the frame is left out and reading goes on.
+
+    Raises:
+        UserError: for anything that is wrong, unless `on_problem` takes it.
+    """
+    found = HeadFrames()
+    cameras = CameraReader(resolution, principal_point)
+    for split in SPLITS:
+        path = folder / f"transforms_{split}.json"
+        if not path.is_file():
+            continue
+        try:
+            frames = read_transforms(path)
+        except UserError as problem:
+            on_problem(problem)
+            continue
+        for frame in frames:
+            try:
+                view, flame_file = _read_frame(frame, cameras, use_mask)
+                _note_flame_file(found.flame_files, frame, view, flame_file)
+                found.splits[split].append(view)
+            except UserError as problem:
+                on_problem(problem)
+    _make_names_unique(found.splits)
+    return found
+
+
+def _read_frame(frame: Frame, cameras: CameraReader, use_mask: bool) -> tuple[View, Path]:
+    timestep = frame.integer("timestep_index")
+    if timestep is None:
+        raise frame.error("no timestep_index; number the timesteps (any whole numbers) and export again")
+    image = frame.file("file_path", suffix=".png")
+    if image is None:
+        raise frame.error("no file_path; name the image of this frame")
+    flame_file = frame.file("flame_param_path")
+    if flame_file is None:
+        raise frame.error("no flame_param_path; name the npz with this timestep's FLAME parameters")
+    mask = frame.file("fg_mask_path") if use_mask else None
+    if use_mask and mask is None:
+        raise frame.error("masks were asked for but the frame has no fg_mask_path; export masks or train without them")
+    camera_index = frame.integer("camera_index") or 0
+    camera_id = str(frame.values.get("camera_id", camera_index))
+    return View(cameras.camera(frame, image), timestep, camera_index, camera_id, image.stem, image, mask), flame_file
+
+
+def _note_flame_file(known: dict[int, Path], frame: Frame, view: View, flame_file: Path) -> None:
+    assert view.timestep is not None
+    other = known.setdefault(view.timestep, flame_file)
+    if other != flame_file and not other.samefile(flame_file):
+        raise frame.error(
+            f"timestep_index {view.timestep} has two FLAME files, {other} and {flame_file}; "
+            "give every timestep of a united set its own index"
+        )
+
+
+def _make_names_unique(splits: dict[str, list[View]]) -> None:
+    """United sets hold an image "00012_08" of every sequence: the timestep's own number tells them apart."""
+    names = Counter(view.name for views in splits.values() for view in views)
+    if all(count == 1 for count in names.values()):
+        return
+    for views in splits.values():
+        views[:] = [replace(view, name=f"{view.timestep:05d}_{view.camera_index:02d}") for view in views]

@@ -1,0 +1,263 @@
+"""Image files in: decoding, compositing over the background, masks, resizing, and a stream of them in training order."""
+
+from __future__ import annotations
+
+import struct
+import threading
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from taichi_avatars.errors import UserError
+from taichi_avatars.scene.views import View
+
+Background = Sequence[float]
+
+LARGEST_IMAGE = 80_000_000  # pixels: far above any capture, far below what a forged header can ask for
+ASPECT_TOLERANCE = 0.02  # down-sampled sizes are rounded to whole pixels
+UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)  # what Pillow raises
+DEFAULT_CACHE_BYTES = 2 << 30
+DEFAULT_WORKERS = 2
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """Width and height of an image file, read from its header."""
+    with _open(path) as image:
+        return image.size
+
+
+def load_image(view: View, background: Background = (0.0, 0.0, 0.0)) -> Tensor:
+    """The image of a view as training and evaluation see it: (3,H,W) float32 in [0,1], at the size of the view's camera.
+
+    An RGBA image is composited as rgb*a + background*(1-a); with a mask, what lies outside it becomes background too.
+
+    Args:
+        background: red, green, blue in [0,1].
+
+    Raises:
+        UserError: where a file is missing, broken, far too large or of another aspect ratio than the camera; names the file.
+    """
+    return torch.from_numpy(_as_float(decode(view, background)))
+
+
+def load_mask(path: Path, width: int, height: int) -> Tensor:
+    """A mask file as weights (H,W) float32 in [0,1], resized to `width` x `height` pixels.
+
+    Raises:
+        UserError: as `load_image`.
+    """
+    with _open(path) as image:
+        return torch.from_numpy(_mask(path, image, (width, height)) / np.float32(255.0))
+
+
+def decode(view: View, background: Background) -> np.ndarray:
+    """The same image as `load_image`, (H,W,3) uint8."""
+    size = view.camera.width, view.camera.height
+    with _open(view.image) as image:
+        _check_aspect(view, image.size)
+        pixels = _composite(view.image, image, background)
+    if view.mask is not None:
+        with _open(view.mask) as mask:
+            weight = _mask(view.mask, mask, (pixels.shape[1], pixels.shape[0]))
+        pixels = _over(pixels, weight, background)
+    return np.asarray(_resized(Image.fromarray(pixels), size))
+
+
+class StreamState(NamedTuple):
+    """Where an ImageStream stands: the next image it yields is number `position` of epoch `epoch`."""
+
+    epoch: int
+    position: int
+
+
+class ImageStream:
+    """Endless epochs of (view, image), decoded ahead by threads; every epoch is a new permutation of all views.
+
+    The order depends on `seed` and the epoch's number alone, so a stream restored from `state()` goes on exactly where the
+    other stood. Decoded images are kept as uint8 until `cache_bytes` are used; what came first stays, since with random
+    permutations no other rule for what to keep hits more often.
+
+    Args:
+        views: what to go through.
+        background: red, green, blue in [0,1].
+        seed: of the order.
+        workers: threads that decode.
+        cache_bytes: bound on what the cache holds; a few images more are in flight.
+
+    Yields:
+        (View, (3,H,W) float32 in [0,1]): the tensor is the caller's own.
+
+    Raises:
+        UserError: at the place in the order where a file is missing or broken, as `load_image`.
+    """
+
+    def __init__(
+        self,
+        views: Sequence[View],
+        background: Background = (0.0, 0.0, 0.0),
+        *,
+        seed: int = 0,
+        workers: int = DEFAULT_WORKERS,
+        cache_bytes: int = DEFAULT_CACHE_BYTES,
+    ) -> None:
+        if not views:
+            raise UserError("there are no images to go through: the split is empty; check the capture with `info`")
+        self._views = list(views)
+        self._background = tuple(float(value) for value in background)
+        self._seed = seed
+        self._ahead = workers + 2
+        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="decode")
+        self._cache: dict[int, np.ndarray] = {}
+        self._room = cache_bytes
+        self._lock = threading.Lock()
+        self._queue: deque[tuple[int, Future[np.ndarray]]] = deque()
+        self.restore(StreamState(0, 0))
+
+    def state(self) -> StreamState:
+        """Where the stream stands; two whole numbers, to be kept in a checkpoint."""
+        return self._next
+
+    def restore(self, state: StreamState | tuple[int, int]) -> None:
+        """Go on from a state of a stream of the same views and seed.
+
+        Raises:
+            UserError: where it cannot be one, because it has more views.
+        """
+        epoch, position = state
+        if epoch < 0 or not 0 <= position < len(self._views):
+            raise UserError(
+                f"cannot go on at image {position} of epoch {epoch}: the capture has {len(self._views)} training images; "
+                "resume with the capture that the checkpoint was made from"
+            )
+        for _, image in self._queue:
+            image.cancel()
+        self._queue.clear()
+        self._next = self._requested = StreamState(epoch, position)
+        self._order = self._permutation(self._next.epoch)
+
+    def close(self) -> None:
+        """Stop the threads; the stream is not used after this."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def __enter__(self) -> ImageStream:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __len__(self) -> int:
+        """Number of views in one epoch."""
+        return len(self._views)
+
+    def __iter__(self) -> Iterator[tuple[View, Tensor]]:
+        return self
+
+    def __next__(self) -> tuple[View, Tensor]:
+        while len(self._queue) < self._ahead:
+            self._request()
+        index, image = self._queue[0]
+        pixels = image.result()
+        self._queue.popleft()
+        self._next = self._following(self._next)
+        return self._views[index], torch.from_numpy(pixels)
+
+    def _request(self) -> None:
+        if self._requested.position == 0:
+            self._order = self._permutation(self._requested.epoch)
+        index = self._order[self._requested.position]
+        self._queue.append((index, self._pool.submit(self._pixels, index)))
+        self._requested = self._following(self._requested)
+
+    def _following(self, state: StreamState) -> StreamState:
+        last = state.position + 1 == len(self._views)
+        return StreamState(state.epoch + 1, 0) if last else StreamState(state.epoch, state.position + 1)
+
+    def _permutation(self, epoch: int) -> list[int]:
+        return np.random.default_rng([self._seed % 2**64, epoch]).permutation(len(self._views)).tolist()
+
+    def _pixels(self, index: int) -> np.ndarray:
+        # numpy, not torch: torch would start a pool of threads of its own under every decoding thread
+        with self._lock:
+            pixels = self._cache.get(index)
+        if pixels is None:
+            pixels = decode(self._views[index], self._background)
+            with self._lock:
+                if index not in self._cache and pixels.nbytes <= self._room:
+                    self._cache[index] = pixels
+                    self._room -= pixels.nbytes
+        return _as_float(pixels)
+
+
+def _open(path: Path) -> Image.Image:
+    try:
+        image = Image.open(path)
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: the file is missing; copy it there or take its frame out of the capture") from error
+    except UNREADABLE as error:
+        raise UserError(f"{path}: cannot be read as an image ({error}); export it again") from error
+    if image.width * image.height > LARGEST_IMAGE:
+        image.close()
+        raise UserError(f"{path}: {image.width} x {image.height} pixels is more than this program reads; scale it down")
+    return image
+
+
+def _converted(path: Path, image: Image.Image, mode: str) -> np.ndarray:
+    try:
+        if image.mode.startswith("I"):  # 16 bits in one channel: Pillow would clip at 255
+            grey = np.asarray(image, dtype=np.float64) / 257.0
+            image = Image.fromarray(np.clip(np.round(grey), 0, 255).astype(np.uint8))
+        return np.asarray(image.convert(mode))
+    except UNREADABLE as error:
+        raise UserError(f"{path}: the image is broken or cut off ({error}); export it again") from error
+
+
+def _composite(path: Path, image: Image.Image, background: Background) -> np.ndarray:
+    """(H,W,3) uint8."""
+    if "A" not in image.getbands() and "transparency" not in image.info:
+        return _converted(path, image, "RGB")
+    pixels = _converted(path, image, "RGBA")
+    return _over(pixels[..., :3], pixels[..., 3], background)
+
+
+def _over(pixels: np.ndarray, weight: np.ndarray, background: Background) -> np.ndarray:
+    """pixels (H,W,3) uint8 with weight (H,W) of 255 over the background, rounded to uint8."""
+    weight = (weight.astype(np.float32) / np.float32(255.0))[..., None]
+    behind = np.asarray(background, dtype=np.float32) * np.float32(255.0)
+    blended = pixels.astype(np.float32) * weight + behind * (np.float32(1.0) - weight)
+    return np.clip(np.rint(blended), 0, 255).astype(np.uint8)
+
+
+def _mask(path: Path, image: Image.Image, size: tuple[int, int]) -> np.ndarray:
+    """(H,W) uint8."""
+    return np.asarray(_resized(Image.fromarray(_converted(path, image, "L")), size))
+
+
+def _resized(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """Smaller by averaging areas, as a coarser sensor would see it; larger by cubic interpolation."""
+    if image.size == size:
+        return image
+    smaller = size[0] <= image.width and size[1] <= image.height
+    return image.resize(size, Image.Resampling.BOX if smaller else Image.Resampling.BICUBIC)
+
+
+def _check_aspect(view: View, size: tuple[int, int]) -> None:
+    (width, height), camera = size, view.camera
+    # The camera's size may be rounded to whole pixels from any original size, which matters for tiny images.
+    slack = ASPECT_TOLERANCE + 1.0 / min(width, height, camera.width, camera.height)
+    if abs(width * camera.height / (height * camera.width) - 1.0) > slack:
+        raise UserError(
+            f"{view.image}: {width} x {height} pixels does not have the aspect ratio of its camera, "
+            f"{camera.width} x {camera.height}; export the image or the intrinsics again"
+        )
+
+
+def _as_float(pixels: np.ndarray) -> np.ndarray:
+    """(H,W,3) uint8 -> (3,H,W) float32 in [0,1]."""
+    return np.ascontiguousarray(pixels.transpose(2, 0, 1)).astype(np.float32) / np.float32(255.0)

@@ -1,0 +1,76 @@
+"""What one image of a capture is, and what every reader of captures needs: sizes, paths, and what to do with a problem."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from taichi_avatars.errors import UserError
+from taichi_avatars.scene.cameras import Camera
+
+LARGEST_DEFAULT_WIDTH = 1600
+DIVISORS = (1, 2, 4, 8)
+
+
+@dataclass(frozen=True)
+class View:
+    """One image of a capture and the camera that took it.
+
+    Attributes:
+        camera: at the size that the image is to be used in; frames of one fixed camera share one object.
+        timestep: the data set's own index (it need not start at 0), None in a static scene.
+        camera_index: the data set's number of the camera.
+        camera_id: the data set's name of the camera.
+        name: unique in the capture, as in file names: "00012_08".
+        image: the image file, of any size with the camera's aspect ratio.
+        mask: foreground mask to apply, None where none was asked for.
+    """
+
+    camera: Camera
+    timestep: int | None
+    camera_index: int
+    camera_id: str
+    name: str
+    image: Path
+    mask: Path | None
+
+
+OnProblem = Callable[[UserError], None]
+
+
+def stop(problem: UserError) -> None:
+    """The strict way to meet a problem in a capture: raise it. `info` gives a list's `append` instead and sees them all."""
+    raise problem
+
+
+def target_size(width: int, height: int, resolution: int) -> tuple[int, int]:
+    """Width and height in pixels to use an image of `width` x `height` in.
+
+    Args:
+        resolution: 1, 2, 4 or 8 divide the size; -1 keeps it up to a width of 1600 pixels; any other number is the width.
+
+    Raises:
+        UserError: where `resolution` is none of these.
+    """
+    if resolution == -1:
+        wanted = min(width, LARGEST_DEFAULT_WIDTH)
+    elif resolution in DIVISORS:
+        return max(1, round(width / resolution)), max(1, round(height / resolution))
+    elif resolution > 0:
+        wanted = resolution
+    else:
+        raise UserError(f"resolution: got {resolution}; give 1, 2, 4 or 8 to divide the size, a width in pixels, or -1")
+    return wanted, max(1, round(height * wanted / width))
+
+
+def resolve(folder: Path, name: str) -> Path:
+    """The file that a capture calls `name`, which may lead out of the folder, as sets that unite several sequences do."""
+    path = folder / name
+    if not path.exists():
+        # Behind a symbolic link ".." is the parent of the link's target; where that misses, it was meant from the link.
+        unlinked = Path(os.path.normpath(folder.absolute() / name))
+        if unlinked.exists():
+            return unlinked
+    return path
