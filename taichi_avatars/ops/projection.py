@@ -45,7 +45,15 @@ class Splats(NamedTuple):
 class _Project(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, means: Tensor, quats: Tensor, scales: Tensor, opacities: Tensor, sh: Tensor, pose: Tensor, lens: Tensor, degree: int
+        ctx: Any,
+        means: Tensor,
+        quats: Tensor,
+        scales: Tensor,
+        opacities: Tensor,
+        sh: Tensor,
+        pose: Tensor,
+        lens: Tensor,
+        degree: int,
     ) -> tuple[Tensor, Tensor]:
         from taichi_avatars.kernels import projection as kernel
 
@@ -72,7 +80,9 @@ class _Project(torch.autograd.Function):
         grad_sh = torch.empty_like(sh)
         partial = means.new_zeros(-(-n // kernel.CHUNK), kernel.POSE)
         if n:
-            kernel.project_adjoint(ctx.degree, view, means, quats, scales, sh, rows, grads[0].contiguous(), grad, grad_sh, partial)
+            kernel.project_adjoint(
+                ctx.degree, view, means, quats, scales, sh, rows, grads[0].contiguous(), grad, grad_sh, partial
+            )
         grad_pose = None
         if ctx.needs_input_grad[5]:
             total, pose = partial.double().sum(0), ctx.pose
