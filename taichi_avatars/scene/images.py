@@ -33,6 +33,24 @@ def image_size(path: Path) -> tuple[int, int]:
         return image.size
 
 
+def check_image(path: Path) -> tuple[int, int]:
+    """Width and height of an image file that is whole: of a PNG all checksums are read, anything else is decoded.
+
+    Raises:
+        UserError: where it is missing, broken or cut off.
+    """
+    with _open(path) as image:
+        size = image.size
+        try:
+            if image.format == "PNG":
+                image.verify()
+            else:
+                image.load()
+        except UNREADABLE as error:
+            raise UserError(f"{path}: the image is broken or cut off ({error}); export it again") from error
+    return size
+
+
 def load_image(view: View, background: Background = (0.0, 0.0, 0.0)) -> Tensor:
     """The image of a view as training and evaluation see it: (3,H,W) float32 in [0,1], at the size of the view's camera.
 
@@ -57,11 +75,23 @@ def load_mask(path: Path, width: int, height: int) -> Tensor:
         return torch.from_numpy(_mask(path, image, (width, height)) / np.float32(255.0))
 
 
+def check_aspect(view: View, size: tuple[int, int]) -> None:
+    """Raises UserError where an image of `size` (width, height) cannot have been taken by the view's camera."""
+    (width, height), camera = size, view.camera
+    # The camera's size may be rounded to whole pixels from any original size, which matters for tiny images.
+    slack = ASPECT_TOLERANCE + 1.0 / min(width, height, camera.width, camera.height)
+    if abs(width * camera.height / (height * camera.width) - 1.0) > slack:
+        raise UserError(
+            f"{view.image}: {width} x {height} pixels does not have the aspect ratio of its camera, "
+            f"{camera.width} x {camera.height}; export the image or the intrinsics again"
+        )
+
+
 def decode(view: View, background: Background) -> np.ndarray:
     """The same image as `load_image`, (H,W,3) uint8."""
     size = view.camera.width, view.camera.height
     with _open(view.image) as image:
-        _check_aspect(view, image.size)
+        check_aspect(view, image.size)
         pixels = _composite(view.image, image, background)
     if view.mask is not None:
         with _open(view.mask) as mask:
@@ -245,17 +275,6 @@ def _resized(image: Image.Image, size: tuple[int, int]) -> Image.Image:
         return image
     smaller = size[0] <= image.width and size[1] <= image.height
     return image.resize(size, Image.Resampling.BOX if smaller else Image.Resampling.BICUBIC)
-
-
-def _check_aspect(view: View, size: tuple[int, int]) -> None:
-    (width, height), camera = size, view.camera
-    # The camera's size may be rounded to whole pixels from any original size, which matters for tiny images.
-    slack = ASPECT_TOLERANCE + 1.0 / min(width, height, camera.width, camera.height)
-    if abs(width * camera.height / (height * camera.width) - 1.0) > slack:
-        raise UserError(
-            f"{view.image}: {width} x {height} pixels does not have the aspect ratio of its camera, "
-            f"{camera.width} x {camera.height}; export the image or the intrinsics again"
-        )
 
 
 def _as_float(pixels: np.ndarray) -> np.ndarray:
