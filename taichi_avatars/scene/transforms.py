@@ -122,16 +122,16 @@ class CameraReader:
         Raises:
             UserError: where the pose is not a rigid (4,4) matrix or the intrinsics are missing or make no camera.
         """
-        pose = _pose(frame)
+        numbers = _pose_numbers(frame)
         width, height = frame.integer("w"), frame.integer("h")
         if width is None or height is None:
             width, height = image_size(image)
         if width < 1 or height < 1:
             raise frame.error(f"image size must be positive, got w={width} h={height}; export it again")
         fx, fy, cx, cy = self._intrinsics(frame, width, height)
-        key = (pose.numpy().tobytes(), fx, fy, cx, cy, width, height)
+        key = (*numbers, fx, fy, cx, cy, width, height)
         if key not in self._known:
-            camera = Camera.from_opengl(pose, fx, fy, cx, cy, width, height)
+            camera = Camera.from_opengl(_rigid_pose(frame, numbers), fx, fy, cx, cy, width, height)
             self._known[key] = camera.resized(*target_size(width, height, self.resolution))
         return self._known[key]
 
@@ -152,17 +152,22 @@ class CameraReader:
         return fx, fy, cx, height - cy if self.principal_point == "bottom" else cy
 
 
-def _pose(frame: Frame) -> Tensor:
-    """The camera-to-world matrix of a frame, (4,4) float64, OpenGL axes, checked to be finite and rigid."""
+def _pose_numbers(frame: Frame) -> list[float]:
+    """The 16 numbers of a frame's camera-to-world matrix, row by row, checked to be finite."""
     rows = frame.values.get("transform_matrix")
     if not isinstance(rows, list) or len(rows) != 4 or any(not isinstance(row, list) or len(row) != 4 for row in rows):
         raise frame.error("transform_matrix must be 4 rows of 4 numbers; export it again")
-    numbers = [_as_float(value) for row in rows for value in row]
-    if None in numbers:
+    numbers = [number for row in rows for value in row if (number := _as_float(value)) is not None]
+    if len(numbers) != 16:
         raise frame.error("transform_matrix must be 4 rows of 4 numbers; export it again")
-    pose = torch.tensor(numbers, dtype=torch.float64).reshape(4, 4)
-    if not bool(torch.isfinite(pose).all()):
+    if not all(math.isfinite(number) for number in numbers):
         raise frame.error("transform_matrix holds NaN or Inf; the tracking of this camera failed: leave it out or track again")
+    return numbers
+
+
+def _rigid_pose(frame: Frame, numbers: list[float]) -> Tensor:
+    """The (4,4) float64 matrix, checked to be a rotation and a translation."""
+    pose = torch.tensor(numbers, dtype=torch.float64).reshape(4, 4)
     rotation = pose[:3, :3]
     off = (rotation.T @ rotation - torch.eye(3, dtype=torch.float64)).abs().max().item()
     last_row_off = (pose[3] - torch.tensor([0.0, 0.0, 0.0, 1.0], dtype=torch.float64)).abs().max().item()
