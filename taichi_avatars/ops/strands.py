@@ -1,0 +1,54 @@
+"""Strands of hair: moved with their root triangles, drawn into a mesh's z-buffer, lit."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from taichi_avatars import runtime
+from taichi_avatars.kernels import shading, strands
+from taichi_avatars.ops.frames import Frames
+from taichi_avatars.ops.mesh import camera_record
+from taichi_avatars.scene.cameras import Camera
+
+
+def pose_strands(local: Tensor, root: Tensor, frames: Frames) -> Tensor:
+    """World points (S,K,3) of strands given in the frames of their root triangles: local (S,K,3) metres, root (S,) int32."""
+    runtime.start()
+    points = torch.empty_like(local)
+    strands.pose_strands(local, root, frames.rotation.contiguous(), frames.center.contiguous(), points)
+    return points
+
+
+def draw_strands(
+    points: Tensor, radius: Tensor, camera: Camera, supersample: int, nearest: Tensor, least: float = 0.0
+) -> tuple[Tensor, Tensor]:
+    """Draws ribbons that face the camera into `nearest` (H*s, W*s), the inverse depth of what is there already, in place.
+
+    Args:
+        points: (S,K,3) world, metres.
+        radius: (S,K) metres.
+        least: half widths are raised to this many samples.
+
+    Returns:
+        strand (H*s, W*s) int32: the segment seen, strand * (K - 1) + k, or -1; along (H*s, W*s): 0..1 on that segment.
+    """
+    runtime.start()
+    count, links, _ = points.shape
+    screen, rows = torch.empty(count, links, 4), torch.empty(count, 2, dtype=torch.int32)
+    strand, along = torch.full(nearest.shape, -1, dtype=torch.int32), torch.empty(nearest.shape)
+    if count:
+        strands.project_strands(points, radius, camera_record(camera, supersample), camera.near, least, screen, rows)
+        strands.rasterize_strands(screen, rows, nearest, strand, along)
+    return strand, along
+
+
+def light_strands(
+    points: Tensor, color: Tensor, received: Tensor, gloss: float, eye: Tensor, lights: Tensor, sky: Tensor
+) -> Tensor:
+    """Display colours (S,K,3) of strand points seen from `eye` (3,); see `kernels/shading.py` for the arguments."""
+    runtime.start()
+    out = torch.empty_like(points)
+    if len(points):
+        shading.light_strands(points, color, received, gloss, eye, lights, sky, out)
+    return out

@@ -1,0 +1,70 @@
+"""How much of a set of directions points can see, from depth maps of what occludes them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+from taichi_avatars import runtime
+from taichi_avatars.kernels import visibility as kernels
+from taichi_avatars.ops.mesh import camera_record, rasterize_depth
+from taichi_avatars.ops.strands import draw_strands
+from taichi_avatars.scene.cameras import Camera
+
+DISTANCE = 8.0  # metres: so far away that rays are nearly parallel
+
+
+def sphere_directions(count: int) -> Tensor:
+    """Unit directions (count,3), spread evenly (Fibonacci)."""
+    k = torch.arange(count, dtype=torch.float64) + 0.5
+    y, turn = 1 - 2 * k / count, k * math.pi * (3 - math.sqrt(5))
+    ring = (1 - y * y).sqrt()
+    return torch.stack([ring * turn.cos(), y, ring * turn.sin()], 1).float()
+
+
+def disc_directions(toward: Tensor, radius: float, count: int) -> Tensor:
+    """Unit directions (count,3) over a round light seen in direction `toward` (3,) with angular radius `radius`, radians."""
+    k = torch.arange(count) + 0.5
+    r, turn = radius * (k / count).sqrt(), k * math.pi * (3 - math.sqrt(5))
+    side = torch.nn.functional.normalize(torch.linalg.cross(toward, torch.tensor([0.0, 1.0, 0.01])), dim=0)
+    over = torch.linalg.cross(side, toward)
+    return torch.nn.functional.normalize(toward + r[:, None] * (turn.cos()[:, None] * side + turn.sin()[:, None] * over), dim=1)
+
+
+def visible_share(
+    queries: Iterable[tuple[Tensor, Tensor, float, float]],
+    directions: Tensor,
+    vertices: Tensor,
+    faces: Tensor,
+    hair: tuple[Tensor, Tensor] | None = None,
+    *,
+    lambert: bool,
+    size: int = 192,
+) -> list[Tensor]:
+    """For each query the share of the directions that its points see, (P,) in [0,1].
+
+    Args:
+        queries: points (P,3), unit normals (P,3), bias and fade in metres: light falls off exponentially over `fade`
+            from `bias` behind the first occluder.
+        directions: (D,3) unit.
+        vertices, faces, hair: what occludes; hair is points (S,K,3) and radius (S,K).
+        lambert: directions count by their cosine to the normal.
+        size: of the depth maps, pixels.
+    """
+    runtime.start()
+    center = 0.5 * (vertices.amin(0) + vertices.amax(0))
+    reach = float((vertices - center).norm(dim=1).max()) + 0.03
+    queries = list(queries)
+    totals = [torch.zeros(len(points), 2) for points, _, _, _ in queries]
+    for direction in directions:
+        camera = Camera.look_at(center + DISTANCE * direction, center, 2 * math.atan(reach / DISTANCE), size, size)
+        _, _, nearest = rasterize_depth(vertices, faces, camera)
+        if hair is not None:
+            draw_strands(*hair, camera, 1, nearest, least=0.6)
+        record = camera_record(camera)
+        for (points, normals, bias, fade), total in zip(queries, totals, strict=True):
+            kernels.accumulate_visibility(points, normals, direction, record, nearest, bias, fade, int(lambert), total)
+    return [total[:, 0] / total[:, 1].clamp(min=1e-6) for total in totals]

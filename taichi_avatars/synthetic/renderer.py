@@ -1,0 +1,139 @@
+"""Pictures of the built-in subject: pose the head and its hair, find what light reaches where, shade every sample of a camera."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from taichi_avatars.head.flame import FlameModel
+from taichi_avatars.kernels import shading
+from taichi_avatars.ops.frames import triangle_frames
+from taichi_avatars.ops.mesh import rasterize_depth, vertex_normals
+from taichi_avatars.ops.strands import draw_strands, light_strands, pose_strands
+from taichi_avatars.ops.visibility import disc_directions, sphere_directions, visible_share
+from taichi_avatars.scene.cameras import Camera
+from taichi_avatars.synthetic.appearance import Texels, bake
+from taichi_avatars.synthetic.hair import Strands, grow
+from taichi_avatars.synthetic.identity import Identity, identity
+
+# Direction towards the light and its colour: a large soft key from the upper left, a weak cool fill, a rim from behind.
+KEY = torch.nn.functional.normalize(torch.tensor([0.55, 0.6, 0.75]), dim=0)
+LIGHTS = torch.stack(
+    [
+        torch.cat([KEY, torch.tensor([0.98, 0.91, 0.83])]),
+        torch.cat([torch.nn.functional.normalize(torch.tensor([-0.85, 0.15, 0.6]), dim=0), torch.tensor([0.20, 0.22, 0.25])]),
+        torch.cat([torch.nn.functional.normalize(torch.tensor([-0.5, 0.5, -0.8]), dim=0), torch.tensor([0.30, 0.31, 0.34])]),
+    ]
+)
+SKY = torch.tensor([[0.37, 0.39, 0.42], [0.20, 0.185, 0.175]])
+KEY_RADIUS = 0.22  # radians
+HAIR_GLOSS = 0.8
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A person: the head with its identity, surface and hair. `hidden` (V,) is what the hair leaves of the light from around."""
+
+    head: FlameModel
+    who: Identity
+    texels: Texels
+    strands: Strands
+    hidden: Tensor
+    strand_ambient: Tensor
+
+
+@dataclass(frozen=True)
+class Posed:
+    """The subject at one moment, lit; pictures from any camera can be taken of it.
+
+    Attributes:
+        vertices: (V,3) world, metres.
+        record: (V,8) position, normal, received key light, received light from around.
+        rotation: (F,3,3) triangle frames.
+        points: (S,K,3) strands in the world.
+        received: (S,K,2) what strand points receive of the key light and from around.
+    """
+
+    vertices: Tensor
+    record: Tensor
+    rotation: Tensor
+    points: Tensor
+    received: Tensor
+
+
+@dataclass(frozen=True)
+class Picture:
+    """rgb (3,H,W) display values premultiplied by alpha, alpha (H,W), hair (H,W): the share of the pixel that is scalp hair."""
+
+    rgb: Tensor
+    alpha: Tensor
+    hair: Tensor
+
+    def over(self, background: tuple[float, float, float]) -> Tensor:
+        """Composited, (3,H,W)."""
+        return self.rgb + (1 - self.alpha) * torch.tensor(background)[:, None, None]
+
+
+def make_subject(head: FlameModel, seed: int, pixel: float, strand_count: int = 14000) -> Subject:
+    """The person with this seed on this head.
+
+    Args:
+        head: a head with regions: the built-in one.
+        pixel: size of a pixel at the head in the pictures to come, metres; finer detail is left out.
+    """
+    who = identity(head, seed)
+    vertices = resting_vertices(head, who)
+    strands = grow(head, who, vertices, strand_count)
+    frames = triangle_frames(vertices, head.faces)
+    points = pose_strands(strands.local, strands.root, frames)
+    normals = vertex_normals(vertices, head.faces)
+    skin = (vertices + 0.002 * normals, normals, 0.0012, 0.003)
+    fibres = points.reshape(-1, 3).contiguous()
+    around = sphere_directions(48)
+    bare = visible_share([skin], around, vertices, head.faces, lambert=True)[0]
+    covering = (points[: strands.scalp], strands.radius[: strands.scalp])
+    covered = visible_share([skin], around, vertices, head.faces, covering, lambert=True)[0]
+    ambient = visible_share([(fibres, fibres, 0.002, 0.006)], around, vertices, head.faces, covering, lambert=False)[0]
+    hidden = (covered / bare.clamp(min=0.02)).clamp(max=1.0)
+    return Subject(head, who, bake(head, who, pixel), strands, hidden, (2 * ambient).clamp(max=1.0).view(points.shape[:2]))
+
+
+def resting_vertices(head: FlameModel, who: Identity) -> Tensor:
+    zeros = torch.zeros(head.n_expr), *(torch.zeros(size) for size in (3, 3, 3, 6, 3))
+    return head(who.shape, *zeros).vertices
+
+
+def pose(subject: Subject, vertices: Tensor) -> Posed:
+    """Moves hair with the head `vertices` (V,3) and finds the light that arrives at both."""
+    head, strands = subject.head, subject.strands
+    vertices = vertices.detach().contiguous()
+    frames = triangle_frames(vertices, head.faces)
+    points = pose_strands(strands.local, strands.root, frames)
+    normals = vertex_normals(vertices, head.faces)
+    skin = (vertices + 0.002 * normals, normals, 0.0012, 0.003)
+    fibres = points.reshape(-1, 3).contiguous()
+    hair = points[: strands.scalp], strands.radius[: strands.scalp]
+    disc = disc_directions(KEY, KEY_RADIUS, 8)
+    key, strand_key = visible_share(
+        [skin, (fibres, fibres, 0.0015, 0.004)], disc, vertices, head.faces, hair, lambert=False, size=224
+    )
+    ambient = visible_share([skin], sphere_directions(40), vertices, head.faces, lambert=True, size=160)[0]
+    record = torch.cat([vertices, normals, key[:, None], (ambient * subject.hidden)[:, None]], 1).contiguous()
+    received = torch.stack([strand_key.view(points.shape[:2]), subject.strand_ambient], 2).contiguous()
+    return Posed(vertices, record, frames.rotation.contiguous(), points, received)
+
+
+def photograph(subject: Subject, posed: Posed, camera: Camera, supersample: int = 2) -> Picture:
+    """The subject from a camera, antialiased."""
+    strands, texels = subject.strands, subject.texels
+    projection, face, nearest = rasterize_depth(posed.vertices, subject.head.faces, camera, supersample)
+    strand, along = draw_strands(posed.points, strands.radius, camera, supersample, nearest, least=0.3)
+    eye = camera.center.detach().float().contiguous()
+    shown = light_strands(posed.points, strands.color, posed.received, HAIR_GLOSS, eye, LIGHTS, SKY)
+    rgb, cover = torch.empty(3, camera.height, camera.width), torch.empty(2, camera.height, camera.width)
+    surface = posed.record, posed.rotation, texels.start, texels.divisions, texels.values
+    fibres = strand, along, shown, strands.scalp
+    shading.shade_samples(*projection, face, *surface, *fibres, eye, LIGHTS, SKY, supersample, rgb, cover)
+    return Picture(rgb, cover[0], cover[1])
