@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -26,6 +27,10 @@ class TrainConfig(BaseModel):
     """Composite over white instead of black."""
     resolution: int = -1
     """1, 2, 4, 8 divide the image size; -1 caps the width at 1600; any other value is the width in pixels."""
+    use_mask: bool = False
+    """Make what lies outside the captured foreground masks background."""
+    principal_point: Literal["bottom", "top"] = "bottom"
+    """Where cy is measured from: bottom as current VHAP writes it, top in sets exported before November 2024."""
     seed: int = 0
     """Random numbers: order of images, splitting."""
 
