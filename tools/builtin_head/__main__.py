@@ -22,6 +22,7 @@ import uv
 NAME = "builtin-1"
 COMPONENTS = 40
 SEED = 0
+LIPS_CLOSED = 0.08  # of mouthClose, added to the template: the mean of all lips leaves a slit that shows the teeth
 EYES_AT = (0.0, 0.023, 0.0235)  # metres: where FLAME's template has the middle between its eyes
 OUT = Path(__file__).parents[2] / "taichi_avatars/assets/builtin_head.npz"
 
@@ -49,7 +50,9 @@ def report(head: source.Source, people: identity.Identity, regressor: np.ndarray
         mean, directions = rig.rig_joint(head, people, joint)
         off = regressor[joint] @ people.mean - mean + draws @ (regressor[joint] @ people.directions - directions)
         used, size = np.count_nonzero(regressor[joint]), np.abs(regressor[joint]).max()
-        print(f"{name}: {np.linalg.norm(off, axis=1).max() * 1000:.2f} mm off at most, {used} vertices, largest weight {size:.3f}")
+        print(
+            f"{name}: {np.linalg.norm(off, axis=1).max() * 1000:.2f} mm off at most, {used} vertices, largest weight {size:.3f}"
+        )
 
 
 def build() -> dict[str, np.ndarray]:
@@ -59,10 +62,11 @@ def build() -> dict[str, np.ndarray]:
     names, units = expressions(head, parts)
 
     eyes = [people.mean[parts[f"eye_{side}"]].mean(0) for side in ("left", "right")]
-    template = people.mean + EYES_AT - np.mean(eyes, 0)
+    template = people.mean + EYES_AT - np.mean(eyes, 0) + LIPS_CLOSED * units[names.index("mouthClose")]
     atlas, uv_quads = uv.pack(head.uv, head.uv_quads, head.quads, head.vertices)
     cut = [triangles(quads, uv_quads[part], template) for part, quads in head.quads.items()]
-    regressor = rig.joint_regressor(head, people, units, parts)
+    named = regions.build(head, template)
+    regressor = rig.joint_regressor(head, people, units, named)
     report(head, people, regressor)
 
     rows, columns = np.nonzero(regressor)
@@ -82,7 +86,7 @@ def build() -> dict[str, np.ndarray]:
         "f": np.concatenate([f for f, _ in cut]).astype(np.int32),
         "vt": atlas.astype(np.float32),
         "ft": np.concatenate([ft for _, ft in cut]).astype(np.int32),
-        **{f"region_{name}": ids for name, ids in regions.build(head, template).items()},
+        **{f"region_{name}": ids for name, ids in named.items()},
     }
 
 

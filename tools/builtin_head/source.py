@@ -32,6 +32,7 @@ GROUP_PARTS = {
 }
 # MakeHuman's dental arch is 72 mm wide and shows in the corners of a closed mouth; people's is near 60 mm.
 WIDTHS = {"teeth_upper": 0.82, "teeth_lower": 0.82, "tongue": 0.88}
+LOWERED = 0.003  # metres: so that the upper incisors end where the lips meet
 HEAD_TARGETS = ("cheek", "chin", "ears", "eyebrows", "eyes", "forehead", "head", "mouth", "neck", "nose")
 
 
@@ -108,6 +109,7 @@ def load() -> Source:
     for part, width in WIDTHS.items():
         ids = new[np.unique(quads[part])]
         vertices[ids, 0] *= width
+        vertices[ids, 1] -= LOWERED
         targets[:, ids, 0] *= width
 
     names = list(data.metadata.blendshape_labels)

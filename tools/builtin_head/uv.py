@@ -63,4 +63,5 @@ def eye_discs(vertices: np.ndarray, quads: np.ndarray, discs: dict) -> tuple[np.
     front = np.array(centre) + radius * angle * around
     back = np.array(back_centre) + back_radius * (2 - angle) * around * [-1, 1]
     behind = d[local, 2].mean(1) < 0
-    return np.concatenate([front, back]), local + len(used) * behind[:, None]
+    seen, ids = np.unique(local + len(used) * behind[:, None], return_inverse=True)
+    return np.concatenate([front, back])[seen], ids.reshape(quads.shape)
