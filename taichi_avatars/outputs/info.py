@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from taichi_avatars.errors import UserError
+from taichi_avatars.head.arrays import load_npz
 from taichi_avatars.outputs.info_files import (
     WIDTHS,
     Description,
@@ -16,7 +17,6 @@ from taichi_avatars.outputs.info_files import (
     describe_motion,
     describe_timesteps,
     iteration_of,
-    read_arrays,
 )
 from taichi_avatars.scene.capture import Capture, capture_kind, load_capture
 from taichi_avatars.scene.head_capture import SPLITS, read_head_frames
@@ -100,7 +100,7 @@ def _describe_file(path: Path) -> Description:
     if suffix == ".pkl":
         return describe_flame_model(path)
     if suffix == ".npz":
-        arrays = read_arrays(path)
+        arrays = load_npz(path)
         if "v_template" in arrays:
             return describe_flame_model(path)
         if arrays.keys() & {*WIDTHS, "expr"}:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-import zipfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 from plyfile import PlyData, PlyParseError
 
 from taichi_avatars.errors import UserError
+from taichi_avatars.head.arrays import load_npz
 from taichi_avatars.scene.transforms import read_json
 
 WIDTHS = {"translation": 3, "rotation": 3, "neck_pose": 3, "jaw_pose": 3, "eyes_pose": 6}
@@ -71,7 +71,7 @@ def describe_timesteps(described: Description, files: Iterable[Path]) -> None:
     first: tuple[Path, dict[str, int]] | None = None
     for file in files:
         try:
-            sizes = _parameters(described, file, read_arrays(file), one_timestep=True)
+            sizes = _parameters(described, file, load_npz(file), one_timestep=True)
         except UserError as problem:
             described.add(problem)
             continue
@@ -108,6 +108,8 @@ def _parameters(described: Description, file: Path, arrays: Arrays, *, one_times
         if name not in arrays:
             described.add(UserError(f"{file}: has no {name}; export it again"))
     for name, array in arrays.items():
+        if not array.size:
+            continue
         if array.dtype.kind not in "fiu":
             if name in (*WIDTHS, "shape", "expr", *OFFSETS):
                 described.add(UserError(f"{file}: {name}: holds {array.dtype}, want numbers; export it again"))
@@ -135,22 +137,6 @@ def _parameters(described: Description, file: Path, arrays: Arrays, *, one_times
             if count != sizes.setdefault("timesteps", 1 if one_timestep else count):
                 wrong(name, f"{sizes['timesteps']} timestep{'s' if sizes['timesteps'] > 1 else ''}")
     return sizes
-
-
-def read_arrays(path: Path) -> Arrays:
-    try:
-        with np.load(path, allow_pickle=False) as content:
-            if not isinstance(content, np.lib.npyio.NpzFile):
-                raise UserError(f"{path}: not an npz archive; export it again")
-            return {name: content[name] for name in content.files}
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
-        if isinstance(error, UserError):
-            raise
-        reason = str(error).split("\n")[0]
-        raise UserError(f"{path}: cannot be read as an npz ({reason}); copy it again or export it again") from error
-
-
-# Avatars, head models, ARKit motions
 
 
 def describe_avatar(path: Path) -> Description:
@@ -195,7 +181,7 @@ def _beside(described: Description, folder: Path, bound: bool) -> None:
     parameters = folder / "flame_param.npz"
     if parameters.is_file():
         try:
-            motion = describe_motion(parameters, read_arrays(parameters))
+            motion = describe_motion(parameters, load_npz(parameters))
         except UserError as problem:
             described.add(problem)
             return

@@ -2,11 +2,23 @@ import math
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from scene.tiny_capture import CX, CY_FROM_TOP, HEIGHT, WIDTH, camera_at, read_split, write_split, write_tiny_capture
+from scene.tiny_capture import (
+    CX,
+    CY_FROM_TOP,
+    HEIGHT,
+    WIDTH,
+    camera_at,
+    flame_parameters,
+    read_split,
+    write_split,
+    write_tiny_capture,
+)
 
 from taichi_avatars.errors import UserError
+from taichi_avatars.head.flame import FlameModel
 from taichi_avatars.scene.capture import load_capture
 
 
@@ -228,6 +240,47 @@ def test_broken_json_is_one_line(folder: Path, text: str, words: list[str]) -> N
 def test_json_that_is_not_text(folder: Path) -> None:
     (folder / "transforms_val.json").write_bytes(b"\xff\xfe\x00")
     assert "not a text file" in refusal(folder)
+
+
+@pytest.fixture(scope="module")
+def head() -> FlameModel:
+    return FlameModel.builtin()
+
+
+def test_flame_parameters_of_all_splits(folder: Path, head: FlameModel) -> None:
+    flame = load_capture(folder, head=head).flame
+    assert flame is not None and flame.timesteps == [3, 4, 9]
+    assert flame.shape.shape == (head.n_shape,) and flame.expr.shape == (3, head.n_expr)
+    written = flame_parameters(9)
+    torch.testing.assert_close(flame.expr[flame.row(9), :10], torch.from_numpy(written["expr"][0]))
+    torch.testing.assert_close(flame.jaw_pose[flame.row(9)], torch.from_numpy(written["jaw_pose"][0]))
+    assert load_capture(folder).flame is None
+
+
+def test_extent_of_one_camera_is_set_by_the_head(tmp_path: Path, head: FlameModel) -> None:
+    folder = write_tiny_capture(tmp_path, cameras=2)
+    capture = load_capture(folder, head=head)
+    assert capture.flame is not None
+    canonical = capture.flame.mesh(head, 0).canonical
+    radius = (canonical - canonical.mean(0)).norm(dim=1).square().mean().sqrt().item()
+    assert capture.extent == pytest.approx(5 * radius, rel=1e-5) and 0.3 < capture.extent < 0.8
+
+
+def test_flame_parameters_that_do_not_fit_the_head(tmp_path: Path, head: FlameModel) -> None:
+    message = refusal(write_tiny_capture(tmp_path / "a", n_expr=100), head=head)
+    assert "00003.npz" in message and "100" in message and str(head.n_expr) in message
+    message = refusal(write_tiny_capture(tmp_path / "b", vertices=head.num_vertices + 1), head=head)
+    assert str(head.num_vertices + 1) in message and str(head.num_vertices) in message
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("jaw_pose", np.zeros((1, 4))), ("rotation", np.full((1, 3), np.nan)), ("expr", None)]
+)
+def test_broken_flame_parameters_are_one_line(folder: Path, head: FlameModel, key: str, value: np.ndarray | None) -> None:
+    parameters = {**flame_parameters(4), key: value}
+    np.savez(folder / "flame_param/00004.npz", **{name: array for name, array in parameters.items() if array is not None})
+    message = refusal(folder, head=head)
+    assert "00004.npz" in message and key in message
 
 
 def test_problems_can_be_collected(folder: Path) -> None:
