@@ -4,7 +4,6 @@ Nothing here runs at import. The first op, or `init`, starts the backend; there 
 """
 
 import io
-import logging
 import os
 import sys
 import time
@@ -12,8 +11,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 
 from taichi_avatars.errors import UserError
-
-log = logging.getLogger("taichi_avatars")
 
 _started: str | None = None
 _threads = 1
@@ -38,7 +35,9 @@ def init(device: str = "auto", threads: int | None = None, **options: object) ->
         raise UserError(f"threads must be at least 1, got {threads}")
     if _started is not None:
         if _started != wanted:
-            raise UserError(f"Taichi already runs on {_started} in this process and cannot change to {wanted}: start a new process")
+            raise UserError(
+                f"Taichi already runs on {_started} in this process and cannot change to {wanted}: start a new process"
+            )
         return _started
 
     import taichi as ti
@@ -47,7 +46,8 @@ def init(device: str = "auto", threads: int | None = None, **options: object) ->
     count = threads or len(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1))
     torch.set_num_threads(count)
     settings = {"offline_cache": True, "log_level": ti.WARN, "cpu_max_num_threads": count, **options}
-    with redirect_stdout(sys.stderr if log.isEnabledFor(logging.DEBUG) else io.StringIO()):  # stdout belongs to --json and pipes
+    # Taichi greets on stdout, which belongs to --json and to pipes.
+    with redirect_stdout(io.StringIO()):
         ti.init(arch=ti.cpu, **settings)
     _started, _threads = wanted, count
     return wanted
@@ -72,7 +72,7 @@ def native_vectors() -> Iterator[None]:
     """
     import taichi as ti
 
-    config = ti.lang.impl.current_cfg()
+    config = ti.lang.impl.current_cfg()  # pyright: ignore[reportOptionalMemberAccess]
     config.real_matrix_scalarize = False
     try:
         yield

@@ -2,6 +2,8 @@
 
 from taichi_avatars.ops.binding import World, bind
 from taichi_avatars.ops.frames import Frames, triangle_frames
+from taichi_avatars.ops.image_loss import l1_and_ssim
 from taichi_avatars.ops.rasterize import Rendering, rasterize
+from taichi_avatars.ops.skinning import skin
 
-__all__ = ["Frames", "Rendering", "World", "bind", "rasterize", "triangle_frames"]
+__all__ = ["Frames", "Rendering", "World", "bind", "l1_and_ssim", "rasterize", "skin", "triangle_frames"]

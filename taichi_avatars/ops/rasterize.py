@@ -17,7 +17,8 @@ from taichi_avatars.ops.splat import splat
 class Rendering:
     """What the rasterizer returns.
 
-    image: (3,H,W) over the background.  alpha: (H,W).  depth: (H,W) sum of weight times view depth, metres, not divided by alpha.
+    image: (3,H,W) over the background.  alpha: (H,W).
+    depth: (H,W) sum of weight times view depth, metres, not divided by alpha.
     radii: (N,) int32, pixels, 0 where not visible.
     """
 

@@ -41,7 +41,16 @@ class _Splat(torch.autograd.Function):
         pair_grad = rows.new_empty(len(lists.pair_of), kernel.LANES)
         with runtime.native_vectors():
             kernel.composite_adjoint(
-                width, height, lists.tiles_x, lists.tile_end, lists.splat_of, lists.pair_of, lists.packed, state, grad, pair_grad
+                width,
+                height,
+                lists.tiles_x,
+                lists.tile_end,
+                lists.splat_of,
+                lists.pair_of,
+                lists.packed,
+                state,
+                grad,
+                pair_grad,
             )
         grad_rows = torch.zeros_like(rows)
         if len(rows):

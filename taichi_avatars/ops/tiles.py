@@ -14,8 +14,9 @@ class TileLists(NamedTuple):
     """Lists of splats per tile, front to back. M splats in depth order, P pairs of a splat and a tile it touches.
 
     order: (M,) int64 splat at each place of the depth order.  packed: (M,16) as `kernels.tiles` lists it.
-    tile_end: (tiles,) int32 one past each tile's last entry in the lists.  splat_of, pair_of: (P,) int32 the lists:
-    place in the depth order, and number of the pair (pairs are numbered splat by splat).  splat_end: (M,) int32 one past each splat's last pair.
+    tile_end: (tiles,) int32 one past each tile's last entry in the lists.
+    splat_of, pair_of: (P,) int32 the lists: place in the depth order, and number of the pair, counted splat by splat.
+    splat_end: (M,) int32 one past each splat's last pair.
     """
 
     order: Tensor
@@ -56,4 +57,6 @@ def sort_into_tiles(rows: Tensor, width: int, height: int) -> TileLists:
     total = int(ends[-1])
     pair_of, splat_of = torch.empty(2, max(total, 1), dtype=torch.int32)
     kernel.scatter(tiles_x, tiles_y, chunk, packed, splat_end, slot, pair_of, splat_of)
-    return TileLists(order, packed, ends.view(tiles, chunks)[:, -1].contiguous(), splat_of, pair_of, splat_end, tiles_x, tiles_y)
+    return TileLists(
+        order, packed, ends.view(tiles, chunks)[:, -1].contiguous(), splat_of, pair_of, splat_end, tiles_x, tiles_y
+    )

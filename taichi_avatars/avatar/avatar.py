@@ -1,0 +1,171 @@
+"""An avatar: head, Gaussians bound to it, and its FLAME parameters over time; with a camera it becomes an image."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from taichi_avatars.avatar.gaussians import Gaussians
+from taichi_avatars.errors import UserError
+from taichi_avatars.head.assets import resolve_head, write_head_json
+from taichi_avatars.head.flame import FlameModel, HeadMesh
+from taichi_avatars.head.sequence import FlameSequence
+from taichi_avatars.ops import Frames, Rendering, World, bind, rasterize, triangle_frames
+from taichi_avatars.ops.projection import PinholeCamera
+
+PLY_NAME = "point_cloud.ply"
+FLAME_NAME = "flame_param.npz"
+
+# The names of a pose's parts in `render(flame=...)`, and where they stand in a sequence.
+POSE = {
+    "expr": "expr",
+    "rotation": "rotation",
+    "neck": "neck_pose",
+    "jaw": "jaw_pose",
+    "eyes": "eyes_pose",
+    "translation": "translation",
+    "dynamic_offset": "dynamic_offset",
+}
+
+
+class Avatar:
+    """3D Gaussians on the triangles of a head (GaussianAvatars, CVPR 2024), or an unbound scene where there is no head.
+
+    Attributes:
+        gaussians: raw parameters.
+        head: head model; None for an unbound scene.
+        sequence: shape, static offset and the tracked motion; None for an unbound scene.
+    """
+
+    def __init__(self, gaussians: Gaussians, head: FlameModel | None = None, sequence: FlameSequence | None = None) -> None:
+        if (gaussians.binding is None) != (head is None or sequence is None):
+            raise UserError("an avatar needs bound Gaussians, a head and its FLAME parameters; a scene none of them")
+        self.gaussians, self.head, self.sequence = gaussians, head, sequence
+        if gaussians.binding is not None and head is not None and len(gaussians):
+            highest = int(gaussians.binding.max())
+            if highest >= head.num_faces:
+                raise UserError(
+                    f"Gaussians are bound to triangles up to {highest}, but the head has {head.num_faces}; give its own --head"
+                )
+        self._rest = None
+
+    @staticmethod
+    def load(path: Path | str, head: FlameModel | None = None) -> Avatar:
+        """Reads an avatar from its PLY, or from a model folder (the newest iteration).
+
+        Args:
+            head: the head it is bound to; None to find it from `head.json` beside the PLY, or as `formats.md` says.
+
+        Raises:
+            UserError: where a file is missing or broken, or the head does not fit.
+        """
+        ply = find_ply(path)
+        gaussians = Gaussians.load_ply(ply)
+        if gaussians.binding is None:
+            return Avatar(gaussians)
+        head = head or resolve_head(None, ply.parent)
+        return Avatar(gaussians, head, FlameSequence.load_npz(ply.parent / FLAME_NAME, head))
+
+    def save(self, folder: Path | str) -> Path:
+        """Writes PLY, FLAME parameters and `head.json` into a folder; returns the path of the PLY."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        if self.head is not None and self.sequence is not None:
+            self.sequence.save_npz(folder / FLAME_NAME)
+            write_head_json(folder, self.head)
+        self.gaussians.save_ply(folder / PLY_NAME)  # last: a folder with a PLY is whole
+        return folder / PLY_NAME
+
+    def mesh(self, timestep: int | None = None, flame: Mapping[str, object] | None = None) -> HeadMesh:
+        """The head's mesh at a timestep of the sequence, or in a pose of one's own; neutral where neither is given.
+
+        Args:
+            timestep: as the capture numbers it.
+            flame: any of expr, rotation, neck, jaw, eyes, translation, dynamic_offset; what is left out is 0.
+        """
+        if self.head is None or self.sequence is None:
+            raise UserError("this scene has no head: it is not bound to a mesh")
+        if self._rest is None:
+            self._rest = self.head.rest(self.sequence.shape, self.sequence.static_offset)
+        if timestep is not None and flame is not None:
+            raise UserError("give either a timestep or a pose of your own, not both")
+        if timestep is not None:
+            row = self.sequence.row(timestep)
+            values = {name: getattr(self.sequence, field) for name, field in POSE.items()}
+            pose = {name: None if value is None else value[row] for name, value in values.items()}
+        else:
+            pose = dict(flame or {})
+            unknown = set(pose) - set(POSE)
+            if unknown:
+                raise UserError(f"flame: unknown part {sorted(unknown)[0]!r}, want any of {', '.join(POSE)}")
+        sizes = {"expr": self.head.n_expr, "rotation": 3, "neck": 3, "jaw": 3, "eyes": 6, "translation": 3}
+        parts = [_vector(name, pose.get(name), size) for name, size in sizes.items()]
+        return self.head.pose(self._rest, *parts, dynamic_offset=pose.get("dynamic_offset"))  # pyright: ignore[reportArgumentType]
+
+    def world(self, mesh: HeadMesh | None) -> tuple[World, Frames | None]:
+        """The Gaussians in the world, for a mesh of the head (None for an unbound scene)."""
+        return to_world(self.gaussians, mesh.vertices if mesh else None, self.head)
+
+    @torch.no_grad()
+    def render(
+        self,
+        camera: PinholeCamera,
+        timestep: int | None = None,
+        flame: Mapping[str, object] | None = None,
+        *,
+        background: tuple[float, float, float] | Tensor = (0.0, 0.0, 0.0),
+        sh_degree: int | None = None,
+    ) -> Rendering:
+        """The avatar seen by a camera, at a timestep of its sequence or in a pose of one's own (see `mesh`)."""
+        mesh = None if self.head is None else self.mesh(timestep, flame)
+        world, _ = self.world(mesh)
+        g = self.gaussians
+        sh = g.sh(g.degree if sh_degree is None else min(sh_degree, g.degree))
+        return rasterize(*world, g.opacities, sh, camera=camera, background=background)
+
+
+def to_world(gaussians: Gaussians, vertices: Tensor | None, head: FlameModel | None) -> tuple[World, Frames | None]:
+    """Gaussians from the frames of their triangles into the world (GaussianAvatars, 3.2); unbound ones are there already."""
+    if vertices is None or head is None or gaussians.binding is None:
+        return World(gaussians.means, gaussians.quats, gaussians.log_scales.exp()), None
+    frames = triangle_frames(vertices, head.faces)
+    return bind(gaussians.means, gaussians.quats, gaussians.log_scales, gaussians.binding, frames), frames
+
+
+def find_ply(path: Path | str) -> Path:
+    """The PLY that a path means: itself, the one in an iteration's folder, or the newest of a model folder."""
+    path = Path(path)
+    if path.suffix == ".ply" or path.is_file():
+        return path
+    if (path / PLY_NAME).is_file():
+        return path / PLY_NAME
+    saved = sorted(iterations(path).items())
+    if not saved:
+        raise UserError(f"{path}: no avatar here: no point_cloud/iteration_*/{PLY_NAME}; give a model folder that was trained")
+    return saved[-1][1]
+
+
+def iterations(model: Path | str) -> dict[int, Path]:
+    """Iterations saved in a model folder, and their PLYs."""
+    found = {}
+    for ply in Path(model).glob(f"point_cloud/iteration_*/{PLY_NAME}"):
+        match = re.fullmatch(r"iteration_(\d+)", ply.parent.name)
+        if match:
+            found[int(match[1])] = ply
+    return found
+
+
+def _vector(name: str, value: object, size: int) -> Tensor:
+    """A part of a pose as a (size,) tensor; short expressions are padded with zeros."""
+    if value is None:
+        return torch.zeros(size)
+    vector = torch.as_tensor(value, dtype=torch.float32).reshape(-1)
+    if name == "expr" and len(vector) < size:
+        vector = torch.cat([vector, torch.zeros(size - len(vector))])
+    if len(vector) != size:
+        raise UserError(f"flame: {name} has {len(vector)} numbers, the head wants {size}")
+    return vector

@@ -1,0 +1,107 @@
+"""Adaptive density control: where Gaussians are added and which are removed (Kerbl et al. 2023, 5.2; GaussianAvatars, 3.3)."""
+
+from __future__ import annotations
+
+import torch
+from roma import unitquat_to_rotmat
+from torch import Tensor
+
+from taichi_avatars.avatar.gaussians import Gaussians
+
+SPLIT_INTO = 2
+SPLIT_SHRINK = 1.6  # scale of a child against its parent's
+MIN_OPACITY = 0.005
+MAX_WORLD_SCALE = 0.1  # of the extent
+RESET_OPACITY = 0.01
+
+
+class DensityControl:
+    """Collects the gradients of the 2D means and decides from them.
+
+    Args:
+        count: number of Gaussians.
+        generator: of the noise that children of a split are placed with.
+    """
+
+    def __init__(self, count: int, generator: torch.Generator) -> None:
+        self.generator = generator
+        self.restart(count)
+
+    def restart(self, count: int) -> None:
+        """Forget what was collected; there are `count` Gaussians from now on."""
+        self.gradient, self.seen = torch.zeros(count), torch.zeros(count)
+
+    def observe(self, mean2d_grad: Tensor, radii: Tensor) -> None:
+        """Adds one step's gradients. mean2d_grad: (N,2), NDC-scaled; radii: (N,), 0 where not visible."""
+        visible = radii > 0
+        self.gradient += mean2d_grad.norm(dim=1) * visible
+        self.seen += visible
+
+    def densify(
+        self, gaussians: Gaussians, world_scales: Tensor, extent: float, *, threshold: float, dense: float, limit: int
+    ) -> tuple[Tensor, Gaussians]:
+        """Which Gaussians stay, and which are new: clones of small ones, and the children of large ones, which go.
+
+        Args:
+            world_scales: (N,3), metres.  extent: metres.
+            threshold: mean gradient that calls for more Gaussians.  dense: share of the extent that divides small from large.
+            limit: no more Gaussians than this.
+
+        Returns:
+            keep (N,) bool, and the new Gaussians (in the order clones, then children).
+        """
+        mean_gradient = self.gradient / self.seen.clamp_min(1)
+        grow = mean_gradient >= threshold
+        room = max(0, limit - len(gaussians))
+        if int(grow.sum()) > room:  # each adds one: the neediest first
+            grow = torch.zeros_like(grow).scatter_(0, mean_gradient.argsort(descending=True, stable=True)[:room], True) & grow
+        small = world_scales.max(1).values <= dense * extent
+        clones = select(gaussians, grow & small)
+        children = self._split(select(gaussians, grow & ~small))
+        return ~(grow & ~small), join(clones, children)
+
+    def _split(self, parents: Gaussians) -> Gaussians:
+        """Two children per parent, drawn from the parent's own distribution in its own frame."""
+        many = join(*[parents] * SPLIT_INTO)
+        quats = torch.nn.functional.normalize(many.quats.detach(), dim=1)
+        rotation = unitquat_to_rotmat(quats[:, [1, 2, 3, 0]])  # roma: x,y,z,w
+        noise = torch.randn(len(many), 3, generator=self.generator) * many.log_scales.detach().exp()
+        many.means = many.means + (rotation @ noise[:, :, None])[:, :, 0]
+        many.log_scales = many.log_scales - torch.tensor(SPLIT_SHRINK).log()
+        return many
+
+
+def prune_mask(gaussians: Gaussians, world_scales: Tensor | None, extent: float) -> Tensor:
+    """Which Gaussians stay, (N,) bool: not the transparent nor, given `world_scales`, the huge; a triangle keeps one."""
+    opacities = gaussians.opacities.detach()
+    keep = opacities >= MIN_OPACITY
+    if world_scales is not None:
+        keep &= world_scales.max(1).values <= MAX_WORLD_SCALE * extent
+    if gaussians.binding is not None:
+        keep |= _last_of_triangle(gaussians.binding.long(), opacities, keep)
+    return keep
+
+
+def _last_of_triangle(binding: Tensor, opacities: Tensor, keep: Tensor) -> Tensor:
+    """The most opaque Gaussian of each triangle that would lose all of them, (N,) bool."""
+    left = torch.bincount(binding[keep], minlength=int(binding.max()) + 1 if len(binding) else 0)
+    orphan = (left[binding] == 0).nonzero()[:, 0]
+    by_opacity = orphan[opacities[orphan].argsort(stable=True)]
+    by_triangle = by_opacity[binding[by_opacity].argsort(stable=True)]
+    triangles = binding[by_triangle]
+    last = torch.ones(len(triangles), dtype=torch.bool)
+    last[:-1] = triangles[1:] != triangles[:-1]
+    return torch.zeros_like(keep).index_fill_(0, by_triangle[last], True)
+
+
+def select(gaussians: Gaussians, mask: Tensor) -> Gaussians:
+    """The Gaussians where `mask` (N,) holds, detached."""
+    binding = None if gaussians.binding is None else gaussians.binding[mask]
+    return Gaussians(**{name: values.detach()[mask] for name, values in gaussians.parameters().items()}, binding=binding)
+
+
+def join(*parts: Gaussians) -> Gaussians:
+    """All Gaussians of all parts, detached, in order."""
+    names = parts[0].parameters()
+    binding = None if parts[0].binding is None else torch.cat([part.binding for part in parts if part.binding is not None])
+    return Gaussians(**{name: torch.cat([getattr(part, name).detach() for part in parts]) for name in names}, binding=binding)

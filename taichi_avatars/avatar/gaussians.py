@@ -1,0 +1,175 @@
+"""The Gaussians of an avatar or a scene: raw parameters, activations, and the PLY that every viewer of this field reads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from taichi_avatars.errors import UserError
+from taichi_avatars.files import atomic_path
+
+C0 = 0.28209479177387814  # SH band 0: colour = C0 * coefficient + 0.5
+START_OPACITY = 0.1
+
+
+@dataclass(eq=False)
+class Gaussians:
+    """N Gaussians, before activation; in the frame of their triangle where bound, else in the world.
+
+    Attributes:
+        means: (N,3), triangle units (bound) or metres.
+        quats: (N,4) w,x,y,z, any length.
+        log_scales: (N,3) natural logarithm, same units as the means.
+        logit_opacities: (N,).
+        sh_base: (N,1,3) SH band 0.
+        sh_rest: (N,K-1,3) the bands above, K = (degree+1)^2.
+        binding: (N,) int32 triangle of each Gaussian; None for an unbound scene.
+    """
+
+    means: Tensor
+    quats: Tensor
+    log_scales: Tensor
+    logit_opacities: Tensor
+    sh_base: Tensor
+    sh_rest: Tensor
+    binding: Tensor | None
+
+    def __len__(self) -> int:
+        return len(self.means)
+
+    @property
+    def degree(self) -> int:
+        return round((self.sh_rest.shape[1] + 1) ** 0.5) - 1
+
+    @property
+    def opacities(self) -> Tensor:
+        """(N,) in (0,1)."""
+        return torch.sigmoid(self.logit_opacities)
+
+    def sh(self, degree: int) -> Tensor:
+        """(N,(degree+1)^2,3) the coefficients up to a degree."""
+        return self.sh_base if degree == 0 else torch.cat([self.sh_base, self.sh_rest[:, : (degree + 1) ** 2 - 1]], 1)
+
+    def parameters(self) -> dict[str, Tensor]:
+        """Everything that is optimised, by name."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "binding"}
+
+    @staticmethod
+    def on_triangles(count: int, degree: int, generator: torch.Generator) -> Gaussians:
+        """One Gaussian per triangle, as large as the triangle, nearly grey and nearly transparent (GaussianAvatars, 3.2)."""
+        grey = (torch.rand(count, 3, generator=generator) / 255.0 - 0.5) * 0.1 / C0
+        return _fresh(torch.zeros(count, 3), torch.zeros(count, 3), grey, degree, torch.arange(count, dtype=torch.int32))
+
+    @staticmethod
+    def from_points(points: Tensor, colors: Tensor, degree: int) -> Gaussians:
+        """One round Gaussian per point, as large as the mean distance to its 3 nearest neighbours (Kerbl et al. 2023, 5.1).
+
+        Args:
+            points: (N,3) world, metres.  colors: (N,3) in [0,1].
+        """
+        distance = _neighbour_distance(points).clamp_min(1e-7)
+        return _fresh(points.clone(), distance.log()[:, None].repeat(1, 3), (colors - 0.5) / C0, degree, None)
+
+    def save_ply(self, path: Path | str) -> None:
+        """Writes the PLY of `formats.md` section 3: raw values, binary little endian; read back bit by bit."""
+        from plyfile import PlyData, PlyElement
+
+        rest = self.sh_rest.detach().transpose(1, 2).reshape(len(self), -1)  # channel by channel
+        columns = {
+            **_named("", ("x", "y", "z"), self.means),
+            **_named("", ("nx", "ny", "nz"), torch.zeros(len(self), 3)),
+            **_named("f_dc_", range(3), self.sh_base[:, 0]),
+            **_named("f_rest_", range(rest.shape[1]), rest),
+            "opacity": self.logit_opacities.detach().numpy(),
+            **_named("scale_", range(3), self.log_scales),
+            **_named("rot_", range(4), self.quats),
+        }
+        if self.binding is not None:
+            columns["binding_0"] = self.binding.numpy().astype(np.float32)
+        table = np.empty(len(self), dtype=[(name, "<f4") for name in columns])
+        for name, values in columns.items():
+            table[name] = values
+        with atomic_path(path) as temporary:
+            PlyData([PlyElement.describe(table, "vertex")], byte_order="<").write(str(temporary))
+
+    @staticmethod
+    def load_ply(path: Path | str) -> Gaussians:
+        """Reads such a PLY.
+
+        Raises:
+            UserError: where the file is missing, broken, or lacks a property; names it.
+        """
+        table = _read_vertices(Path(path))
+        names = table.dtype.names or ()
+        rest = sum(name.startswith("f_rest_") for name in names)
+        bands = rest // 3 + 1
+        if rest % 3 or bands not in (1, 4, 9, 16):
+            raise UserError(f"{path}: holds {rest} f_rest properties, want 0, 9, 24 or 45; is it a Gaussian splatting PLY?")
+
+        def columns(prefix: str, which: object) -> Tensor:
+            wanted = [f"{prefix}{k}" for k in which]  # pyright: ignore[reportGeneralTypeIssues]
+            missing = [name for name in wanted if name not in names]
+            if missing:
+                raise UserError(f"{path}: lacks the property {missing[0]}; is it a Gaussian splatting PLY?")
+            values = [table[name].astype(np.float32) for name in wanted]
+            return torch.from_numpy(np.stack(values, 1)) if wanted else torch.zeros(len(table), 0)
+
+        gaussians = Gaussians(
+            means=columns("", "xyz"),
+            quats=columns("rot_", range(4)),
+            log_scales=columns("scale_", range(3)),
+            logit_opacities=columns("", ["opacity"])[:, 0],
+            sh_base=columns("f_dc_", range(3))[:, None],
+            sh_rest=columns("f_rest_", range(rest)).view(-1, 3, bands - 1).transpose(1, 2).contiguous(),
+            binding=columns("", ["binding_0"])[:, 0].round().to(torch.int32) if "binding_0" in names else None,
+        )
+        for name, values in gaussians.parameters().items():
+            if not bool(torch.isfinite(values).all()):
+                row = int((~torch.isfinite(values)).flatten(1).any(1).nonzero()[0]) if values.ndim > 1 else 0
+                raise UserError(f"{path}: {name} holds NaN or Inf (first at Gaussian {row}); the file is damaged, train again")
+        return gaussians
+
+
+def _fresh(means: Tensor, log_scales: Tensor, sh_base: Tensor, degree: int, binding: Tensor | None) -> Gaussians:
+    count = len(means)
+    return Gaussians(
+        means=means.float(),
+        quats=torch.tensor([1.0, 0.0, 0.0, 0.0]).repeat(count, 1),
+        log_scales=log_scales.float(),
+        logit_opacities=torch.full((count,), START_OPACITY).logit(),
+        sh_base=sh_base.float()[:, None].contiguous(),
+        sh_rest=torch.zeros(count, (degree + 1) ** 2 - 1, 3),
+        binding=binding,
+    )
+
+
+def _named(prefix: str, keys: object, values: Tensor) -> dict[str, np.ndarray]:
+    array = values.detach().numpy()
+    return {f"{prefix}{key}": array[:, i] for i, key in enumerate(keys)}  # pyright: ignore[reportArgumentType]
+
+
+def _read_vertices(path: Path) -> np.ndarray:
+    from plyfile import PlyData, PlyParseError
+
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; give an avatar's point_cloud.ply or its model folder")
+    try:
+        ply = PlyData.read(str(path), mmap=False)  # pyright: ignore[reportArgumentType] -- it accepts False
+    except (PlyParseError, ValueError, EOFError, MemoryError, UnicodeDecodeError, OverflowError) as error:
+        raise UserError(f"{path}: not a readable PLY ({error}); copy it again") from None
+    if "vertex" not in ply:
+        raise UserError(f"{path}: has no vertices; is it a Gaussian splatting PLY?")
+    return ply["vertex"].data
+
+
+def _neighbour_distance(points: Tensor) -> Tensor:
+    """Root of the mean squared distance to the 3 nearest other points, (N,), block by block to bound memory."""
+    nearest = []
+    for block in points.split(1024):
+        squared = torch.cdist(block, points).square()
+        nearest.append(squared.topk(min(4, len(points)), largest=False).values[:, 1:].mean(1))
+    return torch.cat(nearest).nan_to_num(1e-4).sqrt()

@@ -1,0 +1,84 @@
+"""The state of a run on disk: everything that a step depends on, so that a resumed run goes on bit by bit."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from taichi_avatars.avatar.gaussians import Gaussians
+from taichi_avatars.errors import UserError
+from taichi_avatars.files import atomic_path
+
+if TYPE_CHECKING:
+    from taichi_avatars.training.trainer import Run
+
+NAME = "checkpoint.pt"
+VERSION = 1
+
+
+def save(model: Path, run: Run) -> Path:
+    """Writes the run's state into its model folder, atomically; returns the file."""
+    optimizer, tuner = run.optimizer, run.tuner
+    state: dict[str, Any] = {
+        "version": VERSION,
+        "iteration": run.iteration,
+        "config": run.config.model_dump(),
+        "gaussians": {name: values.detach() for name, values in optimizer.gaussians.parameters().items()},
+        "binding": optimizer.gaussians.binding,
+        "adam": optimizer.adam.state_dict()["state"],
+        "density": {"gradient": run.density.gradient, "seen": run.density.seen},
+        "flame": None if tuner is None else {"table": tuner.table, "moments": tuner.moments, "steps": tuner.steps},
+        "was_reset": run.was_reset,
+        "random": run.generator.get_state(),
+        "stream": tuple(run.stream.state()),
+    }
+    with atomic_path(model / NAME) as temporary:
+        torch.save(state, temporary)
+    return model / NAME
+
+
+def load(model: Path, run: Run) -> None:
+    """Puts a run back where its checkpoint was written.
+
+    Raises:
+        UserError: where there is no checkpoint, it is damaged, or it belongs to another capture or configuration.
+    """
+    path = model / NAME
+    state = _read(path)
+    held = {k: v for k, v in state["config"].items() if k not in ("iterations", "interval")}
+    now = {k: v for k, v in run.config.model_dump().items() if k in held}
+    for name, value in held.items():
+        if now.get(name) != value:
+            raise UserError(f"{path}: was made with {name} = {value}, now it is {now.get(name)}; resume with the same options")
+    from taichi_avatars.training.optimizer import GaussianAdam
+
+    run.optimizer = GaussianAdam(Gaussians(**state["gaussians"], binding=state["binding"]), run.config)
+    run.optimizer.adam.load_state_dict(
+        {"state": state["adam"], "param_groups": run.optimizer.adam.state_dict()["param_groups"]}
+    )
+    run.density.gradient, run.density.seen = state["density"]["gradient"], state["density"]["seen"]
+    if (run.tuner is None) != (state["flame"] is None) or (
+        run.tuner is not None and run.tuner.table.shape != state["flame"]["table"].shape
+    ):
+        raise UserError(f"{path}: belongs to another capture; resume with the capture that it was made from")
+    if run.tuner is not None:
+        run.tuner.table.copy_(state["flame"]["table"])  # in place: the sequence views this table
+        run.tuner.moments, run.tuner.steps = state["flame"]["moments"], state["flame"]["steps"]
+    run.iteration, run.was_reset = state["iteration"], state["was_reset"]
+    run.generator.set_state(state["random"])
+    run.stream.restore(state["stream"])
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        state = torch.load(path, weights_only=True)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no checkpoint here to resume from; train without --resume") from None
+    except (RuntimeError, pickle.UnpicklingError, EOFError, OSError, KeyError, ValueError) as error:
+        raise UserError(f"{path}: the checkpoint is damaged ({str(error).splitlines()[0]}); train without --resume") from None
+    if not isinstance(state, dict) or state.get("version") != VERSION:
+        raise UserError(f"{path}: not a checkpoint of this version; train without --resume")
+    return state

@@ -1,0 +1,69 @@
+"""When things happen in a run: the paper's numbers for 600,000 steps, and what becomes of them in a short run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from taichi_avatars.config import PAPER_ITERATIONS, SHORT, TrainConfig
+
+SHORTEST_INTERVAL = 100  # steps: fewer see too little of the gradient to judge by
+SHORTEST_RESET = 3_000  # steps: an opacity reset needs this long to heal
+SH_INTERVAL = 1_000  # steps per SH band at full length
+SH_SHARES = (1 / 6, 1 / 3, 1 / 2)  # of a short run, at which the bands 1, 2, 3 join
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """A run's events in its own steps.
+
+    densify_from, densify_until: strict bounds of density control.  densify_every: its interval.
+    reset_every: interval of the opacity resets, None where the run is too short for one.
+    band_at: first step of SH bands 1, 2, 3.
+    """
+
+    iterations: int
+    densify_from: int
+    densify_until: int
+    densify_every: int
+    reset_every: int | None
+    band_at: tuple[int, int, int]
+
+    @staticmethod
+    def of(config: TrainConfig) -> Schedule:
+        """The schedule of a run; below 60,000 steps everything shrinks with the run."""
+        total = config.iterations
+        if total >= SHORT:
+            bands = (SH_INTERVAL, 2 * SH_INTERVAL, 3 * SH_INTERVAL)
+            reset = config.opacity_reset_interval
+            return Schedule(
+                total, config.densify_from_iter, config.densify_until_iter, config.densification_interval, reset, bands
+            )
+        share = total / PAPER_ITERATIONS
+        every = max(SHORTEST_INTERVAL, round(config.densification_interval * share))
+        reset = round(config.opacity_reset_interval * share)
+        return Schedule(
+            total,
+            densify_from=max(SHORTEST_INTERVAL, round(config.densify_from_iter * share)),
+            densify_until=round(config.densify_until_iter * share),
+            densify_every=every,
+            reset_every=reset if reset >= SHORTEST_RESET else None,
+            band_at=(round(SH_SHARES[0] * total), round(SH_SHARES[1] * total), round(SH_SHARES[2] * total)),
+        )
+
+    def sh_degree(self, iteration: int, highest: int) -> int:
+        """Degree in use at a step."""
+        return min(highest, sum(iteration >= at for at in self.band_at))
+
+    def densifies(self, iteration: int) -> bool:
+        return self.densify_from < iteration < self.densify_until and iteration % self.densify_every == 0
+
+    def resets(self, iteration: int, white: bool) -> bool:
+        """Whether opacities are reset after this step; on white also once when density control begins."""
+        if self.reset_every is None or iteration >= self.densify_until:
+            return False
+        return iteration % self.reset_every == 0 or (white and iteration == self.densify_from)
+
+    def position_lr(self, iteration: int, first: float, last: float) -> float:
+        """Log-linear from `first` to `last` over the run."""
+        t = min(iteration / self.iterations, 1.0)
+        return first ** (1.0 - t) * last**t

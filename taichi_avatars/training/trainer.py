@@ -1,0 +1,255 @@
+"""Training: one readable path from a captured image to a step of Adam, and the loop around it. Nothing here prints."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from taichi_avatars import ops
+from taichi_avatars.avatar.avatar import Avatar
+from taichi_avatars.avatar.density import DensityControl, prune_mask
+from taichi_avatars.avatar.gaussians import Gaussians
+from taichi_avatars.config import TrainConfig
+from taichi_avatars.errors import UserError
+from taichi_avatars.files import atomic_path
+from taichi_avatars.head.flame import FlameModel
+from taichi_avatars.outputs.evaluate import evaluate
+from taichi_avatars.scene.capture import Capture
+from taichi_avatars.scene.images import ImageStream
+from taichi_avatars.scene.views import View
+from taichi_avatars.training import checkpoint, losses
+from taichi_avatars.training.events import Evaluated, Event, Progress, Saved
+from taichi_avatars.training.flame_tuning import FlameTuner
+from taichi_avatars.training.log import RunLog
+from taichi_avatars.training.optimizer import GaussianAdam
+from taichi_avatars.training.schedule import Schedule
+
+REPORT_EVERY = 10  # steps
+EVALUATED_VIEWS = 32  # of each split during training; `eval` takes all
+
+
+class Run:
+    """Everything that a training run changes.
+
+    Attributes:
+        iteration: steps done.
+        optimizer: the Gaussians and their Adam.
+        tuner: FLAME parameters of the timesteps; None for an unbound scene.
+        density: what was collected since the last densification.
+        was_reset: whether opacities have been reset, after which huge Gaussians are pruned too.
+    """
+
+    def __init__(self, config: TrainConfig, capture: Capture, head: FlameModel | None) -> None:
+        self.config, self.capture, self.head = config, capture, head
+        self.schedule = Schedule.of(config)
+        self.generator = torch.Generator().manual_seed(config.seed)
+        self.background = (1.0, 1.0, 1.0) if config.white_background else (0.0, 0.0, 0.0)
+        self.stream = ImageStream(capture.train, self.background, seed=config.seed)
+        self.tuner: FlameTuner | None = None
+        self.rest = None
+        if head is not None and capture.flame is not None:
+            gaussians = Gaussians.on_triangles(head.num_faces, config.sh_degree, self.generator)
+            timesteps = {view.timestep for view in capture.train}
+            self.tuner = FlameTuner(_sequence(capture, config), config, visits=config.iterations / len(timesteps))
+            self.rest = head.rest(self.tuner.sequence.shape, self.tuner.sequence.static_offset)
+        elif capture.points is not None:
+            gaussians = Gaussians.from_points(*capture.points, config.sh_degree)
+        else:
+            raise UserError(f"{capture.path}: has neither FLAME parameters nor points to start from")
+        self.optimizer = GaussianAdam(gaussians, config)
+        self.density = DensityControl(len(gaussians), self.generator)
+        self.iteration = 0
+        self.was_reset = False
+
+    @property
+    def avatar(self) -> Avatar:
+        return Avatar(self.optimizer.gaussians, self.head, self.tuner.sequence if self.tuner else None)
+
+
+def train(
+    config: TrainConfig,
+    capture: Capture,
+    head: FlameModel | None,
+    model: Path | str,
+    on_event: Callable[[Event], None] | None = None,
+    *,
+    resume: bool = False,
+) -> Avatar:
+    """Trains an avatar (or, without a head, a static scene) and writes it into a model folder.
+
+    Args:
+        model: folder for the avatar, log and checkpoint.
+        on_event: told of progress, evaluations and saves.
+        resume: go on from the folder's checkpoint.
+
+    Returns:
+        The trained avatar.
+
+    Raises:
+        UserError: where the capture or the checkpoint cannot be used, or the loss is no longer finite.
+        KeyboardInterrupt: passed on, after everything was saved.
+    """
+    model = Path(model)
+    run = Run(config, capture, head)
+    if resume:
+        checkpoint.load(model, run)
+    log = RunLog(model)
+
+    def tell(event: Event) -> None:
+        log(event)
+        if on_event is not None:
+            on_event(event)
+
+    began, psnr = time.perf_counter(), 0.0
+    try:
+        _describe(model, config, capture)
+        while run.iteration < config.iterations:
+            view, truth = next(run.stream)
+            loss, error = step(run, view, truth)
+            psnr = _running(psnr, error, run.iteration)
+            if run.iteration % REPORT_EVERY == 0 or run.iteration == config.iterations:
+                count = len(run.optimizer.gaussians)
+                tell(Progress(run.iteration, config.iterations, loss, psnr, count, time.perf_counter() - began))
+            if run.iteration % config.interval == 0 or run.iteration == config.iterations:
+                _evaluate(run, tell)
+                _save(run, model, tell)
+    except KeyboardInterrupt:
+        _save(run, model, tell)
+        raise
+    finally:
+        run.stream.close()
+        log.close()
+    return run.avatar
+
+
+def step(run: Run, view: View, truth: Tensor) -> tuple[float, float]:
+    """One training step on one image. Returns its loss and its mean squared error."""
+    config, schedule = run.config, run.schedule
+    gaussians = run.optimizer.gaussians
+    run.iteration += 1
+
+    # camera + timestep -> FLAME parameters -> vertices -> triangle frames -> Gaussians in the world
+    if run.tuner is not None and run.head is not None and run.rest is not None and gaussians.binding is not None:
+        assert view.timestep is not None
+        row = run.tuner.sequence.row(view.timestep)
+        pose = run.tuner.pose(row)
+        offsets = run.tuner.sequence.dynamic_offset
+        mesh = run.head.pose(
+            run.rest, pose.expr, pose.rotation, pose.neck, pose.jaw, pose.eyes, pose.translation,
+            dynamic_offset=None if offsets is None else offsets[row],
+        )  # fmt: skip
+        frames = ops.triangle_frames(mesh.vertices, run.head.faces)
+        world = ops.bind(gaussians.means, gaussians.quats, gaussians.log_scales, gaussians.binding, frames)
+    else:
+        row, frames = 0, None
+        world = ops.World(gaussians.means, gaussians.quats, gaussians.log_scales.exp())
+
+    # -> splats -> image -> loss
+    sh = gaussians.sh(schedule.sh_degree(run.iteration, config.sh_degree))
+    out = ops.rasterize(*world, gaussians.opacities, sh, camera=view.camera, background=run.background)
+    loss = losses.image_loss(out.image, truth, config)
+    visible = out.radii > 0
+    if frames is not None:
+        triangle_scale = frames.scale.detach()[gaussians.binding]
+        loss = loss + config.lambda_xyz * losses.position_loss(gaussians, triangle_scale, visible, config)
+        loss = loss + config.lambda_scale * losses.scale_loss(gaussians, triangle_scale, visible, config)
+    value = loss.item()
+    if not value - value == 0:
+        raise UserError(
+            f"the loss is {value} at step {run.iteration} ({view.name}); lower the learning rates or check this image"
+        )
+
+    # -> the same stages backwards -> Adam -> density control
+    loss.backward()
+    if run.tuner is not None:
+        run.tuner.step(row, run.iteration / config.iterations)
+    if run.iteration < schedule.densify_until:
+        assert out.mean2d_grad is not None
+        run.density.observe(out.mean2d_grad, out.radii)
+    rates = config.position_lr_init, config.position_lr_final
+    run.optimizer.step(schedule.position_lr(run.iteration, *rates) * run.capture.extent)
+    if schedule.densifies(run.iteration):
+        _densify(run, world.scales.detach())
+    if schedule.resets(run.iteration, config.white_background):
+        run.optimizer.reset_opacities()
+        run.was_reset = True
+    return value, (out.image.detach() - truth).square().mean().item()
+
+
+def _densify(run: Run, world_scales: Tensor) -> None:
+    """Adds Gaussians where the image asks for them, removes those that do nothing. world_scales: (N,3), metres."""
+    config, optimizer, extent = run.config, run.optimizer, run.capture.extent
+    keep, added = run.density.densify(
+        optimizer.gaussians,
+        world_scales,
+        extent,
+        threshold=config.densify_grad_threshold,
+        dense=config.percent_dense,
+        limit=config.max_gaussians,
+    )
+    # A child is SPLIT_SHRINK times smaller than its parent: none is huge that was not huge before, so 0 does for the new.
+    scales = torch.cat([world_scales[keep], world_scales.new_zeros(len(added), 3)])
+    optimizer.replace(keep, added)
+    optimizer.replace(prune_mask(optimizer.gaussians, scales if run.was_reset else None, extent))
+    run.density.restart(len(optimizer.gaussians))
+
+
+def _sequence(capture: Capture, config: TrainConfig):
+    from dataclasses import replace
+
+    assert capture.flame is not None
+    return replace(capture.flame, static_offset=None) if config.disable_flame_static_offset else capture.flame
+
+
+def _running(psnr: float, error: float, iteration: int) -> float:
+    """Mean over about the last 100 steps."""
+    latest = -10.0 * torch.tensor(max(error, 1e-10)).log10().item()
+    share = max(1.0 / iteration, 0.01)
+    return psnr + share * (latest - psnr)
+
+
+def _evaluate(run: Run, tell: Callable[[Event], None]) -> None:
+    for split in ("val", "test"):
+        views: list[View] = getattr(run.capture, split)
+        if views:
+            spread = views[:: -(-len(views) // EVALUATED_VIEWS)]
+            mean = evaluate(run.avatar, spread, run.background).mean
+            tell(Evaluated(run.iteration, split, mean["PSNR"], mean["SSIM"]))
+
+
+def _save(run: Run, model: Path, tell: Callable[[Event], None]) -> None:
+    ply = run.avatar.save(model / "point_cloud" / f"iteration_{run.iteration}")
+    checkpoint.save(model, run)
+    tell(Saved(run.iteration, ply))
+
+
+def _describe(model: Path, config: TrainConfig, capture: Capture) -> None:
+    """Configuration, source and cameras of the run, for `render`, `eval` and other people's viewers."""
+    cameras = []
+    for index, view in enumerate({view.camera_id: view for view in [*capture.train, *capture.val, *capture.test]}.values()):
+        camera = view.camera
+        pose = torch.linalg.inv(camera.world_to_camera.double())
+        cameras.append(
+            {
+                "id": index,
+                "img_name": view.name,
+                "width": camera.width,
+                "height": camera.height,
+                "position": pose[:3, 3].tolist(),
+                "rotation": pose[:3, :3].tolist(),
+                "fx": camera.fx,
+                "fy": camera.fy,
+            }
+        )
+    for name, text in (
+        ("cameras.json", json.dumps(cameras)),
+        ("config.toml", config.to_toml()),
+        ("source.json", json.dumps({"source": str(capture.path.absolute())})),
+    ):
+        with atomic_path(model / name) as temporary:
+            temporary.write_text(text, encoding="utf-8")
