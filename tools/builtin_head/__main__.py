@@ -49,10 +49,8 @@ def report(head: source.Source, people: identity.Identity, regressor: np.ndarray
     for joint, name in enumerate(rig.JOINTS):
         mean, directions = rig.rig_joint(head, people, joint)
         off = regressor[joint] @ people.mean - mean + draws @ (regressor[joint] @ people.directions - directions)
-        used, size = np.count_nonzero(regressor[joint]), np.abs(regressor[joint]).max()
-        print(
-            f"{name}: {np.linalg.norm(off, axis=1).max() * 1000:.2f} mm off at most, {used} vertices, largest weight {size:.3f}"
-        )
+        off = np.linalg.norm(off, axis=1) * 1000
+        print(f"{name}: off by {off.mean():.2f} mm, at most {off.max():.2f} mm, {np.count_nonzero(regressor[joint])} vertices")
 
 
 def build() -> dict[str, np.ndarray]:

@@ -30,9 +30,9 @@ GROUP_PARTS = {
     "teeth_upper": "helper-upper-teeth",
     "teeth_lower": "helper-lower-teeth",
 }
-# MakeHuman's dental arch is 72 mm wide and shows in the corners of a closed mouth; people's is near 60 mm.
-WIDTHS = {"teeth_upper": 0.82, "teeth_lower": 0.82, "tongue": 0.88}
-LOWERED = 0.003  # metres: so that the upper incisors end where the lips meet
+# Width, and metres lower. MakeHuman's dental arch is 72 mm wide and shows in the corners of a closed mouth, people's is
+# near 60 mm; and its upper incisors end above the line where the lips meet.
+FIT = {"teeth_upper": (0.82, 0.003), "teeth_lower": (0.82, 0.002), "tongue": (0.88, 0.004)}
 HEAD_TARGETS = ("cheek", "chin", "ears", "eyebrows", "eyes", "forehead", "head", "mouth", "neck", "nose")
 
 
@@ -106,10 +106,10 @@ def load() -> Source:
 
     vertices = to_our_axes(data.template_vertices[kept].numpy())
     targets = to_our_axes(data.blendshapes[:, kept].to(torch.float32).numpy())
-    for part, width in WIDTHS.items():
+    for part, (width, lower) in FIT.items():
         ids = new[np.unique(quads[part])]
         vertices[ids, 0] *= width
-        vertices[ids, 1] -= LOWERED
+        vertices[ids, 1] -= lower
         targets[:, ids, 0] *= width
 
     names = list(data.metadata.blendshape_labels)
