@@ -1,0 +1,148 @@
+"""Which head, and where it is: head.json, the user's own FLAME file, and its conversion to a plain npz."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from taichi_avatars.errors import UserError
+from taichi_avatars.files import atomic_path
+from taichi_avatars.head.arrays import read_head, read_landmarks, read_masks
+from taichi_avatars.head.flame import FlameModel
+
+HEAD_FILE = "head.json"
+VARIABLE = "TAICHI_AVATARS_FLAME"
+# What a FLAME file in the user's configuration folder may be called: what convert-flame writes, then the original names.
+FLAME_NAMES = ("flame.npz", "flame.pkl", "flame2023.npz", "flame2023.pkl", "flame2023_no_jaw.pkl", "generic_model.pkl")
+
+
+def config_folder() -> Path:
+    """Where the user's own FLAME file may lie."""
+    base = os.environ.get("APPDATA") if os.name == "nt" else os.environ.get("XDG_CONFIG_HOME")
+    return (Path(base) if base else Path.home() / ".config") / "taichi-avatars"
+
+
+def resolve_head(argument: str | Path | None = None, beside: Path | None = None) -> FlameModel:
+    """The head to use: the argument, else head.json, else the environment, else the user's configuration folder.
+
+    Args:
+        argument: "builtin" or the path of a FLAME file.
+        beside: a capture, an avatar's folder, or a file in one, where head.json may lie.
+
+    Raises:
+        UserError: where no head is known, or the one that head.json names cannot be found.
+    """
+    if argument is not None:
+        return FlameModel.builtin() if str(argument) == "builtin" else FlameModel.load(argument)
+    stated = read_head_json(beside) if beside is not None else None
+    if stated is not None and beside is not None:
+        return _stated_head(stated, _folder(beside))
+    for path in _own_files():
+        return FlameModel.load(path)
+    raise UserError(
+        f"which head? Give --head builtin, or --head PATH of your FLAME file (flame2023.pkl or .npz), "
+        f"or set {VARIABLE}, or put the file into {config_folder()}"
+    )
+
+
+def read_head_json(beside: Path | str) -> dict[str, Any] | None:
+    """What head.json in a folder, or beside a file, says about the head; None where there is none.
+
+    Raises:
+        UserError: for a head.json that is broken.
+    """
+    path = _folder(Path(beside)) / HEAD_FILE
+    try:
+        stated = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read ({error})") from None
+    if not isinstance(stated, dict) or not isinstance(stated.get("head"), str):
+        raise UserError(f'{path}: names no head; want {{"head": "builtin-1"}} or {{"head": "flame", "file": ...}}')
+    return stated
+
+
+def write_head_json(folder: Path | str, head: FlameModel) -> Path:
+    """Writes head.json into a folder, so that the head of what lies there is found again."""
+    path = Path(folder) / HEAD_FILE
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(head.identity) + "\n", "utf-8")
+    return path
+
+
+def convert_flame(
+    source: Path | str, target: Path | str, landmarks: Path | str | None = None, masks: Path | str | None = None
+) -> Path:
+    """Writes a FLAME file as a plain npz with the same keys, without executing the pickle; with landmarks and regions if given.
+
+    Raises:
+        UserError: for a source that is missing, broken or refused, or a target that is not an .npz.
+    """
+    target = Path(target)
+    if target.suffix != ".npz":
+        raise UserError(f"{target}: want a name that ends in .npz")
+    head = read_head(source)
+    points = head.landmarks if landmarks is None else read_landmarks(landmarks, len(head.faces))
+    regions = head.regions if masks is None else read_masks(masks, len(head.v_template))
+    arrays: dict[str, Any] = {
+        "v_template": head.v_template,
+        "shapedirs": np.concatenate([head.shapedirs, head.exprdirs], 2),
+        "n_shape": np.array(head.shapedirs.shape[2]),
+        "n_expr": np.array(head.exprdirs.shape[2]),
+        "J_regressor": head.regressor.T,
+        "kintree_table": np.array([[-1, 0, 1, 1, 1], [0, 1, 2, 3, 4]], np.int32),
+        "weights": head.weights,
+        "f": head.faces.astype(np.int32),
+        **{f"region_{name}": ids.astype(np.int32) for name, ids in regions.items()},
+    }
+    if head.posedirs is not None:
+        arrays["posedirs"] = head.posedirs
+    if head.expression_names is not None:
+        arrays["expression_names"] = np.array(head.expression_names)
+    if head.uv is not None:
+        arrays["vt"], arrays["ft"] = head.uv.reshape(-1, 2), np.arange(3 * len(head.faces), dtype=np.int32).reshape(-1, 3)
+    if points is not None:
+        arrays["full_lmk_faces_idx"], arrays["full_lmk_bary_coords"] = points
+    with atomic_path(target) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, **arrays)
+    return target
+
+
+def _folder(beside: Path) -> Path:
+    return beside if beside.is_dir() else beside.parent
+
+
+def _own_files() -> list[Path]:
+    """The user's FLAME files, in the order in which they are to be taken."""
+    given = os.environ.get(VARIABLE)
+    found = [folder / name for folder in [config_folder()] for name in FLAME_NAMES if (folder / name).is_file()]
+    return [Path(given), *found] if given else found
+
+
+def _stated_head(stated: dict[str, Any], folder: Path) -> FlameModel:
+    where = folder / HEAD_FILE
+    if stated["head"] != "flame":
+        builtin = FlameModel.builtin()
+        if stated["head"] not in ("builtin", builtin.identity["head"]):
+            raise UserError(
+                f"{where}: asks for the head {stated['head']!r}, but this version brings {builtin.identity['head']!r}: "
+                "give the head with --head"
+            )
+        return builtin
+    file, digest = str(stated.get("file", "")), stated.get("sha256")
+    candidates = [*([folder / Path(file).name] if file else []), *_own_files()]
+    for path in candidates:
+        if path.is_file() and (digest is None or hashlib.sha256(path.read_bytes()).hexdigest() == digest):
+            teeth = stated.get("teeth")
+            return FlameModel.load(path, teeth=teeth if isinstance(teeth, bool) else None)
+    looked = ", ".join(str(p) for p in candidates if p.is_file()) or "none"
+    raise UserError(
+        f"{where}: asks for the FLAME file {file or 'of unknown name'} (sha256 {str(digest)[:12]}...); "
+        f"found {looked}: give yours with --head PATH or {VARIABLE}"
+    )

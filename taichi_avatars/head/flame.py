@@ -1,0 +1,282 @@
+"""The FLAME head model (Li et al. 2017): parameters in, vertices, joints and landmarks out."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from taichi_avatars.errors import UserError
+from taichi_avatars.head.arrays import (
+    FLAME_FACES,
+    FLAME_VERTICES,
+    HeadArrays,
+    read_head,
+    read_landmarks,
+    read_masks,
+)
+from taichi_avatars.head.teeth import add_teeth
+from taichi_avatars.ops.checks import check
+from taichi_avatars.ops.skinning import Rig, blend, pack_basis, skin, with_joints
+
+BUILTIN = Path(__file__).resolve().parent.parent / "assets" / "builtin_head.npz"
+
+
+class HeadMesh(NamedTuple):
+    """A posed head, metres. With a leading axis B where any input had one.
+
+    Attributes:
+        vertices: (V,3) world space.
+        canonical: (V,3) with shape, expression and offsets, before pose correctives and pose.
+        joints: (5,3) world space: root, neck, jaw, left eye, right eye.
+        landmarks: (L,3) world space, 70 of FLAME's; None where the model has none.
+    """
+
+    vertices: Tensor
+    canonical: Tensor
+    joints: Tensor
+    landmarks: Tensor | None
+
+
+@dataclass(frozen=True, eq=False)
+class Rest:
+    """A head before expression and pose: template, identity and static offset, and the joints that follow from them.
+
+    Attributes:
+        shapes: (B,S) vertices and joints as the kernels keep them.
+        batched: whether the caller gave a batch axis.
+    """
+
+    shapes: Tensor
+    batched: bool
+
+
+class FlameModel:
+    """A head with FLAME's structure: FLAME itself, or the head that comes with the package.
+
+    Attributes:
+        v_template: (V,3) float32, metres.
+        faces: (F,3) int64.
+        n_shape, n_expr: number of identity and expression components.
+        expression_names: of the n_expr components, or None.
+        regions: vertex ids (N,) int64 by name.
+        uv: (F,3,2) float32 texture coordinates of each corner, or None.
+        has_teeth: whether the head has rows of teeth, its own or added ones.
+    """
+
+    def __init__(self, arrays: HeadArrays, source: Path | None = None, added_teeth: bool = False) -> None:
+        self.v_template = torch.from_numpy(arrays.v_template)
+        self.faces = torch.from_numpy(arrays.faces)
+        self.n_shape, self.n_expr = arrays.shapedirs.shape[2], arrays.exprdirs.shape[2]
+        self.expression_names = arrays.expression_names
+        self.regions = {name: torch.from_numpy(ids) for name, ids in arrays.regions.items()}
+        self.uv = None if arrays.uv is None else torch.from_numpy(arrays.uv)
+        self.has_teeth = "teeth_upper" in self.regions
+        self.landmarks = None if arrays.landmarks is None else tuple(torch.from_numpy(a) for a in arrays.landmarks)
+        self._shapedirs = torch.from_numpy(arrays.shapedirs)
+        self._source, self._name, self._added_teeth = source, arrays.name, added_teeth
+        posedirs = None if arrays.posedirs is None else torch.from_numpy(arrays.posedirs)
+        regressor = torch.from_numpy(arrays.regressor)
+        basis = pack_basis(torch.from_numpy(arrays.exprdirs), regressor, posedirs)
+        self._rig = Rig(torch.from_numpy(arrays.weights), regressor, basis, self.n_expr)
+
+    @staticmethod
+    def load(
+        path: Path | str,
+        n_shape: int | None = None,
+        n_expr: int | None = None,
+        teeth: bool | None = None,
+        landmarks: Path | str | None = None,
+        masks: Path | str | None = None,
+    ) -> FlameModel:
+        """A head from FLAME's .pkl, which is read without running it, or from an .npz with the same keys.
+
+        Args:
+            n_shape, n_expr: how many components to use; None for all in the file.
+            teeth: adds two rows of teeth; None: to a head with FLAME's topology.
+            landmarks: FLAME's landmark_embedding_with_eyes.npy; None: those in the file, if any.
+            masks: FLAME_masks.pkl, the named regions; None: those in the file, if any.
+
+        Raises:
+            UserError: for a file that is missing, broken or refused, more components than the file has, or teeth on
+                another topology.
+        """
+        path = Path(path)
+        arrays = read_head(path)
+        arrays = replace(
+            arrays,
+            shapedirs=arrays.shapedirs[..., : _components("n_shape", n_shape, arrays.shapedirs.shape[2], path)],
+            exprdirs=arrays.exprdirs[..., : _components("n_expr", n_expr, arrays.exprdirs.shape[2], path)],
+            expression_names=arrays.expression_names and arrays.expression_names[:n_expr],
+        )
+        if landmarks is not None:
+            arrays = replace(arrays, landmarks=read_landmarks(landmarks, len(arrays.faces)))
+        if masks is not None:
+            arrays = replace(arrays, regions=read_masks(masks, len(arrays.v_template)))
+        add = arrays.has_flame_topology if teeth is None else teeth
+        if add and not arrays.has_flame_topology:
+            raise UserError(
+                f"{path}: teeth fit FLAME's {FLAME_VERTICES} vertices and {FLAME_FACES} triangles; "
+                f"this head has {len(arrays.v_template)} and {len(arrays.faces)}: leave the teeth off"
+            )
+        return FlameModel(add_teeth(arrays) if add else arrays, path, added_teeth=add)
+
+    @staticmethod
+    def builtin() -> FlameModel:
+        """The head that comes with the package (CC0): 40 identity components, the 52 ARKit expressions, teeth, eyes, tongue."""
+        return FlameModel(read_head(BUILTIN))
+
+    @property
+    def num_vertices(self) -> int:
+        return len(self.v_template)
+
+    @property
+    def num_faces(self) -> int:
+        return len(self.faces)
+
+    @cached_property
+    def identity(self) -> dict[str, str | bool]:
+        """What head.json says about this head: its name, or the file it came from, so that it can be found again."""
+        if self._source is None:
+            return {"head": self._name or "builtin"}
+        digest = hashlib.sha256(self._source.read_bytes()).hexdigest()
+        return {"head": "flame", "file": self._source.name, "sha256": digest, "teeth": self._added_teeth}
+
+    @cached_property
+    def _template(self) -> Tensor:
+        return with_joints(self.v_template[None], self._rig.regressor)
+
+    @cached_property
+    def _identity_basis(self) -> Tensor:
+        return pack_basis(self._shapedirs, self._rig.regressor)
+
+    def rest(self, shape: Tensor | None = None, static_offset: Tensor | None = None) -> Rest:
+        """What neither expression nor pose changes, to be computed once. Differentiable in both.
+
+        Args:
+            shape: (n_shape,) or (B,n_shape); None or empty: zero.
+            static_offset: (V,3) or (B,V,3), metres, added to the template; None or empty: zero.
+
+        Raises:
+            UserError: naming the argument whose type, shape, device or values are wrong.
+        """
+        given = _Given()
+        shape = given.take("shape", shape, (self.n_shape,))
+        static_offset = given.take("static_offset", static_offset, (self.num_vertices, 3))
+        shapes = self._template.expand(given.size, -1)
+        if shape is not None:
+            shapes = blend(shapes, given.spread(shape), self._identity_basis)
+        if static_offset is not None:
+            shapes = shapes + with_joints(given.spread(static_offset), self._rig.regressor)
+        return Rest(shapes, given.batched)
+
+    def pose(
+        self,
+        rest: Rest,
+        expr: Tensor | None = None,
+        rotation: Tensor | None = None,
+        neck: Tensor | None = None,
+        jaw: Tensor | None = None,
+        eyes: Tensor | None = None,
+        translation: Tensor | None = None,
+        dynamic_offset: Tensor | None = None,
+        *,
+        zero_centred: bool = False,
+    ) -> HeadMesh:
+        """Poses a head (Li et al. 2017, section 3). Differentiable in all.
+
+        Every input may carry a leading batch axis, and may be None or empty for zero.
+
+        Args:
+            rest: from `rest`.
+            expr: (n_expr,).
+            rotation, neck, jaw: (3,) axis-angle, radians.
+            eyes: (6,) axis-angles of the left, then the right eye, radians.
+            translation: (3,) metres, added last.
+            dynamic_offset: (V,3) metres, added before the pose.
+            zero_centred: whether the root joint is moved to the origin before the translation.
+
+        Raises:
+            UserError: naming the argument whose type, shape, device or values are wrong.
+        """
+        given = _Given(len(rest.shapes), rest.batched)
+        expr = given.take("expr", expr, (self.n_expr,))
+        turns = [given.take(n, t, (3,)) for n, t in (("rotation", rotation), ("neck", neck), ("jaw", jaw))]
+        turns.append(given.take("eyes", eyes, (6,)))
+        translation = given.take("translation", translation, (3,))
+        dynamic_offset = given.take("dynamic_offset", dynamic_offset, (self.num_vertices, 3))
+
+        shapes = given.spread(rest.shapes)
+        if dynamic_offset is not None:
+            shapes = shapes + given.spread(with_joints(dynamic_offset, self._rig.regressor))
+        pose = torch.cat([given.fill(t, size) for t, size in zip(turns, (3, 3, 3, 6), strict=True)], 1)
+        moved = given.fill(translation, 3)
+        vertices, joints, canonical = skin(shapes, given.fill(expr, self.n_expr), pose, moved, self._rig)
+        if zero_centred:
+            root = joints[:, :1] - moved[:, None]
+            vertices, joints = vertices - root, joints - root
+        canonical = canonical[:, : 3 * self.num_vertices].unflatten(1, (-1, 3))
+        landmarks = self._landmarks(vertices)
+        if given.batched:
+            return HeadMesh(vertices, canonical, joints, landmarks)
+        return HeadMesh(vertices[0], canonical[0], joints[0], None if landmarks is None else landmarks[0])
+
+    def __call__(
+        self,
+        shape: Tensor | None = None,
+        expr: Tensor | None = None,
+        rotation: Tensor | None = None,
+        neck: Tensor | None = None,
+        jaw: Tensor | None = None,
+        eyes: Tensor | None = None,
+        translation: Tensor | None = None,
+        static_offset: Tensor | None = None,
+        dynamic_offset: Tensor | None = None,
+    ) -> HeadMesh:
+        """`rest`, then `pose`."""
+        rest = self.rest(shape, static_offset)
+        return self.pose(rest, expr, rotation, neck, jaw, eyes, translation, dynamic_offset)
+
+    def _landmarks(self, vertices: Tensor) -> Tensor | None:
+        if self.landmarks is None:
+            return None
+        faces, barycentric = self.landmarks
+        return (vertices[:, self.faces[faces]] * barycentric[..., None]).sum(2)
+
+
+def _components(name: str, wanted: int | None, held: int, path: Path) -> int:
+    if wanted is None:
+        return held
+    if not 0 <= wanted <= held:
+        raise UserError(f"{name}: got {wanted}, but {path} holds {held}")
+    return wanted
+
+
+class _Given:
+    """Arguments of which each may have a batch axis: checks them and gives all the same one."""
+
+    def __init__(self, size: int = 1, batched: bool = False) -> None:
+        self.size, self.batched = size, batched
+
+    def take(self, name: str, value: Tensor | None, shape: tuple[int, ...]) -> Tensor | None:
+        """`value` with a batch axis, of size 1 if it had none; None for one that is None or empty."""
+        if value is None or (isinstance(value, Tensor) and value.numel() == 0 and 0 not in value.shape[: -len(shape)]):
+            return None
+        if not isinstance(value, Tensor) or value.ndim != len(shape) + 1:
+            return check(name, value, shape)[None]
+        check(name, value, ("B", *shape))
+        if self.size != 1 and len(value) not in (1, self.size):
+            raise UserError(f"{name}: got a batch of {len(value)}, want {self.size} as in the other arguments")
+        self.size, self.batched = max(len(value), self.size) if len(value) else 0, True
+        return value
+
+    def spread(self, value: Tensor) -> Tensor:
+        return value.expand(self.size, *value.shape[1:])
+
+    def fill(self, value: Tensor | None, size: int) -> Tensor:
+        return torch.zeros(self.size, size) if value is None else self.spread(value)

@@ -1,0 +1,248 @@
+"""The FLAME parameters of a capture or a motion, one row for each timestep, as flame_param.npz holds them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from taichi_avatars.errors import UserError
+from taichi_avatars.files import atomic_path
+from taichi_avatars.head.arrays import load_npz
+from taichi_avatars.head.flame import FlameModel, HeadMesh, Rest
+
+# Numbers per timestep of the parameters that every file has; expr has as many as it likes.
+POSES = {"rotation": 3, "neck_pose": 3, "jaw_pose": 3, "eyes_pose": 6, "translation": 3}
+
+
+@dataclass(eq=False)
+class FlameSequence:
+    """FLAME parameters over time. Axis-angles in radians, metres, float32.
+
+    Attributes:
+        timesteps: T timestep indices of the dataset, sorted, not necessarily contiguous or from 0.
+        shape: (S,).
+        expr: (T,E).
+        rotation, neck_pose, jaw_pose: (T,3).
+        eyes_pose: (T,6), left then right.
+        translation: (T,3).
+        static_offset: (V,3) or None.
+        dynamic_offset: (T,V,3) or None.
+    """
+
+    timesteps: list[int]
+    shape: Tensor
+    expr: Tensor
+    rotation: Tensor
+    neck_pose: Tensor
+    jaw_pose: Tensor
+    eyes_pose: Tensor
+    translation: Tensor
+    static_offset: Tensor | None = None
+    dynamic_offset: Tensor | None = None
+    _rest: tuple[tuple, Rest] | None = field(default=None, init=False, repr=False)
+
+    def __len__(self) -> int:
+        return len(self.timesteps)
+
+    def row(self, timestep: int) -> int:
+        """The row of one of the dataset's timesteps.
+
+        Raises:
+            UserError: when there is none.
+        """
+        try:
+            return self.timesteps.index(timestep)
+        except ValueError:
+            raise UserError(f"timestep {timestep}: there is none; {_listing(self.timesteps)}") from None
+
+    def mesh(self, head: FlameModel, row: int) -> HeadMesh:
+        """The posed head of a row. Differentiable in all parameters that require a gradient."""
+        return head.pose(
+            self.rest(head),
+            self.expr[row],
+            self.rotation[row],
+            self.neck_pose[row],
+            self.jaw_pose[row],
+            self.eyes_pose[row],
+            self.translation[row],
+            None if self.dynamic_offset is None else self.dynamic_offset[row],
+        )
+
+    def rest(self, head: FlameModel) -> Rest:
+        """The head before expression and pose; computed once, unless shape or static offset require a gradient or change."""
+        parts = [t for t in (self.shape, self.static_offset) if t is not None]
+        if any(t.requires_grad for t in parts):
+            return head.rest(self.shape, self.static_offset)
+        key = (head, *((t, t._version) for t in parts))
+        if self._rest is None or not _same(self._rest[0], key):
+            with torch.no_grad():
+                self._rest = (key, head.rest(self.shape, self.static_offset))
+        return self._rest[1]
+
+    def fit(self, head: FlameModel) -> FlameSequence:
+        """The same parameters for this head: fewer coefficients or vertices are filled up with zeros.
+
+        Raises:
+            UserError: naming both numbers where there are more than the head has.
+        """
+        return replace(
+            self,
+            shape=_pad("shape", self.shape, 0, head.n_shape, "shape components"),
+            expr=_pad("expr", self.expr, 1, head.n_expr, "expression components"),
+            static_offset=self.static_offset
+            if self.static_offset is None
+            else _pad("static_offset", self.static_offset, 0, head.num_vertices, "vertices"),
+            dynamic_offset=self.dynamic_offset
+            if self.dynamic_offset is None
+            else _pad("dynamic_offset", self.dynamic_offset, 1, head.num_vertices, "vertices"),
+        )
+
+    @staticmethod
+    def load_npz(path: Path | str, head: FlameModel | None = None) -> FlameSequence:
+        """Parameters from flame_param.npz of an avatar, from a motion file, or from a tracker's output with the same keys.
+
+        Args:
+            head: the parameters are fitted to it; None: as they are in the file.
+
+        Raises:
+            UserError: naming the file and the key that is missing, of the wrong shape, NaN, or too large for the head.
+        """
+        path = Path(path)
+        parameters = _read(load_npz(path), path)
+        count = len(parameters["expr"])
+        timesteps = parameters.pop("timesteps", torch.arange(count)).tolist()
+        sequence = FlameSequence(timesteps, **parameters)
+        return sequence if head is None else _fitted(sequence, head, path)
+
+    @staticmethod
+    def from_frames(frames: Mapping[int, Path], head: FlameModel | None = None) -> FlameSequence:
+        """Parameters from one npz per timestep. Shape and static offset are those of the first.
+
+        Args:
+            frames: the file of each of the dataset's timesteps.
+
+        Raises:
+            UserError: as `load_npz`, and when there are no frames or a file holds more than one timestep.
+        """
+        if not frames:
+            raise UserError("there are no FLAME parameters: want at least one timestep")
+        rows: list[FlameSequence] = []
+        for timestep in sorted(frames):
+            one = FlameSequence.load_npz(frames[timestep], head)
+            if len(one) != 1:
+                raise UserError(f"{frames[timestep]}: holds {len(one)} timesteps, want one")
+            if rows and one.expr.shape != rows[0].expr.shape:
+                raise UserError(
+                    f"{frames[timestep]}: expr has {one.expr.shape[1]} components, the timesteps before {rows[0].expr.shape[1]}"
+                )
+            rows.append(one)
+        stacked = {name: torch.cat([getattr(one, name) for one in rows]) for name in ("expr", *POSES)}
+        offsets = [one.dynamic_offset for one in rows]
+        known = next((o for o in offsets if o is not None), None)
+        if known is not None:
+            stacked["dynamic_offset"] = torch.cat([torch.zeros_like(known) if o is None else o for o in offsets])
+        return FlameSequence(sorted(frames), rows[0].shape, static_offset=rows[0].static_offset, **stacked)
+
+    def save_npz(self, path: Path | str, *, offsets_for: int | None = None) -> None:
+        """Writes flame_param.npz, as other tools read it: numbers only.
+
+        Args:
+            offsets_for: V: also writes offsets that are zero, which old tools ask for and which are large.
+        """
+        arrays = {name: getattr(self, name).detach().numpy() for name in ("shape", "expr", *POSES)}
+        count = len(self)
+        static, dynamic = (None if t is None else t.detach().numpy() for t in (self.static_offset, self.dynamic_offset))
+        if offsets_for is not None:
+            static = np.zeros((offsets_for, 3), np.float32) if static is None else static
+            dynamic = np.zeros((count, offsets_for, 3), np.float32) if dynamic is None else dynamic
+        if static is not None:
+            arrays["static_offset"] = static[None]
+        if dynamic is not None and (offsets_for is not None or dynamic.any()):
+            arrays["dynamic_offset"] = dynamic
+        if self.timesteps != list(range(count)):
+            arrays["timesteps"] = np.array(self.timesteps, np.int64)
+        with atomic_path(path) as temporary, temporary.open("wb") as file:
+            np.savez(file, **arrays)
+
+
+def _same(a: tuple, b: tuple) -> bool:
+    return len(a) == len(b) and a[0] is b[0] and all(x[0] is y[0] and x[1] == y[1] for x, y in zip(a[1:], b[1:], strict=True))
+
+
+def _listing(timesteps: list[int]) -> str:
+    if not timesteps:
+        return "the sequence is empty"
+    return f"the {len(timesteps)} known ones run from {timesteps[0]} to {timesteps[-1]}"
+
+
+def _pad(name: str, value: Tensor, axis: int, size: int, what: str) -> Tensor:
+    have = value.shape[axis]
+    if have > size:
+        raise UserError(f"{name} holds {have} {what}, but the head has {size}: choose the head that the file was made for")
+    if have == size:
+        return value
+    extra = list(value.shape)
+    extra[axis] = size - have
+    return torch.cat([value, value.new_zeros(extra)], axis)
+
+
+def _fitted(sequence: FlameSequence, head: FlameModel, path: Path) -> FlameSequence:
+    try:
+        return sequence.fit(head)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+
+
+def _read(keys: Mapping[str, np.ndarray], path: Path) -> dict[str, Tensor]:
+    """The parameters in a file, with a time axis where one belongs, all of them of the same length."""
+    missing = [key for key in ("shape", "expr", *POSES) if key not in keys]
+    if missing:
+        raise UserError(f"{path}: lacks {', '.join(missing)}; it holds {', '.join(sorted(keys)) or 'nothing'}")
+    known = ("shape", "expr", *POSES, "static_offset", "dynamic_offset")
+    values = {key: _tensor(keys[key], key, path) for key in known if key in keys and keys[key].size + (key == "expr")}
+    values.setdefault("shape", torch.zeros(0))
+    out = {"shape": _form(values, "shape", ("S",), path)}
+    for key, size in {"expr": "E", **POSES}.items():
+        out[key] = _form(values, key, ("T", size), path)
+    if "static_offset" in values:
+        out["static_offset"] = _form(values, "static_offset", ("V", 3), path)
+    if "dynamic_offset" in values:
+        out["dynamic_offset"] = _form(values, "dynamic_offset", ("T", "V", 3), path)
+    count = len(out["expr"])
+    for key in (*POSES, "dynamic_offset"):
+        if key in out and len(out[key]) != count:
+            raise UserError(f"{path}: {key} holds {len(out[key])} timesteps, expr {count}")
+    if "timesteps" in keys:
+        out["timesteps"] = torch.from_numpy(np.asarray(keys["timesteps"], np.int64))
+        if out["timesteps"].shape != (count,) or bool((out["timesteps"].diff() <= 0).any()):
+            raise UserError(f"{path}: timesteps must be {count} increasing numbers")
+    return out
+
+
+def _tensor(value: np.ndarray, key: str, path: Path) -> Tensor:
+    if value.dtype.kind not in "biuf":
+        raise UserError(f"{path}: {key} holds no numbers but {value.dtype}")
+    tensor = torch.from_numpy(np.ascontiguousarray(value, np.float32))
+    if not bool(torch.isfinite(tensor).all()):
+        raise UserError(f"{path}: {key} holds NaN or infinite numbers: track this capture again, or repair the file")
+    return tensor
+
+
+def _form(values: Mapping[str, Tensor], key: str, shape: tuple[int | str, ...], path: Path) -> Tensor:
+    """The value in the wanted shape; files have a leading axis of 1 or leave it out."""
+    if key not in values:
+        raise UserError(f"{path}: {key} is empty")
+    value = values[key]
+    if value.ndim == len(shape) + 1 and len(value) == 1:
+        value = value[0]
+    elif value.ndim == len(shape) - 1 and shape[0] == "T":
+        value = value[None]
+    fits = value.ndim == len(shape) and all(isinstance(s, str) or n == s for n, s in zip(value.shape, shape, strict=True))
+    if not fits:
+        raise UserError(f"{path}: {key} has shape {tuple(values[key].shape)}, want ({', '.join(map(str, shape))})")
+    return value

@@ -1,0 +1,302 @@
+"""FLAME (Li et al. 2017, section 3): blend shapes, pose correctives and linear blend skinning, forward and adjoint.
+
+Layout. A "shape" is a row of LANES-wide blocks: the V vertices, then the 5 joints as further points, 3 numbers each, then
+zeros. Joints are linear in the vertices, so a basis that holds the regressed joints of each component moves both at once.
+
+A "pose state" of a body has, for each joint, STATE numbers: local rotation 0-8, global rotation 9-17, translation 18-20 that
+with the global rotation carries a point of the rest pose, posed joint 21-23. The parent of joint j > 0 is min(j - 1, 1).
+"""
+
+import taichi as ti
+
+from taichi_avatars.kernels.skinning_layout import CHUNKS, JOINTS, LANES, PARTIAL, STATE
+
+Vec = ti.types.vector(LANES, ti.f32)
+Vecx2 = ti.types.ndarray(dtype=Vec, ndim=2)
+Vecx3 = ti.types.ndarray(dtype=Vec, ndim=3)
+F32x2 = ti.types.ndarray(dtype=ti.f32, ndim=2)
+F32x3 = ti.types.ndarray(dtype=ti.f32, ndim=3)
+
+vec3 = ti.types.vector(3, ti.f32)
+mat3 = ti.types.matrix(3, 3, ti.f32)
+
+# Power series in x = angle^2, up to x = 1 to all digits: sin(a)/a, (1-cos(a))/a^2, and twice their derivatives to x.
+SINE = [1.0, -1 / 6, 1 / 120, -1 / 5040, 1 / 362880, -1 / 39916800]
+COSINE = [1 / 2, -1 / 24, 1 / 720, -1 / 40320, 1 / 3628800, -1 / 479001600]
+D_SINE = [2 * k * SINE[k] for k in range(1, 6)]
+D_COSINE = [2 * k * COSINE[k] for k in range(1, 6)]
+
+
+# Native vectors: launch inside runtime.native_vectors().
+@ti.kernel
+def blend(split: ti.i32, coefficients: F32x2, basis: Vecx2, base: Vecx2, canonical: Vecx2, shaped: Vecx2):
+    """canonical = base + basis[:, :split] c[:split]; shaped = canonical + basis[:, split:] c[split:]. One row per body."""
+    bodies, last = coefficients.shape[0], coefficients.shape[1]
+    for i in range(basis.shape[0] * bodies):
+        block, body = i // bodies, i % bodies
+        total = base[body, block]
+        for k in range(split):
+            total = total + coefficients[body, k] * basis[block, k]
+        canonical[body, block] = total
+        for k in range(split, last):
+            total = total + coefficients[body, k] * basis[block, k]
+        shaped[body, block] = total
+
+
+# Native vectors: launch inside runtime.native_vectors().
+@ti.kernel
+def blend_adjoint(split: ti.i32, basis: Vecx2, g_shaped: Vecx2, g_canonical: Vecx2, partial: Vecx3, g_coefficients: F32x2):
+    """Adds g_shaped to g_canonical, which then is the gradient of the base. partial (bodies, CHUNKS, K) is scratch."""
+    bodies, last, blocks = g_coefficients.shape[0], g_coefficients.shape[1], basis.shape[0]
+    for i in range(bodies * CHUNKS):
+        body, chunk = i // CHUNKS, i % CHUNKS
+        for k in range(last):
+            partial[body, chunk, k] = Vec(0.0)
+        for block in range(chunk * blocks // CHUNKS, (chunk + 1) * blocks // CHUNKS):
+            g = g_shaped[body, block]
+            for k in range(split, last):
+                partial[body, chunk, k] = partial[body, chunk, k] + g * basis[block, k]
+            g = g + g_canonical[body, block]
+            g_canonical[body, block] = g
+            for k in range(split):
+                partial[body, chunk, k] = partial[body, chunk, k] + g * basis[block, k]
+    for i in range(bodies * last):
+        body, k = i // last, i % last
+        total = Vec(0.0)
+        for chunk in range(CHUNKS):
+            total = total + partial[body, chunk, k]
+        g_coefficients[body, k] = total.sum()
+
+
+@ti.kernel
+def regress(regressor: F32x2, shapes: F32x2):
+    """Fills in the joints of shapes whose vertices are known. regressor (V,5)."""
+    n = regressor.shape[0]
+    for i in range(shapes.shape[0] * JOINTS * 3):
+        body, j, c = i // (JOINTS * 3), i // 3 % JOINTS, i % 3
+        total = 0.0
+        for v in range(n):
+            total += regressor[v, j] * shapes[body, 3 * v + c]
+        shapes[body, 3 * (n + j) + c] = total
+
+
+@ti.kernel
+def regress_adjoint(regressor: F32x2, g_shapes: F32x2, g_vertices: F32x3):
+    n = regressor.shape[0]
+    for i in range(g_shapes.shape[0] * n):
+        body, v = i // n, i % n
+        for c in ti.static(range(3)):
+            total = g_shapes[body, 3 * v + c]
+            for j in ti.static(range(JOINTS)):
+                total += regressor[v, j] * g_shapes[body, 3 * (n + j) + c]
+            g_vertices[body, v, c] = total
+
+
+@ti.func
+def series(coefficients: ti.template(), x):
+    """The polynomial in x, highest power first."""
+    n = ti.static(len(coefficients))
+    total = coefficients[n - 1] + 0.0 * x
+    for k in ti.static(range(n - 1)):
+        total = total * x + coefficients[n - 2 - k]
+    return total
+
+
+@ti.func
+def load3(a: ti.template(), body, j, at: ti.template()):
+    return vec3(a[body, STATE * j + at], a[body, STATE * j + at + 1], a[body, STATE * j + at + 2])
+
+
+@ti.func
+def load9(a: ti.template(), body, j, at: ti.template()):
+    return mat3([[a[body, STATE * j + at + 3 * r + c] for c in ti.static(range(3))] for r in ti.static(range(3))])
+
+
+@ti.func
+def store3(a: ti.template(), body, j, at: ti.template(), v):
+    for i in ti.static(range(3)):
+        a[body, STATE * j + at + i] = v[i]
+
+
+@ti.func
+def store9(a: ti.template(), body, j, at: ti.template(), m):
+    for i in ti.static(range(9)):
+        a[body, STATE * j + at + i] = m[i // 3, i % 3]
+
+
+@ti.func
+def joint(shapes: ti.template(), body, n_vertices, j):
+    at = 3 * (n_vertices + j)
+    return vec3(shapes[body, at], shapes[body, at + 1], shapes[body, at + 2])
+
+
+@ti.func
+def cross_matrix(r):
+    return mat3([[0.0, -r[2], r[1]], [r[2], 0.0, -r[0]], [-r[1], r[0], 0.0]])
+
+
+@ti.kernel
+def rotate(split: ti.i32, pose: F32x2, state: F32x2, coefficients: F32x2):
+    """Local rotations by Rodrigues' formula from axis-angles (bodies,15), and R - I of joints 1-4 as the last coefficients."""
+    for i in range(pose.shape[0] * JOINTS):
+        body, j = i // JOINTS, i % JOINTS
+        r = vec3(pose[body, 3 * j], pose[body, 3 * j + 1], pose[body, 3 * j + 2])
+        x = r.dot(r)
+        sine, cosine = series(SINE, x), series(COSINE, x)
+        if x > 1.0:
+            angle, half = ti.sqrt(x), ti.sin(0.5 * ti.sqrt(x))
+            sine, cosine = ti.sin(angle) / angle, 2.0 * half * half / x
+        change = sine * cross_matrix(r) + cosine * r.outer_product(r)
+        for k in ti.static(range(3)):
+            change[k, k] -= cosine * x
+        if j > 0 and split < coefficients.shape[1]:
+            for k in ti.static(range(9)):
+                coefficients[body, split + 9 * (j - 1) + k] = change[k // 3, k % 3]
+        for k in ti.static(range(3)):
+            change[k, k] += 1.0
+        store9(state, body, j, 0, change)
+
+
+@ti.kernel
+def rotate_adjoint(split: ti.i32, pose: F32x2, g_state: F32x2, g_coefficients: F32x2, g_pose: F32x2):
+    for i in range(pose.shape[0] * JOINTS):
+        body, j = i // JOINTS, i % JOINTS
+        r = vec3(pose[body, 3 * j], pose[body, 3 * j + 1], pose[body, 3 * j + 2])
+        g = load9(g_state, body, j, 0)
+        if j > 0 and split < g_coefficients.shape[1]:
+            for k in ti.static(range(9)):
+                g[k // 3, k % 3] += g_coefficients[body, split + 9 * (j - 1) + k]
+        x = r.dot(r)
+        sine, cosine, d_sine, d_cosine = series(SINE, x), series(COSINE, x), series(D_SINE, x), series(D_COSINE, x)
+        if x > 1.0:
+            angle, half = ti.sqrt(x), ti.sin(0.5 * ti.sqrt(x))
+            sine, cosine = ti.sin(angle) / angle, 2.0 * half * half / x
+            d_sine, d_cosine = (ti.cos(angle) - sine) / x, (sine - 2.0 * cosine) / x
+        turn = vec3(g[2, 1] - g[1, 2], g[0, 2] - g[2, 0], g[1, 0] - g[0, 1])
+        trace = g[0, 0] + g[1, 1] + g[2, 2]
+        along = (g + g.transpose()) @ r
+        total = sine * turn + cosine * (along - 2.0 * trace * r)
+        total += (d_sine * turn.dot(r) + d_cosine * (0.5 * along.dot(r) - trace * x)) * r
+        for k in ti.static(range(3)):
+            g_pose[body, 3 * j + k] = total[k]
+
+
+@ti.kernel
+def skin(weights: F32x2, shaped: F32x2, state: F32x2, translation: F32x2, vertices: F32x3, joints: F32x3):
+    """The chain of joints, then linear blend skinning, then the translation."""
+    n = weights.shape[0]
+    for body in range(state.shape[0]):
+        for j in range(JOINTS):
+            rest = joint(shaped, body, n, j)
+            turn, posed = load9(state, body, j, 0), rest
+            if j > 0:
+                parent = ti.min(j - 1, 1)
+                parent_turn = load9(state, body, parent, 9)
+                posed = parent_turn @ (rest - joint(shaped, body, n, parent)) + load3(state, body, parent, 21)
+                turn = parent_turn @ turn
+            store9(state, body, j, 9, turn)
+            store3(state, body, j, 18, posed - turn @ rest)
+            store3(state, body, j, 21, posed)
+            for c in ti.static(range(3)):
+                joints[body, j, c] = posed[c] + translation[body, c]
+    for i in range(state.shape[0] * n):
+        body, v = i // n, i % n
+        p = vec3(shaped[body, 3 * v], shaped[body, 3 * v + 1], shaped[body, 3 * v + 2])
+        total = vec3(translation[body, 0], translation[body, 1], translation[body, 2])
+        for j in range(JOINTS):
+            w = weights[v, j]
+            if w != 0.0:
+                total += w * (load9(state, body, j, 9) @ p + load3(state, body, j, 18))
+        for c in ti.static(range(3)):
+            vertices[body, v, c] = total[c]
+
+
+@ti.kernel
+def skin_adjoint(
+    weights: F32x2,
+    shaped: F32x2,
+    state: F32x2,
+    g_vertices: F32x3,
+    g_joints: F32x3,
+    g_shaped: F32x2,
+    partial: F32x3,
+    g_state: F32x2,
+    g_translation: F32x2,
+):
+    """Gradients of the shape (its padding is left alone), of the local rotations (g_state 0-8) and of the translation."""
+    n = weights.shape[0]
+    for i in range(state.shape[0] * CHUNKS):
+        body, chunk = i // CHUNKS, i % CHUNKS
+        for k in range(PARTIAL):
+            partial[body, chunk, k] = 0.0
+        for v in range(chunk * n // CHUNKS, (chunk + 1) * n // CHUNKS):
+            g = vec3(g_vertices[body, v, 0], g_vertices[body, v, 1], g_vertices[body, v, 2])
+            p = vec3(shaped[body, 3 * v], shaped[body, 3 * v + 1], shaped[body, 3 * v + 2])
+            g_p = vec3(0.0)
+            for j in range(JOINTS):
+                w = weights[v, j]
+                if w != 0.0:
+                    wg = w * g
+                    g_p += load9(state, body, j, 9).transpose() @ wg
+                    for a in ti.static(range(3)):
+                        for b in ti.static(range(3)):
+                            at = 12 * j + 3 * a + b
+                            partial[body, chunk, at] = partial[body, chunk, at] + wg[a] * p[b]
+                        partial[body, chunk, 12 * j + 9 + a] = partial[body, chunk, 12 * j + 9 + a] + wg[a]
+            for c in ti.static(range(3)):
+                g_shaped[body, 3 * v + c] = g_p[c]
+                partial[body, chunk, 12 * JOINTS + c] = partial[body, chunk, 12 * JOINTS + c] + g[c]
+    for body in range(state.shape[0]):
+        sum_chunks(partial, body)
+        for c in ti.static(range(3)):
+            g_translation[body, c] = partial[body, 0, 12 * JOINTS + c]
+        for j in range(JOINTS):
+            for c in ti.static(range(3)):
+                g_translation[body, c] = g_translation[body, c] + g_joints[body, j, c]
+                g_shaped[body, 3 * (n + j) + c] = 0.0
+            store9(g_state, body, j, 9, mat3([[partial[body, 0, 12 * j + 3 * a + b] for b in range(3)] for a in range(3)]))
+            store3(g_state, body, j, 18, vec3([partial[body, 0, 12 * j + 9 + a] for a in range(3)]))
+            store3(g_state, body, j, 21, vec3(g_joints[body, j, 0], g_joints[body, j, 1], g_joints[body, j, 2]))
+        for k in range(JOINTS):
+            chain_adjoint(shaped, state, g_state, g_shaped, body, n, JOINTS - 1 - k)
+
+
+@ti.func
+def sum_chunks(partial: ti.template(), body):
+    for k in range(PARTIAL):
+        total = 0.0
+        for chunk in range(CHUNKS):
+            total += partial[body, chunk, k]
+        partial[body, 0, k] = total
+
+
+@ti.func
+def add_to_joint(g_shaped: ti.template(), body, n_vertices, j, g):
+    for c in ti.static(range(3)):
+        at = 3 * (n_vertices + j) + c
+        g_shaped[body, at] = g_shaped[body, at] + g[c]
+
+
+@ti.func
+def chain_adjoint(shaped: ti.template(), state: ti.template(), g_state: ti.template(), g_shaped: ti.template(), body, n, j):
+    """One joint, after all its children."""
+    rest, turn = joint(shaped, body, n, j), load9(state, body, j, 9)
+    g_offset = load3(g_state, body, j, 18)
+    g_posed = load3(g_state, body, j, 21) + g_offset
+    g_turn = load9(g_state, body, j, 9) - g_offset.outer_product(rest)
+    g_rest = -(turn.transpose() @ g_offset)
+    if j == 0:
+        store9(g_state, body, j, 0, g_turn)
+        g_rest += g_posed
+    else:
+        parent = ti.min(j - 1, 1)
+        parent_turn = load9(state, body, parent, 9)
+        g_bone = parent_turn.transpose() @ g_posed
+        bone = rest - joint(shaped, body, n, parent)
+        g_parent = load9(g_state, body, parent, 9) + g_turn @ load9(state, body, j, 0).transpose()
+        store9(g_state, body, parent, 9, g_parent + g_posed.outer_product(bone))
+        store3(g_state, body, parent, 21, load3(g_state, body, parent, 21) + g_posed)
+        store9(g_state, body, j, 0, parent_turn.transpose() @ g_turn)
+        add_to_joint(g_shaped, body, n, parent, -g_bone)
+        g_rest += g_bone
+    add_to_joint(g_shaped, body, n, j, g_rest)

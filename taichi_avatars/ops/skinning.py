@@ -1,0 +1,200 @@
+"""The head model's arithmetic as differentiable ops: shapes from components, joints from vertices, and skinning."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.autograd.function import FunctionCtx, once_differentiable
+
+from taichi_avatars import runtime
+from taichi_avatars.kernels.skinning_layout import CHUNKS, JOINTS, LANES, PARTIAL, STATE
+from taichi_avatars.ops.checks import check
+
+
+@dataclass(frozen=True, eq=False)
+class Rig:
+    """What the skinning of a head needs and no parameter changes.
+
+    Attributes:
+        weights: (V,5) float32, skinning weights of root, neck, jaw, left eye, right eye.
+        regressor: (V,5) float32, joints from vertices.
+        basis: (blocks, n_expr + 36 or n_expr, 16): expression components, then pose correctives if there are any, of the
+            vertices and the joints, in blocks of 16 numbers.
+        n_expr: how many of the components are expressions.
+    """
+
+    weights: Tensor
+    regressor: Tensor
+    basis: Tensor
+    n_expr: int
+
+
+def shape_size(n_vertices: int) -> int:
+    """Numbers in a shape: vertices and joints, 3 each, filled up to whole blocks."""
+    return -(-3 * (n_vertices + JOINTS) // LANES) * LANES
+
+
+def pack_basis(components: Tensor, regressor: Tensor, correctives: Tensor | None = None) -> Tensor:
+    """Components (V,3,K) with what they do to the joints, then correctives (V,3,36), which leave the joints alone.
+
+    Returns (blocks,K+36,16): the numbers in the order in which `blend` reads them.
+    """
+    joints = torch.einsum("vj,vck->jck", regressor.double(), components.double()).float()
+    basis = torch.cat([components, joints])
+    if correctives is not None:
+        basis = torch.cat([basis, torch.cat([correctives, torch.zeros(JOINTS, 3, correctives.shape[2])])], 2)
+    flat = torch.zeros(shape_size(len(components)), basis.shape[2])
+    flat[: 3 * len(basis)] = basis.flatten(0, 1)
+    return flat.view(-1, LANES, basis.shape[2]).transpose(1, 2).contiguous()
+
+
+def with_joints(vertices: Tensor, regressor: Tensor) -> Tensor:
+    """Shapes (B,S) of vertices (B,V,3) or of offsets to them: the joints that belong to them behind. Differentiable."""
+    check("vertices", vertices, ("B", "V", 3), {"V": len(regressor)})
+    return _WithJoints.apply(vertices, regressor)
+
+
+def blend(base: Tensor, coefficients: Tensor, basis: Tensor) -> Tensor:
+    """Shapes (B,S) = base (B,S) + basis times coefficients (B,K). Differentiable in base and coefficients."""
+    sizes = {"S": basis.shape[0] * LANES, "K": basis.shape[1]}
+    check("coefficients", coefficients, ("B", "K"), sizes)
+    check("base", base, ("B", "S"), sizes)
+    return _Blend.apply(base, coefficients, basis)
+
+
+def skin(rest: Tensor, expr: Tensor, pose: Tensor, translation: Tensor, rig: Rig) -> tuple[Tensor, Tensor, Tensor]:
+    """Poses heads (Li et al. 2017, section 3). Differentiable in the four tensors.
+
+    Args:
+        rest: (B,S) float32, shapes with offsets, before expression and pose, metres.
+        expr: (B,E) float32.
+        pose: (B,15) float32, axis-angles of root, neck, jaw, left eye, right eye, radians.
+        translation: (B,3) float32, metres.
+        rig: of the head.
+
+    Returns:
+        Vertices (B,V,3) and joints (B,5,3) in the world; the canonical shapes (B,S) before correctives and pose.
+
+    Raises:
+        UserError: naming the argument whose type, shape, device or values are wrong.
+    """
+    sizes = {"S": rig.basis.shape[0] * LANES}
+    check("rest", rest, ("B", "S"), sizes)
+    check("expr", expr, ("B", rig.n_expr), sizes)
+    check("pose", pose, ("B", 3 * JOINTS), sizes)
+    check("translation", translation, ("B", 3), sizes)
+    return _Skin.apply(rest, expr, pose, translation, rig)
+
+
+def _blocks(shapes: Tensor) -> Tensor:
+    return shapes.view(len(shapes), -1, LANES)
+
+
+class _WithJoints(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: FunctionCtx, vertices: Tensor, regressor: Tensor) -> Tensor:
+        from taichi_avatars.kernels.skinning import regress
+
+        runtime.start()
+        bodies, n_vertices, _ = vertices.shape
+        shapes = torch.zeros(bodies, shape_size(n_vertices))
+        shapes[:, : 3 * n_vertices] = vertices.detach().reshape(bodies, -1)
+        if bodies:
+            regress(regressor, shapes)
+        ctx.regressor = regressor  # type: ignore[attr-defined]
+        return shapes
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, g_shapes: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        from taichi_avatars.kernels.skinning import regress_adjoint
+
+        g_vertices = torch.empty(len(g_shapes), len(ctx.regressor), 3)
+        if len(g_shapes):
+            regress_adjoint(ctx.regressor, g_shapes.contiguous(), g_vertices)
+        return g_vertices, None
+
+
+class _Blend(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: FunctionCtx, base: Tensor, coefficients: Tensor, basis: Tensor) -> Tensor:
+        from taichi_avatars.kernels.skinning import blend as kernel
+
+        runtime.start()
+        base, coefficients = base.detach().contiguous(), coefficients.detach().contiguous()
+        shapes = torch.empty_like(base)
+        if len(base):
+            with runtime.native_vectors():
+                kernel(coefficients.shape[1], coefficients, basis, _blocks(base), _blocks(shapes), _blocks(shapes))
+        ctx.basis = basis  # type: ignore[attr-defined]
+        return shapes
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, g_shapes: Tensor) -> tuple[Tensor, Tensor, None]:  # type: ignore[override]
+        g_coefficients = _blend_adjoint(ctx.basis.shape[1], ctx.basis, torch.zeros_like(g_shapes), g_shapes.contiguous())
+        return g_shapes, g_coefficients, None
+
+
+def _blend_adjoint(split: int, basis: Tensor, g_shaped: Tensor, g_canonical: Tensor) -> Tensor:
+    from taichi_avatars.kernels.skinning import blend_adjoint
+
+    bodies, count = len(g_shaped), basis.shape[1]
+    g_coefficients = torch.empty(bodies, count)
+    if bodies and count:
+        partial = torch.empty(bodies, CHUNKS, count, LANES)
+        with runtime.native_vectors():
+            blend_adjoint(split, basis, _blocks(g_shaped), _blocks(g_canonical), partial, g_coefficients)
+    else:
+        g_canonical += g_shaped
+    return g_coefficients
+
+
+class _Skin(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: FunctionCtx, rest: Tensor, expr: Tensor, pose: Tensor, translation: Tensor, rig: Rig
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        from taichi_avatars.kernels import skinning as kernels
+
+        runtime.start()
+        rest, pose, translation = (t.detach().contiguous() for t in (rest, pose, translation))
+        bodies, n_vertices, n_expr = len(rest), len(rig.weights), rig.n_expr
+        state = torch.zeros(bodies, JOINTS * STATE)
+        coefficients = torch.empty(bodies, rig.basis.shape[1])
+        coefficients[:, :n_expr] = expr.detach()
+        canonical, shaped = torch.empty_like(rest), torch.empty_like(rest)
+        vertices, joints = torch.empty(bodies, n_vertices, 3), torch.empty(bodies, JOINTS, 3)
+        if bodies:
+            kernels.rotate(n_expr, pose, state, coefficients)
+            if rig.basis.shape[1]:
+                with runtime.native_vectors():
+                    kernels.blend(n_expr, coefficients, rig.basis, _blocks(rest), _blocks(canonical), _blocks(shaped))
+            else:
+                canonical.copy_(rest)
+                shaped.copy_(rest)
+            kernels.skin(rig.weights, shaped, state, translation, vertices, joints)
+        ctx.save_for_backward(pose, shaped, state)
+        ctx.rig = rig  # type: ignore[attr-defined]
+        return vertices, joints, canonical
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, g_vertices: Tensor, g_joints: Tensor, g_canonical: Tensor):  # type: ignore[override]
+        from taichi_avatars.kernels import skinning as kernels
+
+        pose, shaped, state = ctx.saved_tensors
+        rig: Rig = ctx.rig
+        bodies = len(pose)
+        g_shaped, g_state = torch.zeros_like(shaped), torch.empty_like(state)
+        partial = torch.empty(bodies, CHUNKS, PARTIAL)
+        g_rest, g_pose, g_translation = g_canonical.clone(), torch.empty_like(pose), torch.empty(bodies, 3)
+        if not bodies:
+            return g_rest, torch.empty(0, rig.n_expr), g_pose, g_translation, None
+        g_vertices, g_joints = g_vertices.contiguous(), g_joints.contiguous()
+        kernels.skin_adjoint(rig.weights, shaped, state, g_vertices, g_joints, g_shaped, partial, g_state, g_translation)
+        g_coefficients = _blend_adjoint(rig.n_expr, rig.basis, g_shaped, g_rest)
+        kernels.rotate_adjoint(rig.n_expr, pose, g_state, g_coefficients, g_pose)
+        return g_rest, g_coefficients[:, : rig.n_expr], g_pose, g_translation, None
