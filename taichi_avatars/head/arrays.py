@@ -180,7 +180,7 @@ def _fit(value: np.ndarray, key: str, path: Path, shape: tuple[int | str, ...]) 
 def _array(keys: Mapping[str, Any], key: str, path: Path, shape: tuple[int | str, ...]) -> np.ndarray:
     value = _get(keys, key, path)
     _fit(value, key, path, shape)
-    value = np.ascontiguousarray(value, dtype=np.float32)
+    value = np.array(value, dtype=np.float32, order="C")
     if not np.isfinite(value).all():
         raise UserError(f"{path}: {key} holds NaN or infinite numbers")
     return value
@@ -191,7 +191,7 @@ def _indices(keys: Mapping[str, Any], key: str, path: Path, shape: tuple[int | s
     _fit(value, key, path, shape)
     if value.dtype.kind == "f" and value.size:
         raise UserError(f"{path}: {key} holds {value.dtype} numbers, want indices")
-    value = np.ascontiguousarray(value, dtype=np.int64)
+    value = np.array(value, dtype=np.int64, order="C")
     if value.size and not 0 <= value.min() <= value.max() < count:
         raise UserError(f"{path}: {key} holds indices from {value.min()} to {value.max()}, want 0 to {count - 1}")
     return value

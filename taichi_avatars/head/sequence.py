@@ -211,7 +211,7 @@ def _read(keys: Mapping[str, np.ndarray], path: Path) -> dict[str, Tensor]:
         out[key] = _form(values, key, ("T", size), path)
     if "static_offset" in values:
         out["static_offset"] = _form(values, "static_offset", ("V", 3), path)
-    if "dynamic_offset" in values:
+    if "dynamic_offset" in values and bool(values["dynamic_offset"].any()):  # files of old tools hold 62 kB of zeros per row
         out["dynamic_offset"] = _form(values, "dynamic_offset", ("T", "V", 3), path)
     count = len(out["expr"])
     for key in (*POSES, "dynamic_offset"):

@@ -47,7 +47,7 @@ def pack_basis(components: Tensor, regressor: Tensor, correctives: Tensor | None
         basis = torch.cat([basis, torch.cat([correctives, torch.zeros(JOINTS, 3, correctives.shape[2])])], 2)
     flat = torch.zeros(shape_size(len(components)), basis.shape[2])
     flat[: 3 * len(basis)] = basis.flatten(0, 1)
-    return flat.view(-1, LANES, basis.shape[2]).transpose(1, 2).contiguous()
+    return flat.view(len(flat) // LANES, LANES, basis.shape[2]).transpose(1, 2).contiguous()
 
 
 def with_joints(vertices: Tensor, regressor: Tensor) -> Tensor:

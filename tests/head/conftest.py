@@ -20,6 +20,12 @@ def head_keys(n_vertices: int = 30, n_faces: int = 40, components: int = 9, seed
 
 
 @pytest.fixture
+def make_keys():
+    """Makes the arrays of a head of any size."""
+    return head_keys
+
+
+@pytest.fixture
 def keys() -> dict[str, np.ndarray]:
     """30 vertices, 40 faces, 5 identity and 4 expression components."""
     return {**head_keys(), "n_shape": np.array(5), "n_expr": np.array(4)}

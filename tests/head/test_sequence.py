@@ -137,6 +137,8 @@ def test_zero_offsets_are_written_only_when_asked_for(tmp_path, head) -> None:
     values = {k: v for k, v in parameters(2).items() if k != "static_offset"}
     values["dynamic_offset"] = np.zeros((2, 30, 3), np.float32)
     sequence = FlameSequence.load_npz(write(tmp_path / "a.npz", **values), head)
+    assert sequence.dynamic_offset is None
+    sequence.dynamic_offset = torch.zeros(2, 30, 3)
     sequence.save_npz(tmp_path / "b.npz")
     sequence.save_npz(tmp_path / "c.npz", offsets_for=30)
     with np.load(tmp_path / "b.npz") as b, np.load(tmp_path / "c.npz") as c:
