@@ -1,0 +1,176 @@
+"""What all commands share: their common options, output as text or JSON, and errors as one line with an exit code."""
+
+from __future__ import annotations
+
+import inspect
+import json as json_format
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TextIO, get_type_hints
+
+import typer
+
+from taichi_avatars.cli.progress import Progress
+from taichi_avatars.errors import UserError
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+FAILED, INTERRUPTED = 1, 130
+COMMON = "Every command"
+
+# Options that mean the same wherever they occur.
+Model = Annotated[
+    Path, typer.Option("--model", "-m", help="Model folder that `train` wrote, or one point_cloud.ply.", metavar="MODEL")
+]
+Source = Annotated[
+    Path | None,
+    typer.Option("--source", "-s", metavar="DATA", help="Capture folder, where it is not the one the model was trained on."),
+]
+Iteration = Annotated[int | None, typer.Option(min=1, help="Saved iteration to take.", show_default="the newest")]
+Head = Annotated[
+    str | None,
+    typer.Option(
+        metavar="builtin|FILE",
+        help="Head model: the one that ships with the package, or a FLAME file (.pkl, .npz).",
+        show_default="what head.json beside the data names, then $TAICHI_AVATARS_FLAME",
+    ),
+]
+
+
+@dataclass(frozen=True)
+class Session:
+    """How one command talks.
+
+    Attributes:
+        json: one JSON object on stdout and nothing else there.
+        quiet: no progress.
+        seed: of all random numbers.
+        threads: CPU threads asked for, None for all.
+        stdout: where results go.
+    """
+
+    json: bool
+    quiet: bool
+    seed: int
+    threads: int | None
+    stdout: TextIO
+
+    def progress(self, what: str, total: int, unit: str) -> Progress:
+        """A bar or lines about long work, on stderr."""
+        return Progress(what, total, unit, quiet=self.quiet)
+
+    def say(self, line: str) -> None:
+        """A line for the person who waits, on stderr."""
+        if not self.quiet:
+            print(line, file=sys.stderr, flush=True)
+
+    def result(self, values: Mapping[str, object], text: RenderableType) -> None:
+        """What came out: `values` as JSON, or `text` for reading."""
+        if self.json:
+            print(json_format.dumps(values, indent=2, default=str), file=self.stdout, flush=True)
+            return
+        from rich.console import Console
+
+        Console(file=self.stdout, highlight=False, soft_wrap=True).print(text)
+
+
+def common_parameters() -> list[inspect.Parameter]:
+    """The options that every command has."""
+
+    def options(
+        *,
+        device: Annotated[str, typer.Option(rich_help_panel=COMMON, metavar="auto|cpu", help="Where kernels run.")] = "auto",
+        threads: Annotated[
+            int | None, typer.Option(rich_help_panel=COMMON, min=1, help="CPU threads.", show_default="all cores")
+        ] = None,
+        seed: Annotated[int, typer.Option(rich_help_panel=COMMON, help="Of all random numbers: same seed, same result.")] = 0,
+        json: Annotated[
+            bool, typer.Option("--json", rich_help_panel=COMMON, help="Print one JSON object and nothing else.")
+        ] = False,
+        quiet: Annotated[bool, typer.Option("--quiet", "-q", rich_help_panel=COMMON, help="Show no progress.")] = False,
+        debug: Annotated[bool, typer.Option("--debug", rich_help_panel=COMMON, help="Show the traceback of an error.")] = False,
+    ) -> None: ...
+
+    return _parameters(options)
+
+
+def command(app: typer.Typer, panel: str, name: str | None = None) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Makes a function a command of the app: its keyword parameters are options, its docstring the help.
+
+    The function's first parameter is the `Session`; the common options are added behind its own.
+    """
+
+    def register(function: Callable[..., None]) -> Callable[..., None]:
+        own = _parameters(function)[1:]
+        added = [parameter for parameter in common_parameters() if parameter.name not in {p.name for p in own}]
+
+        def run(**values: Any) -> None:
+            common = {parameter.name: values.pop(parameter.name) for parameter in added}
+            _run(function, values, **common)
+
+        run.__name__, run.__doc__, run.__module__ = function.__name__, function.__doc__, function.__module__
+        run.__signature__ = inspect.Signature([*own, *added])  # pyright: ignore[reportFunctionMemberAccess]
+        run.__annotations__ = {parameter.name: parameter.annotation for parameter in [*own, *added]}
+        app.command(name, rich_help_panel=panel)(run)
+        return function
+
+    return register
+
+
+def fail(message: str, code: int = FAILED) -> NoReturn:
+    """Ends the command with one line on stderr."""
+    print(f"error: {' '.join(message.split())}", file=sys.stderr, flush=True)
+    raise typer.Exit(code)
+
+
+def _parameters(function: Callable[..., None]) -> list[inspect.Parameter]:
+    hints = get_type_hints(function, include_extras=True)
+    signature = inspect.signature(function)
+    return [p.replace(annotation=hints[p.name], kind=p.KEYWORD_ONLY) for p in signature.parameters.values()]
+
+
+def _run(
+    function: Callable[..., None],
+    values: dict[str, Any],
+    *,
+    device: str,
+    threads: int | None,
+    seed: int,
+    json: bool,
+    quiet: bool,
+    debug: bool,
+) -> None:
+    session = Session(json, quiet, seed, threads, sys.stdout)
+    try:
+        with redirect_stdout(sys.stderr) if json else nullcontext():  # libraries may print; stdout is the result's alone
+            _prepare(device, threads)
+            function(session, **values)
+    except KeyboardInterrupt as interrupt:
+        fail(str(interrupt) or "interrupted", INTERRUPTED)
+    except UserError as error:
+        if debug:
+            raise
+        fail(str(error))
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        if debug:
+            raise
+        fail(f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error))
+    except Exception as error:
+        if debug or isinstance(error, typer.Exit | typer.Abort) or hasattr(error, "exit_code"):
+            raise
+        fail(f"unexpected {type(error).__name__}: {error} (a mistake of this program: --debug shows where)")
+
+
+def _prepare(device: str, threads: int | None) -> None:
+    """Starts the backend where the person chose one; else the first kernel does."""
+    if device == "auto" and threads is None:
+        return
+    from taichi_avatars import runtime
+
+    runtime.init(device, threads)

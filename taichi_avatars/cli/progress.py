@@ -1,0 +1,74 @@
+"""Progress of long work: a bar on a terminal, a line now and then without one. Both on stderr."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bar
+    from rich.progress import TaskID
+
+LINE_SECONDS = 10.0  # between two lines where there is no terminal
+
+
+class Progress:
+    """Rate, figures of the caller's choice, and the time left.
+
+    Args:
+        what: the work, as a person would call it.
+        total: number of units; 0 where not known yet.
+        unit: what is counted, in the plural: "steps".
+    """
+
+    def __init__(self, what: str, total: int, unit: str, *, quiet: bool = False) -> None:
+        self.what, self.total, self.unit, self.quiet = what, total, unit, quiet
+        self.began = self.last_line = time.monotonic()
+        self.bar: Bar | None = None
+        self.task: TaskID | None = None
+
+    def __enter__(self) -> Progress:
+        self.began = self.last_line = time.monotonic()
+        if not self.quiet and sys.stderr.isatty():
+            self.bar = _bar()
+            self.bar.start()
+            self.task = self.bar.add_task(self.what, total=self.total or None, figures="")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.bar is not None:
+            self.bar.stop()
+
+    def update(self, done: int, total: int | None = None, **figures: str) -> None:
+        """`done` units are finished. Figures are shown as "name value"."""
+        self.total = total or self.total
+        if self.quiet:
+            return
+        now = time.monotonic()
+        rate = done / max(now - self.began, 1e-9)
+        shown = "  ".join([f"{rate:.{_digits(rate)}f} {self.unit}/s", *(f"{name} {value}" for name, value in figures.items())])
+        if self.bar is not None and self.task is not None:
+            self.bar.update(self.task, completed=done, total=self.total or None, figures=shown)
+        elif now - self.last_line >= LINE_SECONDS or done == self.total:
+            self.last_line = now
+            left = f"  {_clock((self.total - done) / rate)} left" if 0 < done < self.total else ""
+            print(f"{self.what}  {done}/{self.total or '?'}  {shown}{left}", file=sys.stderr, flush=True)
+
+
+def _bar() -> Bar:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    columns = ("{task.description}", BarColumn(bar_width=24), MofNCompleteColumn(), TextColumn("{task.fields[figures]}"))
+    return Bar(*columns, TimeRemainingColumn(compact=True), TextColumn("left"), console=Console(stderr=True))
+
+
+def _digits(rate: float) -> int:
+    return 0 if rate >= 100 else 1 if rate >= 10 else 2
+
+
+def _clock(seconds: float) -> str:
+    whole = round(seconds)
+    return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}" if whole >= 3600 else f"{whole // 60}:{whole % 60:02d}"

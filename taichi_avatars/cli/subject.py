@@ -1,0 +1,125 @@
+"""`demo` and `synth`: the built-in subject."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from taichi_avatars.cli.command import Session, command
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+DEMO_OUT = Path("output/demo")
+SCENE, PICTURES, TRACKING = "Who and what", "Pictures", "Tracking"
+
+
+def add_to(app: typer.Typer) -> None:
+    command(app, "Start here")(demo)
+    command(app, "Start here")(synth)
+
+
+def demo(
+    session: Session,
+    *,
+    out: Annotated[
+        Path, typer.Option(metavar="DIR", help="Folder for everything; one of an earlier demo is replaced.")
+    ] = DEMO_OUT,
+    quality: Annotated[
+        str, typer.Option(metavar="fast|full", help="fast: minutes, small pictures; full: an hour or two, NeRSemble's size.")
+    ] = "fast",
+) -> None:
+    """The whole story: film the built-in subject, train its avatar, measure it, drive it.
+
+    Needs nothing but this package: no data, no GPU, no FLAME file. Ends with a table (PSNR and SSIM on cameras and on
+    expressions that training never saw), reenactment.mp4 (another motion, an orbiting camera) and comparison.png
+    (truth, avatar, error, mesh).
+    """
+    from taichi_avatars.demo import run_demo
+
+    result = run_demo(out, quality, session.progress, seed=session.seed)
+    session.result(result, _story(result))
+
+
+def synth(
+    session: Session,
+    *,
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write; a capture of this kind in it is replaced.")],
+    timesteps: Annotated[int, typer.Option(rich_help_panel=SCENE, min=1, help="Timesteps for training.")] = 40,
+    test_timesteps: Annotated[
+        int, typer.Option(rich_help_panel=SCENE, min=0, help="Held-out timesteps, with other expressions.")
+    ] = 8,
+    cameras: Annotated[int, typer.Option(rich_help_panel=SCENE, min=1, help="Cameras; the frontal one is held out.")] = 16,
+    width: Annotated[int, typer.Option(rich_help_panel=PICTURES, min=1, help="Pixels.")] = 275,
+    height: Annotated[int, typer.Option(rich_help_panel=PICTURES, min=1, help="Pixels.")] = 401,
+    supersample: Annotated[int, typer.Option(rich_help_panel=PICTURES, min=1, help="Samples per pixel along each axis.")] = 2,
+    rgba: Annotated[
+        bool, typer.Option("--rgba", rich_help_panel=PICTURES, help="Transparent images instead of white behind the head.")
+    ] = False,
+    tracking_error: Annotated[
+        bool, typer.Option(rich_help_panel=TRACKING, help="Write FLAME parameters with a real tracker's small errors.")
+    ] = True,
+    force: Annotated[bool, typer.Option("--force", help="Replace whatever OUT is.")] = False,
+) -> None:
+    """Film the built-in subject: a capture as a tracker such as VHAP exports it.
+
+    OUT holds images, masks, cameras (transforms_train/val/test.json) and FLAME parameters per timestep, and beside them
+    hair masks and the motion without tracking errors. Another --seed is another person.
+
+    Example: taichi-avatars synth capture --seed 3
+    """
+    from taichi_avatars.synthetic.capture import write_capture
+
+    with session.progress("capture", (timesteps + test_timesteps) * cameras, "images") as shown:
+        write_capture(
+            out,
+            seed=session.seed,
+            width=width,
+            height=height,
+            timesteps=timesteps,
+            test_timesteps=test_timesteps,
+            cameras=cameras,
+            tracking_error=tracking_error,
+            rgba=rgba,
+            supersample=supersample,
+            force=force,
+            progress=lambda done, total: shown.update(done, total),
+        )
+    images = (timesteps + test_timesteps) * cameras
+    values = {"capture": str(out), "images": images, "cameras": cameras, "timesteps": timesteps + test_timesteps}
+    session.result(values, f"{out}: {images} images; train on it with: taichi-avatars train -s {out} -m output/subject")
+
+
+def _story(result: dict[str, Any]) -> RenderableType:
+    """The table and the paths that the demonstration ends with."""
+    from rich.console import Group
+    from rich.table import Table
+
+    table = Table(title="Avatar of the built-in subject, on views that training never saw", title_justify="left")
+    table.add_column("")
+    for heading in ("PSNR", "SSIM", "PSNR in the hair"):
+        table.add_column(heading, justify="right")
+    for name, words in (
+        ("novel_view", "novel views (held-out camera)"),
+        ("self_reenactment", "self-reenactment (held-out expressions)"),
+    ):
+        scores = result[name]
+        hair = f"{scores['psnr_hair']:.2f} dB" if "psnr_hair" in scores else "-"
+        table.add_row(words, f"{scores['psnr']:.2f} dB", f"{scores['ssim']:.4f}", hair)
+    seconds, files = result["seconds"], result["files"]
+    facts = Table.grid(padding=(0, 2))
+    for name, value in (
+        ("training", f"{seconds['train']:.0f} s (capture {seconds['capture']:.0f} s, everything {seconds['total']:.0f} s)"),
+        ("rendering", f"{result['fps']:.1f} frames per second, FLAME included"),
+        ("Gaussians", f"{result['gaussians']}"),
+        ("watch", files["reenactment"]),
+        ("look at", files["comparison"]),
+        ("avatar", files["model"]),
+        ("capture", files["capture"]),
+        ("motion", files["motion"]),
+        ("numbers", files["results"]),
+    ):
+        facts.add_row(f"[bold]{name}[/bold]", value)
+    return Group(table, facts)

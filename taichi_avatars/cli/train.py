@@ -1,0 +1,179 @@
+"""`train`: its options are the fields of `TrainConfig`, their help the fields' docstrings."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
+
+import typer
+from pydantic.fields import FieldInfo
+
+from taichi_avatars.cli.command import Head, Session, command
+from taichi_avatars.config import TrainConfig
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from taichi_avatars.training.events import Evaluated, Event
+
+DATA = "Data and results"
+SHORT_NAMES = {"resolution": "-r", "white_background": "-w"}
+COMMON_FIELDS = ("seed",)  # every command has these
+# Panel of an option: the first whose words its name holds.
+PANELS = {
+    "Data and results": ("resolution", "white_background", "use_mask", "principal_point"),
+    "FLAME": ("flame",),
+    "Density control": ("dens", "opacity_reset", "max_gaussians"),
+    "Learning rates": ("_lr",),
+    "Loss": ("lambda", "threshold", "metric"),
+    "Run": ("",),
+}
+
+
+def add_to(app: typer.Typer) -> None:
+    command(app, "Avatars", "train")(train)
+
+
+def train(
+    session: Session,
+    *,
+    source: Annotated[Path, typer.Option("--source", "-s", rich_help_panel=DATA, metavar="DATA", help="Capture folder.")],
+    model: Annotated[
+        Path,
+        typer.Option("--model", "-m", rich_help_panel=DATA, metavar="MODEL", help="Folder for the avatar, log and results."),
+    ],
+    config: Annotated[
+        Path | None,
+        typer.Option(rich_help_panel=DATA, metavar="FILE.toml", help="Options from a file; those given here win."),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", rich_help_panel=DATA, help="Go on where the run in MODEL stopped.")
+    ] = False,
+    evaluation: Annotated[
+        bool, typer.Option("--eval/--no-eval", rich_help_panel=DATA, help="Hold val and test views out, or train on them too.")
+    ] = True,
+    bind_to_mesh: Annotated[
+        bool,
+        typer.Option(
+            "--bind-to-mesh", rich_help_panel=DATA, help="What head captures always do; for scripts written elsewhere."
+        ),
+    ] = False,
+    head: Head = None,
+    **options: Any,
+) -> None:
+    """Train an avatar from a capture of a head.
+
+    The capture is a folder with images, cameras and tracked FLAME parameters, as VHAP exports it, or as `synth` writes it.
+    MODEL then holds point_cloud/iteration_N/ (the avatar), cameras.json, config.toml and log.jsonl.
+    Ctrl-C saves what there is; --resume goes on from there.
+
+    Example: taichi-avatars train -s capture -m output/me --iterations 30000
+    """
+    from taichi_avatars.errors import UserError
+    from taichi_avatars.head.assets import resolve_head
+    from taichi_avatars.scene.capture import capture_kind, load_capture
+    from taichi_avatars.training import trainer
+
+    chosen = _configuration(config, {**options, "seed": session.seed})
+    kind = capture_kind(source)
+    if bind_to_mesh and kind in ("blender", "colmap"):
+        raise UserError(f"{source}: a static scene has no head that Gaussians could be bound to; leave --bind-to-mesh out")
+    model_head = resolve_head(head, source) if kind == "head" else None
+    capture = load_capture(
+        source,
+        head=model_head,
+        evaluation=evaluation,
+        use_mask=chosen.use_mask,
+        principal_point=chosen.principal_point,
+        resolution=chosen.resolution,
+    )
+    watched = _Watched(session, chosen.iterations)
+    try:
+        with watched.progress:
+            trainer.train(chosen, capture, model_head, model, watched, resume=resume)
+    except KeyboardInterrupt:
+        where = (
+            f"saved iteration {watched.iteration}; go on with the same command and --resume"
+            if watched.saved
+            else "nothing saved"
+        )
+        raise KeyboardInterrupt(f"interrupted: {where}") from None
+    session.result(watched.values(model), watched.text())
+
+
+class _Watched:
+    """Shows the events of a run as they come and keeps what the result needs."""
+
+    def __init__(self, session: Session, iterations: int) -> None:
+        self.session = session
+        self.progress = session.progress("train", iterations, "steps")
+        self.scores: dict[str, Evaluated] = {}
+        self.saved: Path | None = None
+        self.iteration, self.gaussians, self.seconds = 0, 0, 0.0
+
+    def __call__(self, event: Event) -> None:
+        from taichi_avatars.training.events import Evaluated, Progress, Saved
+
+        if isinstance(event, Progress):
+            self.gaussians, self.seconds = event.gaussians, event.seconds
+            self.progress.update(
+                event.iteration, loss=f"{event.loss:.4f}", PSNR=f"{event.psnr:.1f}", Gaussians=f"{event.gaussians}"
+            )
+        elif isinstance(event, Evaluated):
+            self.scores[event.split] = event
+            self.session.say(f"step {event.iteration}  {event.split}  PSNR {event.psnr:.2f} dB  SSIM {event.ssim:.4f}")
+        elif isinstance(event, Saved):
+            self.saved, self.iteration = event.path, event.iteration
+
+    def values(self, model: Path) -> dict[str, object]:
+        return {
+            "model": str(model),
+            "avatar": str(self.saved),
+            "iteration": self.iteration,
+            "gaussians": self.gaussians,
+            "seconds": self.seconds,
+            **{split: {"psnr": score.psnr, "ssim": score.ssim} for split, score in self.scores.items()},
+        }
+
+    def text(self) -> RenderableType:
+        lines = [f"{self.gaussians} Gaussians after {self.iteration} steps in {self.seconds:.0f} s"]
+        lines += [f"{split}: PSNR {score.psnr:.2f} dB, SSIM {score.ssim:.4f}" for split, score in self.scores.items()]
+        return "\n".join([*lines, f"avatar: {self.saved}"])
+
+
+def _configuration(file: Path | None, given: dict[str, Any]) -> TrainConfig:
+    """Defaults, then the file, then what was given on the command line."""
+    values = {} if file is None else TrainConfig.from_toml(file).model_dump(exclude_unset=True)
+    values.update({name: value for name, value in given.items() if value is not None})
+    return TrainConfig.from_values(values, "command line")
+
+
+def _option(name: str, field: FieldInfo) -> inspect.Parameter:
+    """A field of the configuration as an option; None means that it was not given."""
+    flag = f"--{name.replace('_', '-')}"
+    is_flag = field.annotation is bool
+    names = [
+        f"{flag}/--no-{flag[2:]}" if is_flag and field.default else flag,
+        *([SHORT_NAMES[name]] if name in SHORT_NAMES else []),
+    ]
+    choices = get_args(field.annotation) if get_origin(field.annotation) is Literal else None
+    info = typer.Option(
+        *names,
+        help=(field.description or "").replace("[", r"\[") + ("" if is_flag else rf" [dim]\[default: {field.default}][/dim]"),
+        rich_help_panel=next(panel for panel, words in PANELS.items() if any(word in name for word in words)),
+        show_default=False,  # None is the default here, and stands for the configuration's
+        metavar="|".join(choices) if choices else None,
+    )
+    kind = str if choices else field.annotation
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, info])
+
+
+def _with_config_options() -> None:
+    own = list(inspect.signature(train, eval_str=True).parameters.values())[:-1]
+    fields = [_option(name, field) for name, field in TrainConfig.model_fields.items() if name not in COMMON_FIELDS]
+    train.__signature__ = inspect.Signature([*own, *fields])  # pyright: ignore[reportFunctionMemberAccess]
+    train.__annotations__.update({parameter.name: parameter.annotation for parameter in fields})
+
+
+_with_config_options()

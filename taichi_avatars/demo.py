@@ -1,0 +1,229 @@
+"""The whole story on the built-in subject: capture, train, evaluate, reenact."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from taichi_avatars.avatar.avatar import Avatar
+from taichi_avatars.bench import bench_avatar
+from taichi_avatars.config import TrainConfig
+from taichi_avatars.errors import UserError
+from taichi_avatars.files import atomic_path
+from taichi_avatars.head.flame import FlameModel
+from taichi_avatars.outputs.comparison import Row, write_comparison
+from taichi_avatars.outputs.evaluate import evaluate, write_scores
+from taichi_avatars.outputs.motion import load_motion
+from taichi_avatars.outputs.reenact import reenact, stage
+from taichi_avatars.scene.capture import Capture, load_capture
+from taichi_avatars.scene.views import View
+from taichi_avatars.synthetic.capture import write_capture
+from taichi_avatars.synthetic.motion import performance
+from taichi_avatars.training.events import Event, Progress
+from taichi_avatars.training.trainer import train
+
+MARK = "demo.json"
+SPLITS = {"val": "novel_view", "test": "self_reenactment"}
+KINDS = {"val": "novel view", "test": "self-\nreenactment"}
+ROWS_PER_SPLIT = 2  # of the comparison
+MOTION_SECONDS, MOTION_FPS, MOTION_SEED = 10.0, 25.0, 1
+ORBIT = 0.5  # radians to each side
+WHITE = (1.0, 1.0, 1.0)
+
+
+@dataclass(frozen=True)
+class Quality:
+    """How much work the demonstration does; by counts, so that the result does not depend on the machine's speed.
+
+    Attributes:
+        width, height: of the captured images, pixels.
+        timesteps, test_timesteps, cameras: of the capture.
+        supersample: of its images.
+        iterations, max_gaussians: of the training.
+        video: width and height of the reenactment, pixels.
+    """
+
+    width: int
+    height: int
+    timesteps: int
+    test_timesteps: int
+    cameras: int
+    supersample: int
+    iterations: int
+    max_gaussians: int
+    video: tuple[int, int]
+
+
+QUALITIES = {
+    "fast": Quality(275, 401, 40, 8, 16, 2, 6_000, 40_000, (480, 640)),
+    "full": Quality(550, 802, 80, 16, 16, 3, 30_000, 100_000, (720, 960)),
+}
+
+
+class Watch(Protocol):
+    """Somebody who is shown how far a stage of the work is; the command line's progress."""
+
+    def update(self, done: int, total: int | None = None, **figures: str) -> None: ...
+
+
+OpenWatch = Callable[[str, int, str], AbstractContextManager[Watch]]  # what, how many, of which unit
+
+
+def run_demo(out: Path | str, quality: str, watch: OpenWatch, *, seed: int = 0) -> dict[str, object]:
+    """Captures the built-in subject, trains an avatar of it, measures it, and drives it with another motion.
+
+    Args:
+        out: a new or empty folder, or one that an earlier demonstration made, which is replaced.
+        quality: "fast" or "full".
+        watch: called with each stage's name, number of units and unit.
+        seed: of the subject, its performance and the training.
+
+    Returns:
+        What `demo --json` prints; also written to `demo.json`.
+
+    Raises:
+        UserError: where `out` holds something else, or `quality` is unknown.
+    """
+    if quality not in QUALITIES:
+        raise UserError(f"quality {quality!r} is not known: use {' or '.join(QUALITIES)}")
+    chosen, out, began = QUALITIES[quality], Path(out), time.perf_counter()
+    _take(out)
+    seconds: dict[str, float] = {}
+
+    def clock(stage_name: str, since: float) -> None:
+        seconds[stage_name] = round(time.perf_counter() - since, 1)
+
+    since = time.perf_counter()
+    _capture(out / "capture", chosen, seed, watch)
+    clock("capture", since)
+
+    since = time.perf_counter()
+    head = FlameModel.builtin()
+    capture = load_capture(out / "capture", head=head)
+    avatar = _train(out / "model", capture, head, chosen, seed, watch)
+    clock("train", since)
+
+    since = time.perf_counter()
+    scores = _evaluate(out / "model", avatar, capture, chosen, watch)
+    comparison = write_comparison(out / "comparison.png", avatar, _rows(capture), WHITE)
+    clock("evaluate", since)
+
+    since = time.perf_counter()
+    video = _reenact(out, avatar, head, chosen, watch)
+    clock("video", since)
+
+    fps = bench_avatar(avatar, capture.train[0].camera)["fps"]
+    clock("total", began)
+    result: dict[str, object] = {
+        "quality": quality,
+        **scores,
+        "seconds": seconds,
+        "fps": fps,
+        "gaussians": len(avatar.gaussians),
+        "files": {
+            "comparison": str(comparison),
+            "reenactment": str(video),
+            "capture": str(out / "capture"),
+            "model": str(out / "model"),
+            "motion": str(out / "motion.npz"),
+            "results": str(out / MARK),
+        },
+    }
+    _write(out / MARK, result)
+    return result
+
+
+def _take(out: Path) -> None:
+    """Makes the folder this demonstration's own; what an earlier one left in it goes."""
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out}: is a file; give a folder with --out")
+    if out.is_dir() and any(out.iterdir()) and not (out / MARK).is_file():
+        raise UserError(f"{out}: holds something that no demonstration made; give another folder with --out")
+    out.mkdir(parents=True, exist_ok=True)
+    _write(out / MARK, {"unfinished": True})
+    shutil.rmtree(out / "model", ignore_errors=True)
+    for name in ("comparison.png", "reenactment.mp4", "motion.npz"):
+        (out / name).unlink(missing_ok=True)
+
+
+def _capture(folder: Path, chosen: Quality, seed: int, watch: OpenWatch) -> None:
+    total = (chosen.timesteps + chosen.test_timesteps) * chosen.cameras
+    with watch("capture", total, "images") as shown:
+        write_capture(
+            folder,
+            seed=seed,
+            width=chosen.width,
+            height=chosen.height,
+            timesteps=chosen.timesteps,
+            test_timesteps=chosen.test_timesteps,
+            cameras=chosen.cameras,
+            supersample=chosen.supersample,
+            force=True,
+            progress=lambda done, total: shown.update(done, total),
+        )
+
+
+def _train(model: Path, capture: Capture, head: FlameModel, chosen: Quality, seed: int, watch: OpenWatch) -> Avatar:
+    config = TrainConfig(
+        iterations=chosen.iterations,
+        interval=chosen.iterations,
+        max_gaussians=chosen.max_gaussians,
+        white_background=True,
+        seed=seed,
+    )
+    with watch("train", chosen.iterations, "steps") as shown:
+
+        def on_event(event: Event) -> None:
+            if isinstance(event, Progress):
+                figures = {"loss": f"{event.loss:.4f}", "PSNR": f"{event.psnr:.1f}", "Gaussians": f"{event.gaussians}"}
+                shown.update(event.iteration, **figures)
+
+        return train(config, capture, head, model, on_event)
+
+
+def _evaluate(model: Path, avatar: Avatar, capture: Capture, chosen: Quality, watch: OpenWatch) -> dict[str, object]:
+    """Scores of both held-out splits under the names of the JSON output."""
+    found: dict[str, object] = {}
+    with watch("evaluate", len(capture.val) + len(capture.test), "views") as shown:
+        done = 0
+
+        def on_view(*_: object) -> None:
+            nonlocal done
+            done += 1
+            shown.update(done)
+
+        for split, name in SPLITS.items():
+            scores = evaluate(avatar, getattr(capture, split), WHITE, on_view=on_view)
+            write_scores(model / split, f"ours_{chosen.iterations}", scores)
+            found[name] = {metric.lower(): value for metric, value in scores.mean.items()}
+    return found
+
+
+def _rows(capture: Capture) -> list[Row]:
+    """A few views of each held-out split, spread over it."""
+    rows = []
+    for split, kind in KINDS.items():
+        views: list[View] = getattr(capture, split)
+        step = len(views) / ROWS_PER_SPLIT
+        rows += [Row(views[int((index + 0.5) * step)], kind) for index in range(ROWS_PER_SPLIT)]
+    return rows
+
+
+def _reenact(out: Path, avatar: Avatar, head: FlameModel, chosen: Quality, watch: OpenWatch) -> Path:
+    performance(head, MOTION_SECONDS, MOTION_FPS, MOTION_SEED, "test").save_npz(out / "motion.npz")
+    motion = load_motion(out / "motion.npz", head)
+    actor, shot = stage(avatar, motion, size=chosen.video, orbit=ORBIT, background=WHITE)
+    with watch("reenact", len(motion.sequence), "frames") as shown:
+        reenact(actor, shot, out / "reenactment.mp4", fps=motion.fps, on_frame=shown.update)
+    return out / "reenactment.mp4"
+
+
+def _write(path: Path, values: dict[str, object]) -> None:
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")

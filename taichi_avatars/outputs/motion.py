@@ -1,0 +1,143 @@
+"""Motions from anywhere, put onto an avatar."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import roma
+import torch
+from torch import Tensor
+
+from taichi_avatars.avatar.avatar import Avatar
+from taichi_avatars.errors import UserError
+from taichi_avatars.head.assets import read_head_json
+from taichi_avatars.head.flame import FlameModel
+from taichi_avatars.head.sequence import FlameSequence
+from taichi_avatars.outputs.arkit import read_arkit
+from taichi_avatars.outputs.video import FPS
+from taichi_avatars.scene.capture import capture_kind
+from taichi_avatars.scene.head_capture import read_head_frames
+from taichi_avatars.scene.transforms import PrincipalPoint
+from taichi_avatars.scene.views import View
+
+WANTED = (
+    "a motion is an .npz with FLAME parameters, a folder of one .npz per timestep, a head capture, or ARKit weights (.json)"
+)
+SAMPLES = 24  # poses that stand for a whole motion where its place and size are measured
+
+
+@dataclass(frozen=True, eq=False)
+class Motion:
+    """A performance to drive an avatar with.
+
+    Attributes:
+        name: for file names.
+        sequence: its expressions and poses, fitted to the avatar's head; the performer's shape and offsets are left out.
+        fps: frames per second to show it at.
+        views: images of it, where it is a capture.
+    """
+
+    name: str
+    sequence: FlameSequence
+    fps: float
+    views: list[View]
+
+
+def load_motion(path: Path | str, head: FlameModel, *, principal_point: PrincipalPoint = "bottom") -> Motion:
+    """Reads a motion and fits it to a head: fewer expression or shape coefficients than the head's are filled with zeros.
+
+    Args:
+        path: an npz (a capture's, an avatar's `flame_param.npz`, VHAP's tracked output), a folder with one npz per timestep,
+            a head capture, or ARKit weights as JSON.
+        head: the head of the avatar to drive.
+        principal_point: where a capture's `cy` is measured from, see `scene.capture.load_capture`.
+
+    Raises:
+        UserError: where it is none of these, is broken, or belongs to another kind of head.
+    """
+    path = Path(path)
+    name = path.resolve().name if path.is_dir() else path.stem
+    if not path.exists():
+        raise UserError(f"{path}: there is no such file or folder; {WANTED}")
+    if path.is_file():
+        if path.suffix.lower() == ".json":
+            return Motion(name, *read_arkit(path, head), views=[])
+        if path.suffix.lower() == ".npz":
+            return Motion(name, _without_performer(FlameSequence.load_npz(path), head, path), float(FPS), [])
+        raise UserError(f"{path}: cannot drive an avatar; {WANTED}")
+    _check_head(path, head)
+    if capture_kind(path) == "head":
+        frames = read_head_frames(path, principal_point=principal_point)
+        views = [view for split in frames.splits.values() for view in split]
+        return Motion(name, _without_performer(FlameSequence.from_frames(frames.flame_files), head, path), float(FPS), views)
+    files = sorted(path.glob("*.npz"))
+    if not files:
+        raise UserError(f"{path}: holds no .npz files; {WANTED}")
+    sequence = FlameSequence.from_frames(dict(enumerate(files)))
+    return Motion(name, _without_performer(sequence, head, path), float(FPS), [])
+
+
+def drive(avatar: Avatar, motion: Motion) -> Avatar:
+    """The avatar performing a motion: its own shape and offsets, the motion's expressions and poses, the motion's timesteps."""
+    if avatar.head is None or avatar.sequence is None:
+        raise UserError("this scene is not bound to a head: there is nothing that a motion could drive")
+    own = avatar.sequence
+    driven = replace(motion.sequence, shape=own.shape, static_offset=own.static_offset, dynamic_offset=None)
+    return Avatar(avatar.gaussians, avatar.head, driven)
+
+
+def moved(avatar: Avatar, to: Avatar) -> Avatar:
+    """`avatar` with its motion shifted to where `to` is in the mean, for cameras that stand around `to`."""
+    assert avatar.sequence is not None
+    shift = place(to).center - place(avatar).center
+    sequence = replace(avatar.sequence, translation=avatar.sequence.translation + shift)
+    return Avatar(avatar.gaussians, avatar.head, sequence)
+
+
+@dataclass(frozen=True, eq=False)
+class Place:
+    """Where a head is over a whole motion.
+
+    Attributes:
+        center: (3,) middle of the space it takes, world, metres.
+        rotation: (3,3) its mean orientation; the columns are its own left, up and forward.
+        extent: (3,) size of that space along these axes, metres.
+    """
+
+    center: Tensor
+    rotation: Tensor
+    extent: Tensor
+
+
+def place(avatar: Avatar) -> Place:
+    """Measures an avatar's place over its motion."""
+    sequence = avatar.sequence
+    assert sequence is not None
+    rows = torch.linspace(0, len(sequence.timesteps) - 1, min(SAMPLES, len(sequence.timesteps))).round().long().tolist()
+    neck = roma.rotvec_to_rotmat(sequence.neck_pose[rows].detach().float())
+    turns = roma.rotvec_to_rotmat(sequence.rotation[rows].detach().float()) @ neck
+    rotation = roma.special_procrustes(turns.mean(0))
+    with torch.no_grad():
+        points = torch.stack([avatar.mesh(sequence.timesteps[row]).vertices for row in rows]) @ rotation
+    low, high = points.amin((0, 1)), points.amax((0, 1))
+    return Place(rotation @ (0.5 * (low + high)), rotation, high - low)
+
+
+def _without_performer(sequence: FlameSequence, head: FlameModel, path: Path) -> FlameSequence:
+    """Expressions and poses alone: who performed them may have a shape or offsets that this head cannot hold."""
+    bare = replace(sequence, shape=torch.zeros(head.n_shape), static_offset=None, dynamic_offset=None)
+    try:
+        return bare.fit(head)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+
+
+def _check_head(folder: Path, head: FlameModel) -> None:
+    """A capture that says which head it was tracked with must mean the avatar's: expressions of another mean nothing."""
+    held = (read_head_json(folder) or {}).get("head")
+    if held is not None and held != head.identity.get("head"):
+        raise UserError(
+            f"{folder}: was tracked with the head {held}, the avatar has {head.identity.get('head')}: "
+            "their expressions are not the same; give a motion for the avatar's head"
+        )
