@@ -62,9 +62,14 @@ def read_pickle(file: BinaryIO, name: str) -> Any:
     try:
         return _plain(_Unpickler(file, encoding="latin1").load())
     except UserError as error:
-        raise UserError(f"{name}: {error}") from None
+        raise UserError(f"{name}: {_one_line(error)}") from None
     except Exception as error:  # a forged pickle can fail in any way that Python can
-        raise UserError(f"{name}: is not a whole pickle of arrays ({type(error).__name__}: {error})") from None
+        raise UserError(f"{name}: is not a whole pickle of arrays ({type(error).__name__}: {_one_line(error)})") from None
+
+
+def _one_line(error: Exception) -> str:
+    """The message without what a forged name could do to a terminal."""
+    return "".join(c if c.isprintable() else "?" for c in str(error))[:300]
 
 
 class _Sealed(type):

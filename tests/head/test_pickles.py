@@ -195,6 +195,11 @@ def test_a_refusal_names_the_class() -> None:
         read(pickle.dumps(collections.Counter("aab")))
 
 
+def test_a_forged_name_cannot_break_the_line() -> None:
+    with pytest.raises(UserError, match=r"names os\.sys\?\[31m\?tem"):
+        read(b"\x80\x04\x8c\x02os\x8c\x0csys\x1b[31m\ntem\x93.")
+
+
 def test_an_attack_inside_a_torch_storage_is_refused(tmp_path) -> None:
     marker = tmp_path / "run"
     inner = b"".join(pickle.dumps(v) for v in (1, 2, 3)) + b"cos\nsystem\n(S'touch %s'\ntR." % str(marker).encode()
