@@ -102,21 +102,27 @@ def rasterize_faces(faces: I32x2, grid: I32x2, inverse_depth: F32x1, bounds: I32
                     bias_b = top_left_bias(cx, cy, ax, ay)
                     bias_c = top_left_bias(ax, ay, bx, by)
                     scale = 1.0 / ti.cast(area, ti.f32)
+                    za, zb, zc = za * scale, zb * scale, zc * scale
+                    x0, x1 = bounds[f, 0], bounds[f, 1]
+                    px, py = ti.cast(x0, ti.i64) * GRID + GRID // 2, ti.cast(y0, ti.i64) * GRID + GRID // 2
+                    row_a = edge(bx, by, cx, cy, px, py) + bias_a
+                    row_b = edge(cx, cy, ax, ay, px, py) + bias_b
+                    row_c = edge(ax, ay, bx, by, px, py) + bias_c
+                    step_a, step_b, step_c = (cy - by) * GRID, (ay - cy) * GRID, (by - ay) * GRID
                     for y in range(y0, y1 + 1):
-                        px = ti.cast(bounds[f, 0], ti.i64) * GRID + GRID // 2
-                        py = ti.cast(y, ti.i64) * GRID + GRID // 2
-                        wa = edge(bx, by, cx, cy, px, py)
-                        wb = edge(cx, cy, ax, ay, px, py)
-                        wc = edge(ax, ay, bx, by, px, py)
-                        for x in range(bounds[f, 0], bounds[f, 1] + 1):
-                            if wa + bias_a >= 0 and wb + bias_b >= 0 and wc + bias_c >= 0:
-                                z = (ti.cast(wa, ti.f32) * za + ti.cast(wb, ti.f32) * zb + ti.cast(wc, ti.f32) * zc) * scale
+                        wa, wb, wc = row_a, row_b, row_c
+                        for x in range(x0, x1 + 1):
+                            if (wa | wb | wc) >= 0:
+                                z = ti.cast(wa, ti.f32) * za + ti.cast(wb, ti.f32) * zb + ti.cast(wc, ti.f32) * zc
                                 if z > nearest[y, x]:
                                     nearest[y, x] = z
                                     face[y, x] = f
-                            wa -= (cy - by) * GRID
-                            wb -= (ay - cy) * GRID
-                            wc -= (by - ay) * GRID
+                            wa -= step_a
+                            wb -= step_b
+                            wc -= step_c
+                        row_a += (cx - bx) * GRID
+                        row_b += (ax - cx) * GRID
+                        row_c += (bx - ax) * GRID
 
 
 @ti.func

@@ -77,19 +77,54 @@ def lit_surface(
     # Light that scatters under the skin comes out redder, wraps further round and blurs the relief.
     wrap = soft * tm.vec3(0.42, 0.2, 0.12)
     relief = 1.0 - soft * tm.vec3(0.55, 0.3, 0.1)
-    bleed = tm.vec3(1.0) - 0.45 * soft * tm.vec3(1.0, 0.25, 0.1)
-    diffuse = tm.mix(below, above, 0.5 + 0.5 * normal[1]) * tm.pow(tm.vec3(ti.max(ambient, 1e-3)), bleed)
+    bleed = 0.35 * soft * tm.vec3(1.0, 0.3, 0.15)
+    diffuse = tm.mix(below, above, 0.5 + 0.5 * normal[1]) * ambient * (1.0 + bleed * (1.0 - ambient))
     gloss = tm.vec3(0.0)
     for l in range(lights.shape[0]):
         toward, color = tm.vec3(lights[l, 0], lights[l, 1], lights[l, 2]), tm.vec3(lights[l, 3], lights[l, 4], lights[l, 5])
         reach = ti.select(l == 0, key, ti.min(1.0, 1.3 * ambient))
         cosine = tm.mix(tm.vec3(smooth.dot(toward)), tm.vec3(normal.dot(toward)), relief)
-        diffuse += color * ti.max((cosine + wrap) / (1.0 + wrap), 0.0) * tm.pow(tm.vec3(ti.max(reach, 1e-3)), bleed)
+        diffuse += color * ti.max((cosine + wrap) / (1.0 + wrap), 0.0) * reach * (1.0 + bleed * (1.0 - reach))
         gloss += color * reach * t[3] * microfacet(normal, to_eye, toward, t[4], 0.04)
     mirrored = 2.0 * normal.dot(to_eye) * normal - to_eye
     grazing = 0.04 + 0.5 * (1.0 - t[4]) * (1.0 - ti.max(normal.dot(to_eye), 0.0)) ** 5
     gloss += t[3] * grazing * ambient * tm.mix(below, above, 0.5 + 0.5 * mirrored[1])
     return albedo * diffuse + gloss
+
+
+@ti.func
+def shaded_face(
+    f: ti.i32,
+    b: tm.vec3,
+    faces: ti.template(),
+    record: ti.template(),
+    rotation: ti.template(),
+    start: ti.template(),
+    divisions: ti.template(),
+    texels: ti.template(),
+    eye: ti.template(),
+    lights: ti.template(),
+    sky: ti.template(),
+) -> tm.vec3:
+    """Display colour of the point of triangle f with barycentrics b."""
+    position, smooth, key, ambient = tm.vec3(0.0), tm.vec3(0.0), 0.0, 0.0
+    for k in ti.static(range(3)):
+        v = faces[f, k]
+        position += b[k] * tm.vec3(record[v, 0], record[v, 1], record[v, 2])
+        smooth += b[k] * tm.vec3(record[v, 3], record[v, 4], record[v, 5])
+        key += b[k] * record[v, 6]
+        ambient += b[k] * record[v, 7]
+    t = texel_at(texels, start[f], divisions[f], b)
+    slope = tm.vec3(0.0)
+    for r in ti.static(range(3)):
+        slope[r] = rotation[f, r, 0] * t[5] + rotation[f, r, 1] * t[6] + rotation[f, r, 2] * t[7]
+    smooth = tm.normalize(smooth)
+    to_eye = tm.normalize(tm.vec3(eye[0], eye[1], eye[2]) - position)
+    if smooth.dot(to_eye) < -0.2:  # the inside of the open neck
+        ambient *= 0.1
+        key = 0.0
+    normal = tm.normalize(smooth - (slope - smooth * slope.dot(smooth)))
+    return displayed(lit_surface(t, smooth, normal, to_eye, key, ambient, lights, sky))
 
 
 @ti.kernel
@@ -143,6 +178,7 @@ def shade_samples(
     texels: F32x2,
     strand: I32x2,
     along: F32x2,
+    screen: F32x3,
     strand_color: F32x3,
     scalp_hair: ti.i32,
     eye: F32x1,
@@ -161,35 +197,21 @@ def shade_samples(
             total, covered, hair = tm.vec3(0.0), 0.0, 0.0
             for n in range(factor * factor):
                 row, column = y * factor + n // factor, x * factor + n % factor
+                share, shown, surface = 0.0, tm.vec3(0.0), tm.vec3(0.0)
                 if strand[row, column] >= 0:
                     s, k, t = strand[row, column] // segments, strand[row, column] % segments, along[row, column]
                     for c in ti.static(range(3)):
-                        total[c] += tm.mix(strand_color[s, k, c], strand_color[s, k + 1, c], t)
-                    covered += 1.0
+                        shown[c] = tm.mix(strand_color[s, k, c], strand_color[s, k + 1, c], t)
+                    share = tm.mix(screen[s, k, 4], screen[s, k + 1, 4], t)
                     hair += ti.select(s < scalp_hair, 1.0, 0.0)
-                elif face[row, column] >= 0:
+                behind = ti.select(face[row, column] >= 0, 1.0, 0.0)
+                if share < 0.99 and face[row, column] >= 0:
                     f = face[row, column]
                     b = barycentric_at(faces, grid, inverse_depth, f, column, row)
-                    position, smooth, key, ambient = tm.vec3(0.0), tm.vec3(0.0), 0.0, 0.0
-                    for k in ti.static(range(3)):
-                        v = faces[f, k]
-                        position += b[k] * tm.vec3(record[v, 0], record[v, 1], record[v, 2])
-                        smooth += b[k] * tm.vec3(record[v, 3], record[v, 4], record[v, 5])
-                        key += b[k] * record[v, 6]
-                        ambient += b[k] * record[v, 7]
-                    t = texel_at(texels, start[f], divisions[f], b)
-                    slope = tm.vec3(0.0)
-                    for r in ti.static(range(3)):
-                        slope[r] = rotation[f, r, 0] * t[5] + rotation[f, r, 1] * t[6] + rotation[f, r, 2] * t[7]
-                    smooth = tm.normalize(smooth)
-                    to_eye = tm.normalize(tm.vec3(eye[0], eye[1], eye[2]) - position)
-                    if smooth.dot(to_eye) < -0.2:  # the inside of the open neck
-                        ambient *= 0.1
-                        key = 0.0
-                    normal = tm.normalize(smooth - (slope - smooth * slope.dot(smooth)))
-                    total += displayed(lit_surface(t, smooth, normal, to_eye, key, ambient, lights, sky))
-                    covered += 1.0
-            share = 1.0 / ti.cast(factor * factor, ti.f32)
-            cover[0, y, x], cover[1, y, x] = covered * share, hair * share
+                    surface = shaded_face(f, b, faces, record, rotation, start, divisions, texels, eye, lights, sky)
+                total += share * shown + (1.0 - share) * surface
+                covered += share + (1.0 - share) * behind
+            each = 1.0 / ti.cast(factor * factor, ti.f32)
+            cover[0, y, x], cover[1, y, x] = covered * each, hair * each
             for c in ti.static(range(3)):
-                rgb[c, y, x] = total[c] * share
+                rgb[c, y, x] = total[c] * each

@@ -1,7 +1,8 @@
 """Thin strands of hair as ribbons that face the camera, into the same z-buffer as the mesh.
 
 A strand is a chain of K points; a ribbon's row of samples is an interval, so a segment costs what it covers.
-points (S, K, 3); screen (S, K, 4): x, y in samples, inverse view depth (0: not drawable), half width in samples.
+points (S, K, 3); screen (S, K, 5): x, y in samples, inverse view depth, half width in samples
+as drawn, and the opacity. Ribbons thinner than a sample would break up into dots and are drawn one sample wide.
 """
 
 import taichi as ti
@@ -31,8 +32,11 @@ def pose_strands(local: F32x3, root: I32x1, rotation: F32x3, center: F32x2, poin
 
 
 @ti.kernel
-def project_strands(points: F32x3, radius: F32x2, camera: F64x1, near: ti.f32, least: ti.f32, screen: F32x3, rows: I32x2):
-    """rows (S, 2): first and last row of samples a strand can touch, before clipping. Half widths are at least `least`."""
+def project_strands(points: F32x3, radius: F32x2, camera: F64x1, near: ti.f32, solid: ti.i32, screen: F32x3, rows: I32x2):
+    """rows (S, 2): first and last row of samples a strand can touch, before clipping. Strands from `solid` on fade where they are too thin.
+
+    Not in proportion, since only the nearest strand of a sample is kept and others lie behind it.
+    """
     for s in range(points.shape[0]):
         top, bottom, drawable = 1e9, -1e9, True
         for k in range(points.shape[1]):
@@ -50,7 +54,9 @@ def project_strands(points: F32x3, radius: F32x2, camera: F64x1, near: ti.f32, l
             z = ti.max(view[2], 1e-6)
             x = ti.cast(camera[12], ti.f32) * view[0] / z + ti.cast(camera[14], ti.f32)
             y = ti.cast(camera[13], ti.f32) * view[1] / z + ti.cast(camera[15], ti.f32)
-            half = ti.max(0.5 * ti.cast(camera[12] + camera[13], ti.f32) * radius[s, k] / z, least)
+            true_half = 0.5 * ti.cast(camera[12] + camera[13], ti.f32) * radius[s, k] / z
+            half = ti.max(true_half, 0.5)
+            screen[s, k, 4] = ti.select(s < solid, 1.0, ti.sqrt(true_half / half))
             screen[s, k, 0], screen[s, k, 1], screen[s, k, 2], screen[s, k, 3] = x, y, 1.0 / z, half
             top, bottom = ti.min(top, y - half), ti.max(bottom, y + half)
         rows[s, 0], rows[s, 1] = 0, -1

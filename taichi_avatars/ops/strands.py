@@ -21,26 +21,27 @@ def pose_strands(local: Tensor, root: Tensor, frames: Frames) -> Tensor:
 
 
 def draw_strands(
-    points: Tensor, radius: Tensor, camera: Camera, supersample: int, nearest: Tensor, least: float = 0.0
-) -> tuple[Tensor, Tensor]:
+    points: Tensor, radius: Tensor, camera: Camera, supersample: int, nearest: Tensor, solid: int | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
     """Draws ribbons that face the camera into `nearest` (H*s, W*s), the inverse depth of what is there already, in place.
 
     Args:
         points: (S,K,3) world, metres.
         radius: (S,K) metres.
-        least: half widths are raised to this many samples.
+        solid: strands from this index on fade where they are thinner than a sample; None: none.
 
     Returns:
-        strand (H*s, W*s) int32: the segment seen, strand * (K - 1) + k, or -1; along (H*s, W*s): 0..1 on that segment.
+        strand (H*s, W*s) int32: the segment seen, strand * (K - 1) + k, or -1; along (H*s, W*s): 0..1 on that segment;
+        screen (S,K,5): see `kernels/strands.py`.
     """
     runtime.start()
     count, links, _ = points.shape
-    screen, rows = torch.empty(count, links, 4), torch.empty(count, 2, dtype=torch.int32)
+    screen, rows = torch.empty(count, links, 5), torch.empty(count, 2, dtype=torch.int32)
     strand, along = torch.full(nearest.shape, -1, dtype=torch.int32), torch.empty(nearest.shape)
     if count:
-        strands.project_strands(points, radius, camera_record(camera, supersample), camera.near, least, screen, rows)
+        strands.project_strands(points, radius, camera_record(camera, supersample), camera.near, count if solid is None else solid, screen, rows)
         strands.rasterize_strands(screen, rows, nearest, strand, along)
-    return strand, along
+    return strand, along, screen
 
 
 def light_strands(

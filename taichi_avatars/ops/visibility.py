@@ -63,7 +63,7 @@ def visible_share(
         camera = Camera.look_at(center + DISTANCE * direction, center, 2 * math.atan(reach / DISTANCE), size, size)
         _, _, nearest = rasterize_depth(vertices, faces, camera)
         if hair is not None:
-            draw_strands(*hair, camera, 1, nearest, least=0.6)
+            draw_strands(*hair, camera, 1, nearest)
         record = camera_record(camera)
         for (points, normals, bias, fade), total in zip(queries, totals, strict=True):
             kernels.accumulate_visibility(points, normals, direction, record, nearest, bias, fade, int(lambert), total)

@@ -18,6 +18,7 @@ from taichi_avatars.ops.noise import fractal_noise, scattered_points
 from taichi_avatars.synthetic.identity import Identity
 
 MOST_DIVISIONS = 64
+CHUNK = 1 << 16  # texels painted at a time: what is in the works stays in the cache
 
 
 @dataclass(frozen=True)
@@ -36,17 +37,16 @@ class Texels:
 @dataclass(frozen=True)
 class Places:
     """Where texels lie on the template. `weight` holds soft membership (P,) per region; face coordinates are in eye distances:
-    across to the person's left, up and forward from the point between the eyes."""
+    across to the person's left, up and forward from the point between the eyes. `teeth` are heights of the biting edge and
+    the foremost z of each row, metres."""
 
     points: Tensor
     normals: Tensor
-    face: Tensor
-    barycentric: Tensor
     across: Tensor
     up: Tensor
     forward: Tensor
     weight: dict[str, Tensor]
-    eye_distance: float
+    teeth: dict[str, tuple[float, float]]
 
     def spot(self, across: float, up: float, radius: float) -> Tensor:
         """A soft round zone on the front of the face (P,), mirrored to both sides."""
@@ -105,31 +105,40 @@ def eye_axes(head: FlameModel) -> tuple[Tensor, Tensor]:
     return head.v_template[head.regions["eye_left"]].mean(0), head.v_template[head.regions["eye_right"]].mean(0)
 
 
-def places(head: FlameModel, face: Tensor, barycentric: Tensor) -> Places:
-    left, right = eye_axes(head)
-    distance = float((left - right).norm())
-    names = ["lips", "eyelids", "scalp", "ears", "brows", "neck", "mouth_inside", "teeth_upper", "teeth_lower", "tongue"]
-    soft = smoothed(torch.stack([indicator(head, n) for n in names], 1), head.faces, 2)
-    normals = vertex_normals(head.v_template, head.faces)
-    corners = head.faces[face]
+REGIONS = ("lips", "eyelids", "scalp", "ears", "neck", "mouth_inside", "teeth_upper", "teeth_lower", "tongue", "brows")
 
-    def at_texels(values: Tensor) -> Tensor:
-        return sum(barycentric[:, k : k + 1] * values[corners[:, k]] for k in range(3))  # type: ignore[return-value]
 
-    points = at_texels(head.v_template)
-    relative = (points - 0.5 * (left + right)) / distance
-    weights = at_texels(soft)
-    return Places(
-        points=points,
-        normals=torch.nn.functional.normalize(at_texels(normals), dim=1),
-        face=face,
-        barycentric=barycentric,
-        across=relative[:, 0],
-        up=relative[:, 1],
-        forward=relative[:, 2],
-        weight={name: weights[:, k] for k, name in enumerate(names)},
-        eye_distance=distance,
-    )
+class Canvas:
+    """What is the same for all texels of a head: soft regions, normals and where the face is."""
+
+    def __init__(self, head: FlameModel) -> None:
+        self.head = head
+        self.normals = vertex_normals(head.v_template, head.faces)
+        self.soft = smoothed(torch.stack([indicator(head, name) for name in REGIONS], 1), head.faces, 2)
+        scalp = REGIONS.index("scalp")  # a hairline without the corners of the region
+        self.soft[:, scalp] = smoothed(self.soft[:, scalp : scalp + 1], head.faces, 2)[:, 0]
+        self.eyes = eye_axes(head)
+        self.teeth = {name: tooth_edge(head.v_template[head.regions[name]], name == "teeth_upper") for name in TEETH}
+        self.rotation = triangle_frames(head.v_template, head.faces).rotation
+
+    def places(self, face: Tensor, barycentric: Tensor) -> Places:
+        corners = self.head.faces[face]
+        values = torch.cat([self.head.v_template, self.normals, self.soft], 1)
+        at = torch.zeros(len(face), values.shape[1])
+        for k in range(3):
+            at += barycentric[:, k : k + 1] * values[corners[:, k]]
+        left, right = self.eyes
+        distance = float((left - right).norm())
+        relative = (at[:, :3] - 0.5 * (left + right)) / distance
+        return Places(
+            points=at[:, :3].contiguous(),
+            normals=torch.nn.functional.normalize(at[:, 3:6], dim=1),
+            across=relative[:, 0].contiguous(),
+            up=relative[:, 1].contiguous(),
+            forward=relative[:, 2].contiguous(),
+            weight={name: at[:, 6 + k].contiguous() for k, name in enumerate(REGIONS)},
+            teeth=self.teeth,
+        )
 
 
 def blend(below: Tensor, above: Tensor, share: Tensor) -> Tensor:
@@ -137,27 +146,28 @@ def blend(below: Tensor, above: Tensor, share: Tensor) -> Tensor:
 
 
 def bake(head: FlameModel, who: Identity, pixel: float) -> Texels:
-    """Paints the subject for pictures in which a pixel covers about `pixel` metres; nothing finer than two pixels is painted."""
+    """Paints the subject for pictures whose pixels cover about `pixel` metres; nothing finer than two pixels is painted."""
     start, divisions, face, barycentric = layout(head, 0.7 * pixel)
-    where = places(head, face, barycentric)
-    material = paint_skin(where, who, pixel)
-    paint_lips(material, where, who, pixel)
-    paint_mouth(material, where, who)
-    for side, center in zip(("eye_left", "eye_right"), eye_axes(head), strict=True):
-        inside = indicator(head, side)[head.faces].amin(1)[face] > 0
-        paint_eye(material, where, inside, center, who)
-    slope = material["slope"]
-    slope = slope - where.normals * (slope * where.normals).sum(1, keepdim=True)
-    rotation = triangle_frames(head.v_template, head.faces).rotation[face]
-    local = (rotation * slope[:, :, None]).sum(1)
-    parts = [
-        material["albedo"].clamp(0, 1),
-        material["specular"][:, None],
-        material["roughness"][:, None],
-        local,
-        material["soft"][:, None],
-    ]
-    return Texels(start, divisions, torch.cat(parts, 1).contiguous())
+    canvas = Canvas(head)
+    eyes = [indicator(head, name)[head.faces].amin(1) > 0 for name in ("eye_left", "eye_right")]
+    values = torch.empty(len(face), 9)
+    for begin in range(0, len(face), CHUNK):
+        part = slice(begin, begin + CHUNK)
+        where = canvas.places(face[part], barycentric[part])
+        material = paint_skin(where, who, pixel)
+        paint_lips(material, where, who, pixel)
+        paint_mouth(material, where, who)
+        for of_eye, center in zip(eyes, canvas.eyes, strict=True):
+            inside = of_eye[face[part]]
+            if inside.any():
+                paint_eye(material, where, inside, center, who)
+        slope = material["slope"]
+        slope = slope - where.normals * (slope * where.normals).sum(1, keepdim=True)
+        values[part, 0:3] = material["albedo"].clamp(0, 1)
+        values[part, 3], values[part, 4] = material["specular"], material["roughness"]
+        values[part, 5:8] = (canvas.rotation[face[part]] * slope[:, :, None]).sum(1)
+        values[part, 8] = material["soft"]
+    return Texels(start, divisions, values)
 
 
 def paint_skin(where: Places, who: Identity, pixel: float) -> dict[str, Tensor]:
@@ -198,7 +208,7 @@ def paint_skin(where: Places, who: Identity, pixel: float) -> dict[str, Tensor]:
     albedo = torch.exp(-density)
 
     scalp = smoothstep(0.35, 0.75, where.weight["scalp"] + 0.12 * patches + 0.08 * mottle)
-    under_hair = 0.08 * albedo + 0.7 * torch.tensor(who.hair)
+    under_hair = 0.04 * albedo + 0.4 * torch.tensor(who.hair)
     albedo = blend(albedo, under_hair, 0.9 * scalp)
 
     slope = 0.00016 * grain_slope * (finest / 0.0016)
@@ -236,35 +246,66 @@ def neck_lines(where: Places, seed: int) -> Tensor:
 def paint_lips(material: dict[str, Tensor], where: Places, who: Identity, pixel: float) -> None:
     seed = 1000 * who.seed
     ragged, _ = fractal_noise(where.points, 0.004, seed + 111, 2)
-    lips = smoothstep(0.38, 0.62, where.weight["lips"] + 0.06 * ragged)
+    lips = smoothstep(0.40, 0.72, where.weight["lips"] + 0.06 * ragged)
     fold = torch.tensor([1.0, 0.18, 0.4])
     lines, line_slope = fractal_noise(where.points * fold, max(0.0022, 2 * pixel), seed + 121, 2, 0.6)
-    tint = torch.exp(0.16 * lines + 0.08 * ragged)[:, None] * torch.tensor(who.lips)
+    tint = torch.exp(0.10 * lines + 0.08 * ragged)[:, None] * torch.tensor(who.lips)
     material["albedo"] = blend(material["albedo"], tint, 0.92 * lips)
-    material["slope"] = blend(material["slope"], 0.0007 * line_slope * fold, lips)
+    material["slope"] = blend(material["slope"], 0.00045 * line_slope * fold, lips)
     material["specular"] = torch.lerp(material["specular"], torch.full_like(lips, 1.1), lips)
     material["roughness"] = torch.lerp(material["roughness"], torch.full_like(lips, 0.38), lips)
 
 
 def paint_mouth(material: dict[str, Tensor], where: Places, who: Identity) -> None:
-    seed = 1000 * who.seed
-    patches, slope = fractal_noise(where.points, 0.003, seed + 131, 2)
+    patches, slope = fractal_noise(where.points, 0.003, 1000 * who.seed + 131, 2)
 
-    def cover(
-        name: str, color: tuple[float, float, float], specular: float, roughness: float, relief: float, sharp: bool
-    ) -> None:
-        share = smoothstep(0.5, 0.9, where.weight[name]) if sharp else smoothstep(0.35, 0.75, where.weight[name])
-        tint = torch.tensor(color) * (1 + 0.18 * patches)[:, None]
-        material["albedo"] = blend(material["albedo"], tint, share)
+    def cover(share: Tensor, color: Tensor, specular: float, roughness: float, relief: float) -> None:
+        material["albedo"] = blend(material["albedo"], color * (1 + 0.18 * patches)[:, None], share)
         material["slope"] = blend(material["slope"], relief * slope, share)
         material["specular"] = torch.lerp(material["specular"], torch.full_like(share, specular), share)
         material["roughness"] = torch.lerp(material["roughness"], torch.full_like(share, roughness), share)
         material["soft"] = torch.lerp(material["soft"], torch.full_like(share, 0.7), share)
 
-    cover("mouth_inside", (0.30, 0.085, 0.075), 0.7, 0.4, 0.0002, False)
-    cover("tongue", (0.46, 0.17, 0.15), 0.8, 0.42, 0.0005, False)
+    cover(smoothstep(0.35, 0.75, where.weight["mouth_inside"]), torch.tensor([0.30, 0.085, 0.075]), 0.5, 0.4, 0.0001)
+    cover(smoothstep(0.35, 0.75, where.weight["tongue"]), torch.tensor([0.46, 0.17, 0.15]), 0.35, 0.5, 0.0002)
     for name in ("teeth_upper", "teeth_lower"):
-        cover(name, (0.72, 0.66, 0.53), 1.2, 0.25, 0.00005, True)
+        cover(smoothstep(0.5, 0.9, where.weight[name]), tooth_color(where, name), 1.0, 0.28, 0.00003)
+
+
+# Widths of the teeth from the middle outwards, metres.
+TEETH = {
+    "teeth_upper": (0.0083, 0.0066, 0.0076, 0.0070, 0.0068, 0.010, 0.010),
+    "teeth_lower": (0.0054, 0.0059, 0.0068, 0.0070, 0.0070, 0.011, 0.011),
+}
+
+
+def tooth_edge(vertices: Tensor, upper: bool) -> tuple[float, float]:
+    """Height of the biting edge in front, and how far forward the row reaches, metres."""
+    front = float(vertices[:, 2].max())
+    heights = vertices[vertices[:, 2] > front - 0.004, 1]
+    return float(heights.min() if upper else heights.max()), front
+
+
+def tooth_color(where: Places, row: str) -> Tensor:
+    """Enamel (P,3), yellower towards the gum, with dark gaps between the teeth and gum beyond the crowns."""
+    x, y, z = where.points.unbind(1)
+    inside = where.weight[row] > 0.5
+    if not inside.any():
+        return torch.zeros(len(x), 3)
+    edge, front = where.teeth[row]
+    # Position along the arch: the angle around its middle, times its half width.
+    arc = torch.atan2(x.abs(), z - front + 0.024) * 0.024
+    ends = torch.tensor(TEETH[row]).cumsum(0)
+    gap = (arc[:, None] - torch.cat([torch.zeros(1), ends])).abs().amin(1)
+    along = (y - edge).abs()
+    crown = 0.0095 - 1.2 * (0.0022 - gap).clamp(min=0)  # the gum reaches down between the teeth
+    enamel = blend(
+        torch.tensor([0.70, 0.66, 0.56]).expand(len(x), 3),
+        torch.tensor([0.60, 0.50, 0.36]).expand(len(x), 3),
+        (along / 0.0095).clamp(0, 1),
+    )
+    enamel = enamel * (1 - 0.75 * smoothstep(0.0005, 0.0001, gap))[:, None]
+    return blend(enamel, torch.tensor([0.50, 0.20, 0.19]).expand(len(x), 3), smoothstep(-0.0006, 0.0006, along - crown))
 
 
 def paint_eye(material: dict[str, Tensor], where: Places, inside: Tensor, center: Tensor, who: Identity) -> None:
@@ -280,7 +321,7 @@ def paint_eye(material: dict[str, Tensor], where: Places, inside: Tensor, center
     iris_radius, pupil_radius = 0.0060, 0.0021
     part = away / iris_radius
 
-    white = torch.tensor([0.66, 0.62, 0.58]).expand(len(part), 3)
+    white = torch.tensor([0.55, 0.51, 0.475]).expand(len(part), 3)
     veins, _ = fractal_noise(direction * size, 0.0022, seed + 141, 3, 0.6)
     corner = smoothstep(0.007, 0.016, away)
     white = blend(white, torch.tensor([0.48, 0.22, 0.18]).expand_as(white), 0.4 * corner)
@@ -305,6 +346,6 @@ def paint_eye(material: dict[str, Tensor], where: Places, inside: Tensor, center
     bulge = 0.16 * part * smoothstep(1.15, 0.85, part)
     material["albedo"][inside] = albedo
     material["slope"][inside] = -bulge[:, None] * outward
-    material["specular"][inside] = 1.6
-    material["roughness"][inside] = 0.16
+    material["specular"][inside] = 3.0
+    material["roughness"][inside] = 0.13
     material["soft"][inside] = 0.35 * (1 - limbus)

@@ -18,6 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from taichi_avatars.errors import UserError
+from taichi_avatars.head.assets import write_head_json
 from taichi_avatars.head.flame import FlameModel
 from taichi_avatars.head.sequence import FlameSequence
 from taichi_avatars.ops.frames import triangle_frames
@@ -249,8 +250,8 @@ def write_parameters(folder: Path, head: FlameModel, truth: FlameSequence, track
     canonical = {name: np.zeros((1, getattr(tracked, name).shape[1]), np.float32) for name in names}
     canonical["jaw_pose"][0, 0] = 0.3
     np.savez(folder / "canonical_flame_param.npz", **canonical, **constant)
-    np.savez(folder / MARK, shape=truth.shape.numpy(), **{name: getattr(truth, name).numpy() for name in names})
-    (folder / "head.json").write_text(json.dumps(head.identity) + "\n", encoding="utf-8")
+    truth.save_npz(folder / MARK)
+    write_head_json(folder, head)
 
 
 def write_transforms(folder: Path, shots: Sequence[Shot], timesteps: Sequence[int], training: int) -> None:

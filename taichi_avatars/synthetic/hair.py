@@ -20,7 +20,7 @@ from taichi_avatars.ops.noise import fractal_noise
 from taichi_avatars.synthetic.appearance import eye_axes, indicator, smoothed, smoothstep
 from taichi_avatars.synthetic.identity import Identity
 
-LINKS = 8
+LINKS = 7  # odd: light is found at every other point
 normalize = torch.nn.functional.normalize
 
 
@@ -92,9 +92,9 @@ def scalp_hair(
     head: FlameModel, who: Identity, vertices: Tensor, normals: Tensor, count: int, random: np.random.Generator
 ) -> Part:
     """Short hair: from a whorl at the back of the crown forwards, parted in front, shorter at the sides and the nape, in clumps."""
-    scalp = smoothed(indicator(head, "scalp")[:, None], head.faces, 1)[:, 0]
+    scalp = smoothed(indicator(head, "scalp")[:, None], head.faces, 4)[:, 0]
     ragged, _ = fractal_noise(vertices, 0.02, 1000 * who.seed + 201, 2)
-    density = smoothstep(0.35, 0.7, scalp + 0.1 * ragged)
+    density = smoothstep(0.3, 0.6, scalp + 0.08 * ragged)
     root, barycentric = scatter_roots(density, vertices, head.faces, count, random)
     p = at_roots(vertices, head.faces, root, barycentric)
     n = normalize(at_roots(normals, head.faces, root, barycentric), dim=1)
@@ -106,12 +106,13 @@ def scalp_hair(
     whorl = torch.stack([middle[0] - 0.1 * half[0], high[1], middle[2] - 0.5 * half[2]])
     top = smoothstep(0.45, 0.85, height)
     edge = smoothstep(0.35, 0.95, at_roots(density[:, None], head.faces, root, barycentric)[:, 0])
-    length = who.hair_length * (0.30 + 0.70 * top) * (0.5 + 0.5 * edge)
+    length = who.hair_length * (0.30 + 0.70 * top) * (0.3 + 0.7 * edge)
     length = length * torch.from_numpy(random.uniform(0.75, 1.0, count)).float()
 
     away = normalize(p - whorl, dim=1)
     sweep = torch.tensor([math.copysign(1.0, who.parting), 0.0, 0.35]).expand_as(p)
-    parted = torch.where((p[:, 0] - middle[0]) * math.copysign(1, who.parting) > abs(who.parting) * half[0], 1.0, -1.0)
+    beyond = (p[:, 0] - middle[0]) * math.copysign(1, who.parting) - abs(who.parting) * half[0]
+    parted = torch.tanh(beyond / 0.012)
     front = smoothstep(-0.1, 0.7, (p[:, 2] - middle[2]) / half[2]) * top
     turbulence = torch.stack([fractal_noise(p, 0.035, 1000 * who.seed + 211 + k, 2)[0] for k in range(3)], 1)
     flow = away * torch.tensor([1.0, 1.0, 1.1]) + (0.9 * front * parted)[:, None] * sweep + 0.45 * turbulence
@@ -164,7 +165,7 @@ def brow_arch(head: FlameModel, vertices: Tensor) -> Callable[[Tensor], Tensor]:
     def density(points: Tensor) -> Tensor:
         at = (points[:, 0] - middle).abs() / half
         off = points[:, 1] - (fit[0] + fit[1] * at + fit[2] * at * at)
-        width = 0.0042 - 0.0026 * smoothstep(1.0, 1.75, at)
+        width = 0.0036 - 0.0022 * smoothstep(1.0, 1.75, at)
         return torch.exp(-((off / width) ** 2)) * smoothstep(0.38, 0.62, at) * smoothstep(1.85, 1.6, at)
 
     return density
@@ -176,7 +177,7 @@ def brows(head: FlameModel, who: Identity, vertices: Tensor, normals: Tensor, ra
     root, barycentric = scatter_roots((region > 0.02).float(), vertices, head.faces, 12000, random)
     place = at_roots(vertices, head.faces, root, barycentric)
     arch = brow_arch(head, vertices)
-    kept = torch.nonzero(torch.from_numpy(random.random(len(place))) < arch(place))[:900, 0]
+    kept = torch.nonzero(torch.from_numpy(random.random(len(place))) < arch(place))[:700, 0]
     root, barycentric, count = root[kept], barycentric[kept], len(kept)
     p = at_roots(vertices, head.faces, root, barycentric)
     n = normalize(at_roots(normals, head.faces, root, barycentric), dim=1)
@@ -194,7 +195,7 @@ def brows(head: FlameModel, who: Identity, vertices: Tensor, normals: Tensor, ra
     points = p[:, None] + t * length[:, None, None] * flow[:, None] + lift * n[:, None]
     points = points - 0.0022 * t**2 * torch.tensor([0.0, 1.0, 0.0]) * (length / 0.0075)[:, None, None]
     color = torch.tensor(who.hair) * torch.from_numpy(np.exp(random.normal(-0.1, 0.2, (count, 1)))).float()
-    radius = 0.00008 * torch.linspace(1, 0.25, LINKS).expand(count, -1)
+    radius = 0.00012 * torch.linspace(1, 0.3, LINKS).expand(count, -1)
     return points, root, radius, color
 
 
@@ -243,7 +244,7 @@ def lashes(head: FlameModel, who: Identity, vertices: Tensor, normals: Tensor, r
             curve = t * (forward + jitter)[:, None] + 0.5 * up * t**2 * torch.tensor([0.0, 1.0, 0.0])
             parts.append((p[:, None] + size * curve, vertex_face[margin[k]]))
     points, root = torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])
-    radius = 0.00005 * torch.linspace(1, 0.2, LINKS).expand(len(points), -1)
+    radius = 0.00007 * torch.linspace(1, 0.2, LINKS).expand(len(points), -1)
     return points, root, radius, (0.3 * torch.tensor(who.hair)).expand(len(points), 3)
 
 

@@ -56,13 +56,13 @@ class Identity:
 def identity(head: FlameModel, seed: int) -> Identity:
     """The person with this seed. Seed 0 is the subject of the demonstration."""
     random = np.random.default_rng([seed, 20])
-    tone = 0.7 if seed == 0 else random.uniform(0, len(SKIN_TONES) - 1)
+    tone = 0.85 if seed == 0 else random.uniform(0, len(SKIN_TONES) - 1)
     low = min(int(tone), len(SKIN_TONES) - 2)
     mixed = np.exp((1 - tone + low) * np.log(SKIN_TONES[low]) + (tone - low) * np.log(SKIN_TONES[low + 1]))
     dark = tone > 2.2
     hair = HAIR_COLORS[0] if dark else HAIR_COLORS[1] if seed == 0 else HAIR_COLORS[random.integers(len(HAIR_COLORS))]
     iris = EYE_COLORS[0] if dark else EYE_COLORS[1] if seed == 0 else EYE_COLORS[random.integers(len(EYE_COLORS))]
-    lips = mixed * np.array([0.80, 0.52, 0.56]) + np.array([0.03, 0.0, 0.005])
+    lips = mixed * np.array([0.72, 0.43, 0.47]) + np.array([0.03, 0.0, 0.005])
     fade = 1.0 / (1.0 + 0.06 * np.arange(head.n_shape))
     return Identity(
         seed=seed,

@@ -22,14 +22,16 @@ from taichi_avatars.synthetic.identity import Identity, identity
 KEY = torch.nn.functional.normalize(torch.tensor([0.55, 0.6, 0.75]), dim=0)
 LIGHTS = torch.stack(
     [
-        torch.cat([KEY, torch.tensor([0.98, 0.91, 0.83])]),
+        torch.cat([KEY, torch.tensor([1.05, 0.97, 0.87])]),
         torch.cat([torch.nn.functional.normalize(torch.tensor([-0.85, 0.15, 0.6]), dim=0), torch.tensor([0.20, 0.22, 0.25])]),
         torch.cat([torch.nn.functional.normalize(torch.tensor([-0.5, 0.5, -0.8]), dim=0), torch.tensor([0.30, 0.31, 0.34])]),
     ]
 )
-SKY = torch.tensor([[0.37, 0.39, 0.42], [0.20, 0.185, 0.175]])
+SKY = torch.tensor([[0.31, 0.33, 0.36], [0.17, 0.155, 0.145]])
 KEY_RADIUS = 0.22  # radians
 HAIR_GLOSS = 0.8
+# Wet walls pass light on, and the vertices of teeth lie where the lips hide them.
+MOUTH_GLOW = {"mouth_inside": 0.12, "tongue": 0.16, "teeth_upper": 0.4, "teeth_lower": 0.35}
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,7 @@ def make_subject(head: FlameModel, seed: int, pixel: float, strand_count: int = 
     fibres = points.reshape(-1, 3).contiguous()
     around = sphere_directions(48)
     bare = visible_share([skin], around, vertices, head.faces, lambert=True)[0]
-    covering = (points[: strands.scalp], strands.radius[: strands.scalp])
+    covering = occluding(strands, points)
     covered = visible_share([skin], around, vertices, head.faces, covering, lambert=True)[0]
     ambient = visible_share([(fibres, fibres, 0.002, 0.006)], around, vertices, head.faces, covering, lambert=False)[0]
     hidden = (covered / bare.clamp(min=0.02)).clamp(max=1.0)
@@ -105,6 +107,18 @@ def resting_vertices(head: FlameModel, who: Identity) -> Tensor:
     return head(who.shape, *zeros).vertices
 
 
+def occluding(strands: Strands, points: Tensor) -> tuple[Tensor, Tensor]:
+    """Every third strand of the scalp, three times as wide: as dark a shadow for a third of the time."""
+    return points[: strands.scalp : 3].contiguous(), 3 * strands.radius[: strands.scalp : 3].contiguous()
+
+
+def between(values: Tensor) -> Tensor:
+    """Values at every point of strands (S, 2n-1) from values at every other one (S, n)."""
+    out = torch.empty(len(values), 2 * values.shape[1] - 1)
+    out[:, ::2], out[:, 1::2] = values, 0.5 * (values[:, 1:] + values[:, :-1])
+    return out
+
+
 def pose(subject: Subject, vertices: Tensor) -> Posed:
     """Moves hair with the head `vertices` (V,3) and finds the light that arrives at both."""
     head, strands = subject.head, subject.strands
@@ -113,15 +127,16 @@ def pose(subject: Subject, vertices: Tensor) -> Posed:
     points = pose_strands(strands.local, strands.root, frames)
     normals = vertex_normals(vertices, head.faces)
     skin = (vertices + 0.002 * normals, normals, 0.0012, 0.003)
-    fibres = points.reshape(-1, 3).contiguous()
-    hair = points[: strands.scalp], strands.radius[: strands.scalp]
-    disc = disc_directions(KEY, KEY_RADIUS, 8)
-    key, strand_key = visible_share(
-        [skin, (fibres, fibres, 0.0015, 0.004)], disc, vertices, head.faces, hair, lambert=False, size=224
-    )
-    ambient = visible_share([skin], sphere_directions(40), vertices, head.faces, lambert=True, size=160)[0]
-    record = torch.cat([vertices, normals, key[:, None], (ambient * subject.hidden)[:, None]], 1).contiguous()
-    received = torch.stack([strand_key.view(points.shape[:2]), subject.strand_ambient], 2).contiguous()
+    fibres = points[:, ::2].reshape(-1, 3)
+    disc = disc_directions(KEY, KEY_RADIUS, 7)
+    queries = [skin, (fibres, fibres, 0.0015, 0.004)]
+    key, strand_key = visible_share(queries, disc, vertices, head.faces, occluding(strands, points), lambert=False, size=224)
+    around = visible_share([skin], sphere_directions(32), vertices, head.faces, lambert=True, size=144)[0]
+    ambient = around * subject.hidden
+    for name, glow in MOUTH_GLOW.items():
+        ambient[head.regions[name]] = glow + (1 - glow) * ambient[head.regions[name]]
+    record = torch.cat([vertices, normals, key[:, None], ambient[:, None]], 1).contiguous()
+    received = torch.stack([between(strand_key.view(len(points), -1)), subject.strand_ambient], 2).contiguous()
     return Posed(vertices, record, frames.rotation.contiguous(), points, received)
 
 
@@ -129,11 +144,11 @@ def photograph(subject: Subject, posed: Posed, camera: Camera, supersample: int 
     """The subject from a camera, antialiased."""
     strands, texels = subject.strands, subject.texels
     projection, face, nearest = rasterize_depth(posed.vertices, subject.head.faces, camera, supersample)
-    strand, along = draw_strands(posed.points, strands.radius, camera, supersample, nearest, least=0.3)
+    strand, along, screen = draw_strands(posed.points, strands.radius, camera, supersample, nearest, strands.scalp)
     eye = camera.center.detach().float().contiguous()
     shown = light_strands(posed.points, strands.color, posed.received, HAIR_GLOSS, eye, LIGHTS, SKY)
     rgb, cover = torch.empty(3, camera.height, camera.width), torch.empty(2, camera.height, camera.width)
     surface = posed.record, posed.rotation, texels.start, texels.divisions, texels.values
-    fibres = strand, along, shown, strands.scalp
+    fibres = strand, along, screen, shown, strands.scalp
     shading.shade_samples(*projection, face, *surface, *fibres, eye, LIGHTS, SKY, supersample, rgb, cover)
     return Picture(rgb, cover[0], cover[1])
