@@ -77,7 +77,8 @@ def bench_kernels(count: int, width: int, height: int, repeats: int = 9, seed: i
         "gaussians", "width", "height", "pairs" (of a Gaussian and a pixel, in tile lists), "forward" and
         "forward_backward" (`Timing` as dictionaries).
     """
-    *parameters, camera = dense_scene(count, width, height, seed)
+    scene = dense_scene(count, width, height, seed)
+    parameters, camera = scene[:5], scene.camera
     upstream = torch.randn(3, height, width, generator=torch.Generator().manual_seed(seed + 1))
 
     def forward() -> None:

@@ -19,9 +19,9 @@ class TrainConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True, validate_assignment=True)
 
-    iterations: int = Field(6_000, ge=1)
+    iterations: int = Field(default=6_000, ge=1)
     """Training steps, one image each. The paper's schedule is 600000; shorter runs compress it."""
-    sh_degree: int = Field(3, ge=0, le=3)
+    sh_degree: int = Field(default=3, ge=0, le=3)
     """Degree of the spherical harmonics of the colour; 0 is the better choice for a single camera."""
     white_background: bool = False
     """Composite over white instead of black."""
@@ -39,56 +39,56 @@ class TrainConfig(BaseModel):
     disable_flame_static_offset: bool = False
     """Leave the static offset of the capture's mesh out."""
 
-    position_lr_init: float = Field(0.005, gt=0)
+    position_lr_init: float = Field(default=0.005, gt=0)
     """Learning rate of the local positions at the start, times the extent of the cameras."""
-    position_lr_final: float = Field(0.00005, gt=0)
+    position_lr_final: float = Field(default=0.00005, gt=0)
     """The same at the end; log-linear in between."""
-    feature_lr: float = Field(0.0025, ge=0)
+    feature_lr: float = Field(default=0.0025, ge=0)
     """Learning rate of the colour; a twentieth of it for the view-dependent part."""
-    opacity_lr: float = Field(0.05, ge=0)
+    opacity_lr: float = Field(default=0.05, ge=0)
     """Learning rate of the opacity (logit)."""
-    scaling_lr: float = Field(0.017, ge=0)
+    scaling_lr: float = Field(default=0.017, ge=0)
     """Learning rate of the scales (logarithm)."""
-    rotation_lr: float = Field(0.001, ge=0)
+    rotation_lr: float = Field(default=0.001, ge=0)
     """Learning rate of the rotations (quaternion)."""
-    flame_pose_lr: float = Field(1e-5, ge=0)
+    flame_pose_lr: float = Field(default=1e-5, ge=0)
     """Learning rate of FLAME's rotation, neck, jaw and eyes, radians."""
-    flame_trans_lr: float = Field(1e-6, ge=0)
+    flame_trans_lr: float = Field(default=1e-6, ge=0)
     """Learning rate of FLAME's translation, metres."""
-    flame_expr_lr: float = Field(1e-3, ge=0)
+    flame_expr_lr: float = Field(default=1e-3, ge=0)
     """Learning rate of FLAME's expression coefficients."""
 
-    lambda_dssim: float = Field(0.2, ge=0, le=1)
+    lambda_dssim: float = Field(default=0.2, ge=0, le=1)
     """Weight of 1 - SSIM against L1."""
-    lambda_xyz: float = Field(0.01, ge=0)
+    lambda_xyz: float = Field(default=0.01, ge=0)
     """Weight of the distance of Gaussians from their triangle."""
-    threshold_xyz: float = Field(1.0, ge=0)
+    threshold_xyz: float = Field(default=1.0, ge=0)
     """Distance that costs nothing, in triangle units (metres with metric_xyz)."""
     metric_xyz: bool = False
     """Measure that distance in metres."""
-    lambda_scale: float = Field(1.0, ge=0)
+    lambda_scale: float = Field(default=1.0, ge=0)
     """Weight of the size of Gaussians."""
-    threshold_scale: float = Field(0.6, ge=0)
+    threshold_scale: float = Field(default=0.6, ge=0)
     """Size that costs nothing, in triangle units (metres with metric_scale)."""
     metric_scale: bool = False
     """Measure that size in metres."""
 
-    densify_from_iter: int = Field(10_000, ge=0)
+    densify_from_iter: int = Field(default=10_000, ge=0)
     """Density control starts after this step of a paper-length run."""
-    densify_until_iter: int = Field(600_000, ge=0)
+    densify_until_iter: int = Field(default=600_000, ge=0)
     """Density control ends before this step of a paper-length run."""
-    densification_interval: int = Field(2_000, ge=1)
+    densification_interval: int = Field(default=2_000, ge=1)
     """Steps between two densifications of a paper-length run."""
-    densify_grad_threshold: float = Field(0.0002, gt=0)
+    densify_grad_threshold: float = Field(default=0.0002, gt=0)
     """Mean gradient of the 2D position above which a Gaussian is cloned or split."""
-    percent_dense: float = Field(0.01, gt=0)
+    percent_dense: float = Field(default=0.01, gt=0)
     """Gaussians smaller than this share of the extent are cloned, larger ones split."""
-    opacity_reset_interval: int = Field(60_000, ge=1)
+    opacity_reset_interval: int = Field(default=60_000, ge=1)
     """Steps between two opacity resets of a paper-length run."""
-    max_gaussians: int = Field(100_000, ge=1)
+    max_gaussians: int = Field(default=100_000, ge=1)
     """Density control adds no Gaussians beyond this many."""
 
-    interval: int = Field(2_000, ge=1)
+    interval: int = Field(default=2_000, ge=1)
     """Steps between two evaluations and saves; the last step always has both."""
 
     @staticmethod

@@ -181,8 +181,9 @@ def _train(model: Path, capture: Capture, head: FlameModel, chosen: Quality, see
 
         def on_event(event: Event) -> None:
             if isinstance(event, Progress):
-                figures = {"loss": f"{event.loss:.4f}", "PSNR": f"{event.psnr:.1f}", "Gaussians": f"{event.gaussians}"}
-                shown.update(event.iteration, **figures)
+                shown.update(
+                    event.iteration, loss=f"{event.loss:.4f}", PSNR=f"{event.psnr:.1f}", Gaussians=f"{event.gaussians}"
+                )
 
         return train(config, capture, head, model, on_event)
 

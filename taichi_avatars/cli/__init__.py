@@ -16,7 +16,8 @@ __all__ = ["app", "main"]
 os.environ.setdefault("TI_ENABLE_PYBUF", "0")
 
 WRONG_USAGE = 2
-UsageError = typer.BadParameter.__mro__[1]  # where typer has it from differs between its versions
+# Where typer has its errors from differs between its versions.
+UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 
 app = typer.Typer(
     help="Photorealistic, animatable head avatars: 3D Gaussians that ride on the triangles of a FLAME head.\n\n"
