@@ -77,4 +77,4 @@ def _usage(error: Exception) -> str:
     context = getattr(error, "ctx", None)
     path = context.command_path if context else "taichi-avatars"
     line = " ".join(message.split()).rstrip(".")
-    return f"{line}{f'; did you mean {nearest}?' if nearest else ''}; see: {path} --help"
+    return f"{line}{f'; did you mean {nearest}?' if nearest else ''} (see {path} --help)"

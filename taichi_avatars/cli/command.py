@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import inspect
 import json as json_format
+import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 FAILED, INTERRUPTED = 1, 130
 COMMON = "Every command"
+SMALLEST_PICTURE = 16  # pixels
 
 # Options that mean the same wherever they occur.
 Model = Annotated[
@@ -48,14 +50,14 @@ class Session:
     Attributes:
         json: one JSON object on stdout and nothing else there.
         quiet: no progress.
-        seed: of all random numbers.
+        seed: of all random numbers; None where the person gave none, which means 0.
         threads: CPU threads asked for, None for all.
         stdout: where results go.
     """
 
     json: bool
     quiet: bool
-    seed: int
+    seed: int | None
     threads: int | None
     stdout: TextIO
 
@@ -87,7 +89,10 @@ def common_parameters() -> list[inspect.Parameter]:
         threads: Annotated[
             int | None, typer.Option(rich_help_panel=COMMON, min=1, help="CPU threads.", show_default="all cores")
         ] = None,
-        seed: Annotated[int, typer.Option(rich_help_panel=COMMON, help="Of all random numbers: same seed, same result.")] = 0,
+        seed: Annotated[
+            int | None,
+            typer.Option(rich_help_panel=COMMON, help="Of all random numbers: same seed, same result.", show_default="0"),
+        ] = None,
         json: Annotated[
             bool, typer.Option("--json", rich_help_panel=COMMON, help="Print one JSON object and nothing else.")
         ] = False,
@@ -123,8 +128,23 @@ def command(app: typer.Typer, panel: str, name: str | None = None) -> Callable[[
 
 def fail(message: str, code: int = FAILED) -> NoReturn:
     """Ends the command with one line on stderr."""
-    print(f"error: {' '.join(message.split())}", file=sys.stderr, flush=True)
+    line = " ".join(message.split())
+    print(line if code == INTERRUPTED else f"error: {line}", file=sys.stderr, flush=True)
     raise typer.Exit(code)
+
+
+def one_of(option: str, value: str, choices: Sequence[str]) -> None:
+    """Wrong usage, unless an option's value is one of those that it can have."""
+    if value not in choices:
+        raise typer.BadParameter(f"{option}: got {value!r}, want {' or '.join(choices)}")
+
+
+def pixels(option: str, text: str) -> tuple[int, int]:
+    """Width and height from "550x802"."""
+    match = re.fullmatch(r"(\d{1,4})[xX](\d{1,4})", text)
+    if not match or min(int(match[1]), int(match[2])) < SMALLEST_PICTURE:
+        raise typer.BadParameter(f"{option}: got {text!r}, want width x height in pixels, such as 550x802")
+    return int(match[1]), int(match[2])
 
 
 def _parameters(function: Callable[..., None]) -> list[inspect.Parameter]:
@@ -139,7 +159,7 @@ def _run(
     *,
     device: str,
     threads: int | None,
-    seed: int,
+    seed: int | None,
     json: bool,
     quiet: bool,
     debug: bool,

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from taichi_avatars.cli.command import Head, Iteration, Model, Session, Source, command
+from taichi_avatars.cli.command import Head, Iteration, Model, Session, Source, command, one_of, pixels
 
 WHAT, CAMERA, OUTPUT = "What", "Camera", "Output"
 SPLITS = ("train", "val", "test")
@@ -47,25 +47,26 @@ def render(
 
     Example: taichi-avatars render -m output/me --skip-train
     """
+    skipped = {"train": skip_train, "val": skip_val, "test": skip_test}
+    wanted = [name for name in _splits(split) if not skipped[name]]
+    from taichi_avatars.errors import UserError
     from taichi_avatars.outputs.model import load_model, load_source
     from taichi_avatars.outputs.motion import drive, load_motion
     from taichi_avatars.outputs.rendering import render_views
 
-    skipped = {"train": skip_train, "val": skip_val, "test": skip_test}
-    wanted = [name for name in _splits(split) if not skipped[name]]
     trained = load_model(model, head=head, iteration=iteration)
     avatar = trained.avatar
     if target is not None and avatar.head is not None:
         motion = load_motion(target, avatar.head, principal_point=trained.config.principal_point)
         avatar, views = drive(avatar, motion), {motion.name: _of_camera(motion.views, camera_id)}
         if not motion.views:
-            raise _error(f"{target}: has no cameras to render from; use `reenact --motion` for a motion without images")
+            raise UserError(f"{target}: has no cameras to render from; use `reenact --motion` for a motion without images")
     else:
         capture = load_source(trained, source or target)
         held = {name: getattr(capture, name) for name in wanted}
         views = {name: _of_camera(held[name], camera_id) for name in wanted if held[name]}
     if not any(views.values()):
-        raise _error(
+        raise UserError(
             f"{trained.folder}: nothing to render: the splits {', '.join(wanted) or '(all skipped)'} hold no such views"
         )
     made: dict[str, object] = {}
@@ -133,13 +134,13 @@ def reenact(
 
     Example: taichi-avatars reenact -m output/me --motion friend/flame_param.npz --orbit --white
     """
+    shape = pixels("--size", size)
     from taichi_avatars.errors import UserError
     from taichi_avatars.outputs.model import load_model, load_source
     from taichi_avatars.outputs.motion import load_motion
     from taichi_avatars.outputs.reenact import driver_images, stage
     from taichi_avatars.outputs.reenact import reenact as film
 
-    pixels = _size(size)
     trained = load_model(model, head=head, iteration=iteration)
     if trained.avatar.head is None:
         raise UserError(
@@ -156,7 +157,7 @@ def reenact(
     actor, shot = stage(
         trained.avatar,
         performed,
-        size=pixels,
+        size=shape,
         camera_id=camera_id,
         own_views=own_views,
         orbit=math.radians(orbit_angle) if orbit else 0.0,
@@ -194,15 +195,14 @@ def evaluate(
 
     Example: taichi-avatars eval -m output/me --json
     """
+    one_of("--protocol", protocol, ("standard", "paper"))
+    wanted = _splits(split)
     from rich.table import Table
 
     from taichi_avatars.errors import UserError
     from taichi_avatars.outputs import evaluate as measure
     from taichi_avatars.outputs.model import load_model, load_source
 
-    if protocol not in ("standard", "paper"):
-        raise UserError(f"--protocol: got {protocol!r}, want standard or paper")
-    wanted = _splits(split)
     trained = load_model(model, head=head, iteration=iteration)
     capture = load_source(trained, source)
     empty = [name for name in wanted if not getattr(capture, name)]
@@ -224,7 +224,13 @@ def evaluate(
                 done.append("")
                 shown.update(len(done))
 
-            scores = measure.evaluate(trained.avatar, views, trained.background, protocol=protocol, on_view=on_view)
+            scores = measure.evaluate(
+                trained.avatar,
+                views,
+                trained.background,
+                protocol="paper" if protocol == "paper" else "standard",
+                on_view=on_view,
+            )
         files = measure.write_scores(trained.folder / name, trained.method, scores)
         mean = scores.mean
         values[name] = {**{metric.lower(): value for metric, value in mean.items()}, "files": [str(file) for file in files]}
@@ -235,9 +241,8 @@ def evaluate(
 
 
 def _splits(chosen: list[str] | None) -> list[str]:
-    unknown = [name for name in chosen or [] if name not in SPLITS]
-    if unknown:
-        raise _error(f"--split: got {unknown[0]!r}, want train, val or test")
+    for name in chosen or ():
+        one_of("--split", name, SPLITS)
     return list(dict.fromkeys(chosen or SPLITS))
 
 
@@ -245,18 +250,5 @@ def _of_camera(views: list, camera_id: str | None) -> list:
     return [view for view in views if camera_id is None or camera_id in (view.camera_id, str(view.camera_index))]
 
 
-def _size(text: str) -> tuple[int, int]:
-    match = re.fullmatch(r"(\d+)[xX](\d+)", text)
-    if not match or not all(16 <= int(number) <= 8192 for number in match.groups()):
-        raise _error(f"--size: got {text!r}, want width x height in pixels, such as 550x802")
-    return int(match[1]), int(match[2])
-
-
 def _safe(name: str) -> str:
     return re.sub(r"[^\w.-]+", "_", name)
-
-
-def _error(message: str) -> Exception:
-    from taichi_avatars.errors import UserError
-
-    return UserError(message)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from taichi_avatars.cli.command import Session, command
+from taichi_avatars.cli.command import Session, command, one_of
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -37,9 +37,10 @@ def demo(
     expressions that training never saw), reenactment.mp4 (another motion, an orbiting camera) and comparison.png
     (truth, avatar, error, mesh).
     """
+    one_of("--quality", quality, ("fast", "full"))
     from taichi_avatars.demo import run_demo
 
-    result = run_demo(out, quality, session.progress, seed=session.seed)
+    result = run_demo(out, quality, session.progress, seed=session.seed or 0)
     session.result(result, _story(result))
 
 
@@ -75,7 +76,7 @@ def synth(
     with session.progress("capture", (timesteps + test_timesteps) * cameras, "images") as shown:
         write_capture(
             out,
-            seed=session.seed,
+            seed=session.seed or 0,
             width=width,
             height=height,
             timesteps=timesteps,

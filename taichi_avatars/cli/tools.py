@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from taichi_avatars.cli.command import Head, Session, command
+from taichi_avatars.cli.command import Head, Session, command, pixels
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -54,15 +54,14 @@ def bench(
     The scene is a shell of random Gaussians that fills the picture, SH degree 3; a pair is one Gaussian at one pixel.
     Frames per second include the update of the FLAME head, as in the published numbers. CPU time counts all threads.
     """
+    width, height = pixels("--size", size)
     from taichi_avatars import bench as benches
-    from taichi_avatars.cli.outputs import _size
     from taichi_avatars.outputs.model import load_model
 
-    width, height = _size(size)
     session.say("timing the kernels (the first run compiles them) ...")
-    kernels = benches.bench_kernels(gaussians, width, height, repeats, session.seed)
+    kernels = benches.bench_kernels(gaussians, width, height, repeats, session.seed or 0)
     session.say("timing an avatar ...")
-    avatar = load_model(model, head=head).avatar if model else benches.example_avatar(gaussians, session.seed)
+    avatar = load_model(model, head=head).avatar if model else benches.example_avatar(gaussians, session.seed or 0)
     frames = benches.bench_avatar(avatar, benches.in_front_of(avatar, width, height))
     values = {"machine": benches.machine(), "kernels": kernels, "avatar": {"which": str(model or "example"), **frames}}
     session.result(values, _times(values))

@@ -11,6 +11,7 @@ from pydantic.fields import FieldInfo
 
 from taichi_avatars.cli.command import Head, Session, command
 from taichi_avatars.config import TrainConfig
+from taichi_avatars.errors import UserError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -70,12 +71,11 @@ def train(
 
     Example: taichi-avatars train -s capture -m output/me --iterations 30000
     """
-    from taichi_avatars.errors import UserError
+    chosen = _configuration(config, {**options, "seed": session.seed})
     from taichi_avatars.head.assets import resolve_head
     from taichi_avatars.scene.capture import capture_kind, load_capture
     from taichi_avatars.training import trainer
 
-    chosen = _configuration(config, {**options, "seed": session.seed})
     kind = capture_kind(source)
     if bind_to_mesh and kind in ("blender", "colmap"):
         raise UserError(f"{source}: a static scene has no head that Gaussians could be bound to; leave --bind-to-mesh out")
@@ -146,7 +146,10 @@ def _configuration(file: Path | None, given: dict[str, Any]) -> TrainConfig:
     """Defaults, then the file, then what was given on the command line."""
     values = {} if file is None else TrainConfig.from_toml(file).model_dump(exclude_unset=True)
     values.update({name: value for name, value in given.items() if value is not None})
-    return TrainConfig.from_values(values, "command line")
+    try:
+        return TrainConfig.from_values(values, "option")
+    except UserError as error:  # the file's own values were checked when it was read
+        raise typer.BadParameter(str(error)) from None
 
 
 def _option(name: str, field: FieldInfo) -> inspect.Parameter:

@@ -100,13 +100,13 @@ def _caption(pen: ImageDraw.ImageDraw, row: Row, value: float, y: int) -> None:
 def _scale(pen: ImageDraw.ImageDraw, size: tuple[int, int], span: int) -> None:
     """What the colours of the error mean."""
     width, height = 220, 12
-    x, y = MARGIN + CAPTION + span - width, size[1] - MARGIN - height - 8
+    x, y = MARGIN + CAPTION + span - width - 40, size[1] - MARGIN - height - 8
     ramp = error_colors(torch.linspace(0.0, FULL_ERROR, width)[None].repeat(height, 1))
     for column in range(width):
         red, green, blue = ramp[0, column].tolist()
         pen.line([(x + column, y), (x + column, y + height)], (red, green, blue))
     pen.text((x - 10, y + height // 2), "mean absolute error  0", FAINT, _font(15), anchor="rm")
-    pen.text((x + width, y - 9), f"{FULL_ERROR:g}", FAINT, _font(15), anchor="rm")
+    pen.text((x + width + 10, y + height // 2), f"{FULL_ERROR:g}", FAINT, _font(15), anchor="lm")
 
 
 def _font(points: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
