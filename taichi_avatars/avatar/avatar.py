@@ -51,7 +51,6 @@ class Avatar:
                 raise UserError(
                     f"Gaussians are bound to triangles up to {highest}, but the head has {head.num_faces}; give its own --head"
                 )
-        self._rest = None
 
     @staticmethod
     def load(path: Path | str, head: FlameModel | None = None) -> Avatar:
@@ -89,8 +88,6 @@ class Avatar:
         """
         if self.head is None or self.sequence is None:
             raise UserError("this scene has no head: it is not bound to a mesh")
-        if self._rest is None:
-            self._rest = self.head.rest(self.sequence.shape, self.sequence.static_offset)
         if timestep is not None and flame is not None:
             raise UserError("give either a timestep or a pose of your own, not both")
         if timestep is not None:
@@ -104,7 +101,7 @@ class Avatar:
                 raise UserError(f"flame: unknown part {sorted(unknown)[0]!r}, want any of {', '.join(POSE)}")
         sizes = {"expr": self.head.n_expr, "rotation": 3, "neck": 3, "jaw": 3, "eyes": 6, "translation": 3}
         parts = [_vector(name, pose.get(name), size) for name, size in sizes.items()]
-        return self.head.pose(self._rest, *parts, dynamic_offset=pose.get("dynamic_offset"))  # pyright: ignore[reportArgumentType]
+        return self.head.pose(self.sequence.rest(self.head), *parts, dynamic_offset=pose.get("dynamic_offset"))  # pyright: ignore[reportArgumentType]
 
     def world(self, mesh: HeadMesh | None) -> tuple[World, Frames | None]:
         """The Gaussians in the world, for a mesh of the head (None for an unbound scene)."""

@@ -124,7 +124,7 @@ class Gaussians:
             log_scales=columns("scale_", range(3)),
             logit_opacities=columns("", ["opacity"])[:, 0],
             sh_base=columns("f_dc_", range(3))[:, None],
-            sh_rest=columns("f_rest_", range(rest)).view(-1, 3, bands - 1).transpose(1, 2).contiguous(),
+            sh_rest=columns("f_rest_", range(rest)).view(len(table), 3, bands - 1).transpose(1, 2).contiguous(),
             binding=columns("", ["binding_0"])[:, 0].round().to(torch.int32) if "binding_0" in names else None,
         )
         for name, values in gaussians.parameters().items():

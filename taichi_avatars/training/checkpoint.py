@@ -78,7 +78,9 @@ def _read(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise UserError(f"{path}: no checkpoint here to resume from; train without --resume") from None
     except (RuntimeError, pickle.UnpicklingError, EOFError, OSError, KeyError, ValueError) as error:
-        raise UserError(f"{path}: the checkpoint is damaged ({str(error).splitlines()[0]}); train without --resume") from None
+        raise UserError(
+            f"{path}: the checkpoint is damaged ({str(error).split(chr(10))[0] or 'empty file'}); train without --resume"
+        ) from None
     if not isinstance(state, dict) or state.get("version") != VERSION:
         raise UserError(f"{path}: not a checkpoint of this version; train without --resume")
     return state

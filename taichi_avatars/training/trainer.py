@@ -56,7 +56,7 @@ class Run:
             gaussians = Gaussians.on_triangles(head.num_faces, config.sh_degree, self.generator)
             timesteps = {view.timestep for view in capture.train}
             self.tuner = FlameTuner(_sequence(capture, config), config, visits=config.iterations / len(timesteps))
-            self.rest = head.rest(self.tuner.sequence.shape, self.tuner.sequence.static_offset)
+            self.rest = self.tuner.sequence.rest(head)
         elif capture.points is not None:
             gaussians = Gaussians.from_points(*capture.points, config.sh_degree)
         else:

@@ -1,0 +1,123 @@
+"""Where Gaussians are added and removed, and the rules of the binding."""
+
+import pytest
+import torch
+
+from taichi_avatars.avatar.density import DensityControl, join, prune_mask, select
+from taichi_avatars.avatar.gaussians import Gaussians
+from taichi_avatars.config import TrainConfig
+from taichi_avatars.training.optimizer import GaussianAdam
+
+from .test_gaussians import random_gaussians
+
+RULES = {"threshold": 1.0, "dense": 0.01, "limit": 1000}
+
+
+def control(gradients: list[float], visible: list[int] | None = None) -> DensityControl:
+    density = DensityControl(len(gradients), torch.Generator().manual_seed(0))
+    density.observe(torch.tensor(gradients)[:, None] * torch.tensor([1.0, 0.0]), torch.tensor(visible or [1] * len(gradients)))
+    return density
+
+
+def test_the_mean_is_over_steps_in_which_it_was_visible():
+    density = control([3.0, 3.0], visible=[5, 0])
+    density.observe(torch.tensor([[0.0, 1.0], [1.0, 0.0]]), torch.tensor([1, 1]))
+    assert (density.gradient / density.seen).tolist() == [2.0, 1.0]
+
+
+def test_small_ones_are_cloned_large_ones_split():
+    gaussians = random_gaussians(3)
+    scales = torch.tensor([[0.001] * 3, [0.5] * 3, [0.5] * 3])
+    keep, added = control([2.0, 2.0, 0.5]).densify(gaussians, scales, 1.0, **RULES)
+    assert keep.tolist() == [True, False, True]
+    assert added.binding.tolist() == [0, 1, 1]
+    assert torch.equal(added.means[0], gaussians.means[0])
+    assert torch.allclose(added.log_scales[1:], gaussians.log_scales[1] - torch.tensor(1.6).log())
+
+
+def test_children_are_drawn_in_the_frame_of_their_parent():
+    """A needle along its own x axis, turned by 90 degrees about z: children scatter along y."""
+    gaussians = join(*[random_gaussians(1)] * 500)
+    gaussians.means = torch.zeros(500, 3)
+    gaussians.quats = torch.tensor([0.5**0.5, 0.0, 0.0, 0.5**0.5]).repeat(500, 1)
+    gaussians.log_scales = torch.tensor([2.0, 1e-4, 1e-4]).log().repeat(500, 1)
+    _, added = control([2.0] * 500).densify(gaussians, torch.ones(500, 3), 1.0, threshold=1.0, dense=0.01, limit=10_000)
+    assert added.means[:, 1].std().item() == pytest.approx(2.0, rel=0.1)
+    assert added.means[:, [0, 2]].abs().max() < 0.01
+
+
+def test_the_limit_takes_the_neediest():
+    gaussians = random_gaussians(4)
+    keep, added = control([2.0, 9.0, 5.0, 3.0]).densify(
+        gaussians, torch.full((4, 3), 1e-4), 1.0, threshold=1.0, dense=0.01, limit=6
+    )
+    assert keep.all()
+    assert sorted(added.binding.tolist()) == [1, 2]
+
+
+def test_a_triangle_never_loses_its_last():
+    gaussians = random_gaussians(5)
+    gaussians.binding = torch.tensor([0, 0, 1, 2, 2], dtype=torch.int32)
+    gaussians.logit_opacities = torch.tensor([0.001, 0.002, 0.003, 0.5, 0.001]).logit()
+    assert prune_mask(gaussians, None, 1.0).tolist() == [False, True, True, True, False]
+
+
+def test_unbound_scenes_may_lose_all():
+    gaussians = random_gaussians(3, bound=False)
+    gaussians.logit_opacities = torch.full((3,), 0.001).logit()
+    assert not prune_mask(gaussians, None, 1.0).any()
+
+
+def test_huge_ones_go_after_a_reset():
+    gaussians = random_gaussians(2, bound=False)
+    gaussians.logit_opacities = torch.zeros(2)
+    assert prune_mask(gaussians, torch.tensor([[0.2] * 3, [0.05] * 3]), 1.0).tolist() == [False, True]
+
+
+def adam(count: int = 4) -> GaussianAdam:
+    optimizer = GaussianAdam(random_gaussians(count), TrainConfig())
+    for _ in range(2):
+        for values in optimizer.gaussians.parameters().values():
+            values.grad = torch.randn_like(values)
+        optimizer.step(0.01)
+    return optimizer
+
+
+def test_moments_stay_with_their_rows_and_begin_at_zero():
+    optimizer = adam()
+    before = {n: optimizer.adam.state[v]["exp_avg"].clone() for n, v in optimizer.gaussians.parameters().items()}
+    keep = torch.tensor([True, False, True, True])
+    added = select(optimizer.gaussians, torch.tensor([False, True, False, False]))
+    optimizer.replace(keep, added)
+    assert len(optimizer.gaussians) == 4
+    for name, values in optimizer.gaussians.parameters().items():
+        moment = optimizer.adam.state[values]["exp_avg"]
+        assert torch.equal(moment[:3], before[name][keep]), name
+        assert not moment[3:].any(), name
+    assert optimizer.gaussians.binding.tolist() == [0, 2, 3, 1]
+    assert len(optimizer.adam.state) == 6
+
+
+def test_adam_goes_on_after_a_replacement():
+    optimizer = adam()
+    optimizer.replace(torch.tensor([True, True, False, True]))
+    before = optimizer.gaussians.means.detach().clone()
+    for values in optimizer.gaussians.parameters().values():
+        values.grad = torch.ones_like(values)
+    optimizer.step(0.01)
+    assert not torch.equal(optimizer.gaussians.means, before)
+
+
+def test_reset_lowers_opacities_and_clears_their_moments():
+    optimizer = adam()
+    optimizer.reset_opacities()
+    assert optimizer.gaussians.opacities.max().item() <= 0.01 + 1e-6
+    assert not optimizer.adam.state[optimizer.gaussians.logit_opacities]["exp_avg"].any()
+    assert optimizer.adam.state[optimizer.gaussians.means]["exp_avg"].any()
+
+
+def test_everything_gone_is_no_crash():
+    none = select(random_gaussians(3), torch.zeros(3, dtype=torch.bool))
+    assert len(none) == 0
+    assert isinstance(none, Gaussians)
+    assert len(prune_mask(none, None, 1.0)) == 0

@@ -1,0 +1,94 @@
+"""Raw parameters, and the PLY that holds them."""
+
+import numpy as np
+import pytest
+import torch
+
+from taichi_avatars.avatar.gaussians import Gaussians
+from taichi_avatars.errors import UserError
+
+
+def random_gaussians(count: int = 7, degree: int = 2, bound: bool = True) -> Gaussians:
+    g = torch.Generator().manual_seed(count)
+    gaussians = Gaussians.on_triangles(count, degree, g)
+    for name, values in gaussians.parameters().items():
+        setattr(gaussians, name, torch.randn(values.shape, generator=g))
+    if not bound:
+        gaussians.binding = None
+    return gaussians
+
+
+@pytest.mark.parametrize("degree", [0, 1, 2, 3])
+@pytest.mark.parametrize("bound", [True, False])
+def test_ply_reads_back_bit_by_bit(tmp_path, degree, bound):
+    written = random_gaussians(degree=degree, bound=bound)
+    written.save_ply(tmp_path / "a.ply")
+    read = Gaussians.load_ply(tmp_path / "a.ply")
+    assert read.degree == degree
+    for name, values in written.parameters().items():
+        assert torch.equal(values, getattr(read, name)), name
+    assert (read.binding is None) if not bound else torch.equal(read.binding, written.binding)
+
+
+def test_ply_has_the_layout_of_the_field(tmp_path):
+    """Names, their order and the channel-major order of f_rest: what other viewers rely on."""
+    written = random_gaussians(degree=1)
+    written.save_ply(tmp_path / "a.ply")
+    data = (tmp_path / "a.ply").read_bytes()
+    header, body = data.split(b"end_header\n")
+    names = [line.split()[2].decode() for line in header.splitlines() if line.startswith(b"property")]
+    rest = [f"f_rest_{k}" for k in range(9)]
+    assert names == [
+        *("x", "y", "z", "nx", "ny", "nz", "f_dc_0", "f_dc_1", "f_dc_2"), *rest,
+        *("opacity", "scale_0", "scale_1", "scale_2", "rot_0", "rot_1", "rot_2", "rot_3", "binding_0"),
+    ]  # fmt: skip
+    assert b"format binary_little_endian 1.0" in header
+    table = np.frombuffer(body, "<f4").reshape(len(written), len(names))
+    k, channel = 2, 1
+    assert np.array_equal(table[:, names.index(f"f_rest_{channel * 3 + k}")], written.sh_rest[:, k, channel].numpy())
+
+
+@pytest.mark.parametrize("content", [b"", b"ply\n", b"hello", b"ply\nformat ascii 1.0\nelement face 0\nend_header\n"])
+def test_broken_ply_is_one_line(tmp_path, content):
+    (tmp_path / "a.ply").write_bytes(content)
+    with pytest.raises(UserError, match=r"a\.ply") as caught:
+        Gaussians.load_ply(tmp_path / "a.ply")
+    assert "\n" not in str(caught.value)
+
+
+def test_truncated_ply_is_refused(tmp_path):
+    random_gaussians().save_ply(tmp_path / "a.ply")
+    data = (tmp_path / "a.ply").read_bytes()
+    (tmp_path / "a.ply").write_bytes(data[:-10])
+    with pytest.raises(UserError, match=r"a\.ply"):
+        Gaussians.load_ply(tmp_path / "a.ply")
+
+
+def test_nan_is_named(tmp_path):
+    gaussians = random_gaussians()
+    gaussians.log_scales[3, 1] = float("nan")
+    gaussians.save_ply(tmp_path / "a.ply")
+    with pytest.raises(UserError, match="log_scales.*Gaussian 3"):
+        Gaussians.load_ply(tmp_path / "a.ply")
+
+
+def test_missing_file_is_named(tmp_path):
+    with pytest.raises(UserError, match=r"nothing\.ply: no such file"):
+        Gaussians.load_ply(tmp_path / "nothing.ply")
+
+
+def test_start_on_triangles():
+    gaussians = Gaussians.on_triangles(5, 3, torch.Generator().manual_seed(0))
+    assert gaussians.opacities == pytest.approx(torch.full((5,), 0.1))
+    assert gaussians.binding.tolist() == [0, 1, 2, 3, 4]
+    assert gaussians.sh(3).shape == (5, 16, 3)
+    assert gaussians.sh(0).shape == (5, 1, 3)
+    color = gaussians.sh_base * 0.28209479177387814 + 0.5
+    assert (color - 0.5).abs().max() < 0.06
+
+
+def test_start_from_points_takes_the_distance_of_three_neighbours():
+    points = torch.tensor([[0.0, 0, 0], [1, 0, 0], [0, 2, 0], [0, 0, 3], [100, 0, 0]])
+    gaussians = Gaussians.from_points(points, torch.ones(5, 3), 0)
+    expected = ((1.0**2 + 2.0**2 + 3.0**2) / 3) ** 0.5
+    assert gaussians.log_scales[0].exp().tolist() == pytest.approx([expected] * 3, rel=1e-4)

@@ -1,0 +1,39 @@
+"""The paper's intervals, and what becomes of them in short runs."""
+
+import pytest
+
+from taichi_avatars.config import TrainConfig
+from taichi_avatars.training.schedule import Schedule
+
+
+def test_full_length_is_the_papers():
+    schedule = Schedule.of(TrainConfig(iterations=600_000))
+    densified = [i for i in range(1, 20_000) if schedule.densifies(i)]
+    assert densified[:2] == [12_000, 14_000]
+    assert not schedule.densifies(600_000)
+    assert schedule.densifies(598_000)
+    assert [schedule.sh_degree(i, 3) for i in (1, 999, 1000, 2000, 3000, 9000)] == [0, 0, 1, 2, 3, 3]
+    assert schedule.resets(60_000, white=False)
+    assert not schedule.resets(10_000, white=False)
+    assert schedule.resets(10_000, white=True)
+
+
+def test_short_runs_shrink_but_not_below_what_works():
+    schedule = Schedule.of(TrainConfig(iterations=6_000))
+    assert schedule.densify_every == 100
+    assert next(i for i in range(1, 6000) if schedule.densifies(i)) == 200
+    assert schedule.reset_every is None
+    assert not schedule.resets(100, white=True)
+    assert [schedule.sh_degree(i, 3) for i in (999, 1000, 2000, 3000)] == [0, 1, 2, 3]
+    assert schedule.sh_degree(6000, 1) == 1
+
+
+def test_resets_return_where_their_interval_is_long_enough():
+    assert Schedule.of(TrainConfig(iterations=30_000)).reset_every == 3_000
+    assert Schedule.of(TrainConfig(iterations=29_000)).reset_every is None
+
+
+def test_position_rate_is_log_linear():
+    schedule = Schedule.of(TrainConfig(iterations=1000))
+    rates = [schedule.position_lr(i, 1e-2, 1e-4) for i in (0, 500, 1000)]
+    assert rates == pytest.approx([1e-2, 1e-3, 1e-4])

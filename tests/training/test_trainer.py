@@ -1,0 +1,136 @@
+"""A few steps of real training on a tiny capture of the built-in subject: it learns, it repeats, it resumes, it saves."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from taichi_avatars import Avatar, FlameModel
+from taichi_avatars.config import TrainConfig
+from taichi_avatars.errors import UserError
+from taichi_avatars.scene.capture import Capture, load_capture
+from taichi_avatars.synthetic.capture import write_capture
+from taichi_avatars.training.events import Evaluated, Progress, Saved
+from taichi_avatars.training.trainer import train
+
+SHORT = TrainConfig(iterations=40, white_background=True, interval=20, densify_grad_threshold=1e-6)
+
+
+@pytest.fixture(scope="module")
+def head() -> FlameModel:
+    return FlameModel.builtin()
+
+
+@pytest.fixture(scope="module")
+def capture(tmp_path_factory, head) -> Capture:
+    folder = tmp_path_factory.mktemp("capture") / "subject"
+    write_capture(folder, width=45, height=60, timesteps=2, test_timesteps=1, cameras=4, supersample=1)
+    return load_capture(folder, head=head)
+
+
+def test_it_learns_saves_and_tells(tmp_path, capture, head):
+    events = []
+    avatar = train(SHORT, capture, head, tmp_path, events.append)
+    progress = [e for e in events if isinstance(e, Progress)]
+    assert [e.iteration for e in progress] == [10, 20, 30, 40]
+    assert progress[-1].loss < 0.6 * progress[0].loss
+    assert [(e.iteration, e.split) for e in events if isinstance(e, Evaluated)] == [
+        (20, "val"),
+        (20, "test"),
+        (40, "val"),
+        (40, "test"),
+    ]
+    assert [e.iteration for e in events if isinstance(e, Saved)] == [20, 40]
+    view = capture.train[0]
+    loaded = Avatar.load(tmp_path)
+    image = avatar.render(view.camera, view.timestep, background=(1.0, 1.0, 1.0)).image
+    assert torch.equal(loaded.render(view.camera, view.timestep, background=(1.0, 1.0, 1.0)).image, image)
+    for name in ("log.jsonl", "config.toml", "cameras.json", "checkpoint.pt", "point_cloud/iteration_40/head.json"):
+        assert (tmp_path / name).is_file(), name
+    assert TrainConfig.from_toml(tmp_path / "config.toml") == SHORT
+
+
+def bits(model: Path, iteration: int = 40) -> list[bytes]:
+    folder = model / "point_cloud" / f"iteration_{iteration}"
+    return [
+        (folder / "point_cloud.ply").read_bytes(),
+        *(v.tobytes() for _, v in sorted(_npz(folder / "flame_param.npz").items())),
+    ]
+
+
+def _npz(path: Path) -> dict:
+    import numpy as np
+
+    with np.load(path) as data:
+        return dict(data)
+
+
+def test_resuming_gives_the_same_bits(tmp_path, capture, head):
+    """One run of 40 steps; and one that is stopped at 23 by Ctrl-C and goes on."""
+    train(SHORT, capture, head, tmp_path / "whole")
+
+    def stop(event):
+        if isinstance(event, Progress) and event.iteration == 30:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(SHORT, capture, head, tmp_path / "parts", stop)
+    assert (tmp_path / "parts" / "point_cloud" / "iteration_30" / "point_cloud.ply").is_file()
+    train(SHORT, capture, head, tmp_path / "parts", resume=True)
+    assert bits(tmp_path / "parts") == bits(tmp_path / "whole")
+
+
+def test_density_control_keeps_every_triangle(tmp_path, capture, head):
+    config = SHORT.model_copy(update={"iterations": 210, "interval": 1000, "max_gaussians": head.num_faces + 500})
+    avatar = train(config, capture, head, tmp_path)
+    count = torch.bincount(avatar.gaussians.binding, minlength=head.num_faces)
+    assert len(avatar.gaussians) > head.num_faces
+    assert len(avatar.gaussians) <= head.num_faces + 500
+    assert (count >= 1).all()
+
+
+def test_only_training_timesteps_are_tuned(tmp_path, capture, head):
+    avatar = train(SHORT, capture, head, tmp_path)
+    tracked, tuned = capture.flame, avatar.sequence
+    assert tracked is not None
+    assert tuned is not None
+    for row, timestep in enumerate(tracked.timesteps):
+        same = torch.equal(tracked.rotation[row], tuned.rotation[row])
+        assert same == (timestep in {v.timestep for v in capture.test})
+
+
+def test_fine_tuning_can_be_switched_off(tmp_path, capture, head):
+    avatar = train(SHORT.model_copy(update={"not_finetune_flame_params": True}), capture, head, tmp_path)
+    assert capture.flame is not None
+    assert avatar.sequence is not None
+    assert torch.equal(avatar.sequence.expr, capture.flame.expr)
+
+
+def test_a_checkpoint_of_other_options_is_refused(tmp_path, capture, head):
+    train(SHORT, capture, head, tmp_path)
+    with pytest.raises(UserError, match="feature_lr"):
+        train(SHORT.model_copy(update={"feature_lr": 0.1, "iterations": 50}), capture, head, tmp_path, resume=True)
+
+
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint", None])
+def test_a_damaged_or_missing_checkpoint_is_one_line(tmp_path, capture, head, content):
+    if content is not None:
+        (tmp_path / "checkpoint.pt").write_bytes(content)
+    with pytest.raises(UserError, match=r"checkpoint\.pt") as caught:
+        train(SHORT, capture, head, tmp_path, resume=True)
+    assert "\n" not in str(caught.value)
+
+
+def test_static_scene_without_a_head(tmp_path, capture):
+    """Points and cameras alone: the unbound case."""
+    g = torch.Generator().manual_seed(0)
+    points = (torch.rand(300, 3, generator=g) - 0.5) * 0.2, torch.rand(300, 3, generator=g)
+    still = [replace(view, timestep=None) for view in capture.train if view.timestep == 0]
+    static = replace(capture, kind="blender", train=still, val=[], test=[], flame=None, points=points)
+    events = []
+    avatar = train(SHORT, static, None, tmp_path, events.append)
+    assert avatar.gaussians.binding is None
+    losses = [e.loss for e in events if isinstance(e, Progress)]
+    assert losses[-1] < losses[0]
+    assert Avatar.load(tmp_path).head is None
