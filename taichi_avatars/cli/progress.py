@@ -24,12 +24,13 @@ class Progress:
 
     def __init__(self, what: str, total: int, unit: str, *, quiet: bool = False) -> None:
         self.what, self.total, self.unit, self.quiet = what, total, unit, quiet
-        self.began = self.last_line = time.monotonic()
+        self.first: tuple[int, float] | None = None  # what was done when counting began, and when: preparations do not count
+        self.last_line = time.monotonic()
         self.bar: Bar | None = None
         self.task: TaskID | None = None
 
     def __enter__(self) -> Progress:
-        self.began = self.last_line = time.monotonic()
+        self.last_line = time.monotonic()
         if not self.quiet and sys.stderr.isatty():
             self.bar = _bar()
             self.bar.start()
@@ -46,13 +47,15 @@ class Progress:
         if self.quiet:
             return
         now = time.monotonic()
-        rate = done / max(now - self.began, 1e-9)
-        shown = "  ".join([f"{rate:.{_digits(rate)}f} {self.unit}/s", *(f"{name} {value}" for name, value in figures.items())])
+        self.first = self.first or (done, now)
+        rate = (done - self.first[0]) / max(now - self.first[1], 1e-9)
+        speed = [f"{rate:.{_digits(rate)}f} {self.unit}/s"] if rate else []
+        shown = "  ".join([*speed, *(f"{name} {value}" for name, value in figures.items())])
         if self.bar is not None and self.task is not None:
             self.bar.update(self.task, completed=done, total=self.total or None, figures=shown)
         elif now - self.last_line >= LINE_SECONDS or done == self.total:
             self.last_line = now
-            left = f"  {_clock((self.total - done) / rate)} left" if 0 < done < self.total else ""
+            left = f"  {_clock((self.total - done) / rate)} left" if rate and done < self.total else ""
             print(f"{self.what}  {done}/{self.total or '?'}  {shown}{left}", file=sys.stderr, flush=True)
 
 
