@@ -68,7 +68,7 @@ def test_nan_is_named(tmp_path):
     gaussians = random_gaussians()
     gaussians.log_scales[3, 1] = float("nan")
     gaussians.save_ply(tmp_path / "a.ply")
-    with pytest.raises(UserError, match="log_scales.*Gaussian 3"):
+    with pytest.raises(UserError, match=r"log_scales.*Gaussian 3"):
         Gaussians.load_ply(tmp_path / "a.ply")
 
 
