@@ -1,4 +1,4 @@
-"""World Gaussians to screen splats: EWA projection (Zwicker et al. 2001, eq. 31), view-dependent colour, radius; and the adjoint.
+"""World Gaussians to screen splats: EWA projection (Zwicker et al. 2001, eq. 31), colour, radius; and the adjoint.
 
 A splat is a row of SPLAT floats, differentiable unless said:
     0 x  1 y           2D mean, pixels
@@ -26,14 +26,17 @@ F32x2 = ti.types.ndarray(dtype=ti.f32, ndim=2)
 F32x3 = ti.types.ndarray(dtype=ti.f32, ndim=3)
 I32x1 = ti.types.ndarray(dtype=ti.i32, ndim=1)
 
-# The camera as one array: 0-8 rotation by rows, 9-11 translation, 12-14 centre, 15 fx, 16 fy, 17 cx, 18 cy, 19 width, 20 height, 21 near
-CAMERA = 22
-
-View = ti.types.struct(R=mat3, t=vec3, center=vec3, fx=ti.f32, fy=ti.f32, cx=ti.f32, cy=ti.f32, w=ti.f32, h=ti.f32, near=ti.f32)
-# What forward and adjoint both need: p view position, u v slopes, uc vc the clamped ones, r0 r1 the rows of J W R, b0 b1 those of J W R S
+# A camera comes as one array: 0-8 rotation by rows, 9-11 translation, 12-14 centre, 15 fx, 16 fy, 17 cx, 18 cy,
+# 19 width, 20 height, 21 near.
+View = ti.types.struct(
+    R=mat3, t=vec3, center=vec3, fx=ti.f32, fy=ti.f32, cx=ti.f32, cy=ti.f32, w=ti.f32, h=ti.f32, near=ti.f32
+)  # fmt: skip
+# What forward and adjoint both need: view position p, slopes u v, clamped slopes uc vc, unit quaternion q and its norm before,
+# rotation R; and by rows J W (j0, j1), J W R (r0, r1), J W R S (b0, b1).
 Footprint = ti.types.struct(
-    p=vec3, u=ti.f32, v=ti.f32, uc=ti.f32, vc=ti.f32, q=vec4, norm=ti.f32, R=mat3, j0=vec3, j1=vec3, r0=vec3, r1=vec3, b0=vec3, b1=vec3
-)
+    p=vec3, u=ti.f32, v=ti.f32, uc=ti.f32, vc=ti.f32, q=vec4, norm=ti.f32, R=mat3,
+    j0=vec3, j1=vec3, r0=vec3, r1=vec3, b0=vec3, b1=vec3,
+)  # fmt: skip
 
 
 @ti.func
@@ -44,7 +47,8 @@ def read3(a: ti.template(), i):
 @ti.func
 def read_view(c: ti.template()):
     R = mat3(c[0], c[1], c[2], c[3], c[4], c[5], c[6], c[7], c[8])
-    return View(R=R, t=vec3(c[9], c[10], c[11]), center=vec3(c[12], c[13], c[14]), fx=c[15], fy=c[16], cx=c[17], cy=c[18], w=c[19], h=c[20], near=c[21])
+    t, center = vec3(c[9], c[10], c[11]), vec3(c[12], c[13], c[14])
+    return View(R=R, t=t, center=center, fx=c[15], fy=c[16], cx=c[17], cy=c[18], w=c[19], h=c[20], near=c[21])
 
 
 @ti.func
@@ -103,7 +107,10 @@ def screen_radius(x, y, a, b, c, det, view):
 
 
 @ti.kernel
-def project(degree: ti.i32, camera: F32x1, means: F32x2, quats: F32x2, scales: F32x2, opacities: F32x1, sh: F32x3, splats: F32x2, radii: I32x1):
+def project(
+    degree: ti.i32, camera: F32x1, means: F32x2, quats: F32x2, scales: F32x2, opacities: F32x1, sh: F32x3,
+    splats: F32x2, radii: I32x1,
+):  # fmt: skip
     ti.loop_config(block_dim=CHUNK)
     for i in range(means.shape[0]):
         view = read_view(camera)
@@ -136,10 +143,10 @@ def project(degree: ti.i32, camera: F32x1, means: F32x2, quats: F32x2, scales: F
 
 @ti.kernel
 def project_adjoint(
-    degree: ti.i32, camera: F32x1, means: F32x2, quats: F32x2, scales: F32x2, sh: F32x3, splats: F32x2, grad_splats: F32x2,
-    grad_world: F32x2, grad_sh: F32x3, grad_pose: F32x2,
+    degree: ti.i32, camera: F32x1, means: F32x2, quats: F32x2, scales: F32x2, sh: F32x3,
+    splats: F32x2, grad_splats: F32x2, grad_world: F32x2, grad_sh: F32x3, grad_pose: F32x2,
 ):  # fmt: skip
-    """grad_world (N,11): mean 0-2, quaternion 3-6, scale 7-9, opacity 10. grad_pose (chunks, POSE): one partial sum per chunk."""
+    """grad_world (N,11): mean 0-2, quaternion 3-6, scale 7-9, opacity 10. grad_pose (chunks, POSE): a sum per chunk."""
     ti.loop_config(block_dim=1)
     for chunk in range(grad_pose.shape[0]):
         view = read_view(camera)

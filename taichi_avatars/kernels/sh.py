@@ -1,4 +1,4 @@
-"""Spherical harmonics, degree 0 to 3: view-dependent colour and its adjoint (Kerbl et al. 2023, section 4; basis as the files use it)."""
+"""Spherical harmonics, degree 0 to 3: view-dependent colour and its adjoint (Kerbl et al. 2023, section 4)."""
 
 import taichi as ti
 from taichi.math import vec3

@@ -188,8 +188,10 @@ def shade_samples(
     rgb: F32x3,
     cover: F32x3,
 ):
-    """rgb (3, H, W): mean display colour over the samples, 0 where none is covered; cover (2, H, W): shares covered at all and by
-    the first `scalp_hair` strands."""
+    """rgb (3, H, W): mean display colour over the samples, 0 where none is covered.
+
+    cover (2, H, W): the share of samples covered at all, and by the first `scalp_hair` strands.
+    """
     segments = strand_color.shape[1] - 1
     ti.loop_config(block_dim=4)
     for y in range(rgb.shape[1]):

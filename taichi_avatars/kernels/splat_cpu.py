@@ -1,8 +1,11 @@
 """Compositing on the CPU: a tile of 8x8 pixels as four vectors of 16 lanes, splat by splat, all state in registers.
 
-Vector k of a tile holds its pixel rows 2k and 2k+1. These kernels must be launched inside `runtime.native_vectors()`; in that mode
-`-v`, `v -= w` and casts of comparisons abort, so the code writes `0.0 - v`, `v = v - w` and `ti.select`.
+Vector k of a tile holds its pixel rows 2k and 2k+1. `composite` and its adjoint must be launched inside
+`runtime.native_vectors()`; in that mode `-v`, `v -= w` and casts of comparisons abort, so the code writes `0.0 - v`,
+`v = v - w` and `ti.select`.
 """
+
+import math
 
 import taichi as ti
 
@@ -10,7 +13,7 @@ from taichi_avatars.kernels.tiles import EXP_STEP, MAX_ALPHA, MIN_ALPHA, MIN_TRA
 
 LANES = 16
 BATCH = 8  # splats between two looks at whether the whole tile is opaque
-LOWEST = EXP_STEP * -5.541263545158426  # ln(1/255) in the units of the packed exponent
+LOWEST = EXP_STEP * math.log(MIN_ALPHA)  # the exponent at which alpha is 1/255, in the packed units
 CHANNELS = 5  # red, green, blue, depth, alpha
 
 Vec = ti.types.vector(LANES, ti.f32)
@@ -29,7 +32,7 @@ Sums = ti.types.struct(s=Vec, s_dy=Vec, s_dy2=Vec, red=Vec, green=Vec, blue=Vec,
 
 @ti.func
 def exp_packed(x):
-    """exp(8 x) on [-ln(255) / 8, 0] by a degree 5 fit, relative error 2e-6 in float32; garbage below, which the caller discards."""
+    """exp(8 x) on [-ln(255) / 8, 0] by a fit of degree 5, relative error 2e-6; garbage below, which the caller discards."""
     p = 0.99999992 + x * (0.99999273 + x * (0.49988512 + x * (0.16598564 + x * (0.03979405 + x * 0.00586043))))
     p = p * p
     p = p * p
@@ -54,7 +57,7 @@ def inside(x, y, width, height):
 
 @ti.func
 def blend(p, exponent, red, green, blue, depth):
-    """One splat over 16 pixels, front to back. A pixel whose transmittance would fall below the limit stops for good: its T becomes 0."""
+    """One splat over 16 pixels. A pixel whose transmittance would fall below the limit stops for good: its T becomes 0."""
     alpha = ti.select(exponent >= LOWEST, ti.min(exp_packed(exponent), MAX_ALPHA), 0.0)
     weight = alpha * p.T
     left = p.T - weight
@@ -131,7 +134,7 @@ def begin_adjoint(state: ti.template(), grad: ti.template(), tile, k, T):
 
 @ti.func
 def blend_adjoint(grad: ti.template(), tile, k, p, sums, exponent, dy, red, green, blue, depth):
-    """One splat over 16 pixels in the same order as forward: T and the stop repeat exactly, `rest` shrinks to what lies behind."""
+    """One splat over 16 pixels, in the order of forward: T and the stop repeat, `rest` shrinks to what lies behind."""
     g_red, g_green, g_blue, g_depth = grad[tile, k, 0], grad[tile, k, 1], grad[tile, k, 2], grad[tile, k, 3]
     full = exp_packed(exponent)
     alpha = ti.select(exponent >= LOWEST, ti.min(full, MAX_ALPHA), 0.0)
@@ -158,10 +161,12 @@ def blend_adjoint(grad: ti.template(), tile, k, p, sums, exponent, dy, red, gree
 
 @ti.func
 def halve(a, b, group: ti.template()):
-    """Adds neighbouring groups of `group` lanes of a, and of b: the sums of a fill the lower half of the result, those of b the upper."""
+    """Adds neighbouring groups of `group` lanes of a, and of b: a's sums are the lower half of the result, b's the upper."""
     low = ti.static([i for i in range(LANES) if i % (2 * group) < group])
     high = ti.static([i for i in range(LANES) if i % (2 * group) >= group])
-    return Vec([a[i] for i in ti.static(low)] + [b[i] for i in ti.static(low)]) + Vec([a[i] for i in ti.static(high)] + [b[i] for i in ti.static(high)])
+    near = Vec([a[i] for i in ti.static(low)] + [b[i] for i in ti.static(low)])
+    far = Vec([a[i] for i in ti.static(high)] + [b[i] for i in ti.static(high)])
+    return near + far
 
 
 @ti.func
@@ -180,7 +185,7 @@ def composite_adjoint(
     width: ti.i32, height: ti.i32, tiles_x: ti.i32, tile_end: I32x1, splat_of: I32x1, pair_of: I32x1, packed: F32x2,
     state: VecX3, grad: VecX3, pair_grad: VecX1,
 ):  # fmt: skip
-    """grad (tiles, 4, CHANNELS): gradient to `state`. pair_grad (pairs): the sums of each pair, 0 for those behind opaque tiles."""
+    """grad (tiles, 4, CHANNELS): gradient to `state`. pair_grad (pairs): each pair's sums, 0 for those behind opaque tiles."""
     ti.loop_config(block_dim=4)
     for tile in range(tile_end.shape[0]):
         x = lane_x() + ti.cast((tile % tiles_x) * TILE, ti.f32)

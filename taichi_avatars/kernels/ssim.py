@@ -1,4 +1,4 @@
-"""L1 and SSIM (Wang et al. 2004) with their gradient, 16 pixels at a time; the maps in between live one row at a time, in cache.
+"""L1 and SSIM (Wang et al. 2004) with their gradient, 16 pixels at a time; what lies in between lives one row at a time.
 
 Images are planes of 16-lane vectors with one vector of zeros at either end of each row: (3, H, columns + 2). The zeros are the
 zero padding of the 11x11 window. Launch inside `runtime.native_vectors()`.
@@ -49,7 +49,7 @@ def blur_row(rows: ti.template(), chunk, k, column):
 
 @ti.kernel
 def ssim_l1(width: ti.i32, chunk_rows: ti.i32, image: VecX3, truth: VecX3, rows: VecX3, slopes: VecX4, sums: VecX2):
-    """rows (chunks, MOMENTS, columns + 2): scratch. slopes (SLOPES, 3, H, columns + 2). sums (chunks, 2): of |x - y| and of SSIM."""
+    """rows (chunks, MOMENTS, columns + 2): scratch. slopes (SLOPES, 3, H, columns + 2). sums (chunks, 2): |x - y| and SSIM."""
     ti.loop_config(block_dim=1)
     for chunk in range(rows.shape[0]):
         height, columns = image.shape[1], image.shape[2] - 2

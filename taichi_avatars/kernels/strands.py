@@ -33,9 +33,10 @@ def pose_strands(local: F32x3, root: I32x1, rotation: F32x3, center: F32x2, poin
 
 @ti.kernel
 def project_strands(points: F32x3, radius: F32x2, camera: F64x1, near: ti.f32, solid: ti.i32, screen: F32x3, rows: I32x2):
-    """rows (S, 2): first and last row of samples a strand can touch, before clipping. Strands from `solid` on fade where they are too thin.
+    """rows (S, 2): first and last row of samples a strand can touch, before clipping.
 
-    Not in proportion, since only the nearest strand of a sample is kept and others lie behind it.
+    Strands from `solid` on fade where they are too thin: less than in proportion, since a sample keeps only the nearest
+    strand though others lie behind it.
     """
     for s in range(points.shape[0]):
         top, bottom, drawable = 1e9, -1e9, True
@@ -78,7 +79,7 @@ def clip_interval(low: ti.f32, high: ti.f32, slope: ti.f32, offset: ti.f32, leas
 
 @ti.kernel
 def rasterize_strands(screen: F32x3, rows: I32x2, nearest: F32x2, strand: I32x2, along: F32x2):
-    """Where a strand is nearer than `nearest`, writes its depth, its segment s * (K - 1) + k, and the position 0..1 along that."""
+    """Where a strand is nearer than `nearest`, writes its depth, its segment s * (K - 1) + k, and 0..1 along that."""
     height, width, segments = nearest.shape[0], nearest.shape[1], screen.shape[1] - 1
     ti.loop_config(block_dim=1)
     for band in range((height + BAND - 1) // BAND):

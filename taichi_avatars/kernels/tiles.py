@@ -1,8 +1,8 @@
 """Which splats touch which tile, in depth order: pack, count, scatter (a stable counting sort), and the way back for gradients.
 
 Tiles are TILE x TILE pixels. A splat is listed exactly in the tiles that hold a pixel centre where its alpha can reach 1/255.
-A "pair" is one splat in one tile. Pairs are numbered splat by splat in depth order, so that the gradients of a splat lie side by side
-and are summed in a fixed order, without atomics.
+A "pair" is one splat in one tile. Pairs are numbered splat by splat in depth order, so that the gradients of a splat lie side
+by side and are summed in a fixed order, without atomics.
 """
 
 import taichi as ti
@@ -38,8 +38,15 @@ def past_tile(high, tiles):
 
 
 @ti.func
+def tile_rows(packed: ti.template(), i, tiles_y):
+    """First and one past the last row of tiles that splat i touches."""
+    y, half_height = packed[i, 1], packed[i, 11]
+    return first_tile(y - half_height, tiles_y), past_tile(y + half_height, tiles_y)
+
+
+@ti.func
 def tile_columns(packed: ti.template(), i, row, tiles_x):
-    """First and one past the last tile in tile row `row` that splat i touches: the ellipse cut by the row's band of pixel centres."""
+    """First and one past the last tile that splat i touches in a row of tiles: its ellipse cut by a band of pixel centres."""
     x, y, half_width, half_height = packed[i, 0], packed[i, 1], packed[i, 10], packed[i, 11]
     top = ti.max(ti.cast(row * TILE, ti.f32) + 0.5 - y, -half_height)
     bottom = ti.min(ti.cast(row * TILE + TILE, ti.f32) - 0.5 - y, half_height)
@@ -85,7 +92,8 @@ def count(tiles_x: ti.i32, tiles_y: ti.i32, chunk: ti.i32, packed: F32x2, tile_c
             tile_count[c, t] = 0
         for i in range(c * chunk, ti.min((c + 1) * chunk, packed.shape[0])):
             pairs = 0
-            for row in range(first_tile(packed[i, 1] - packed[i, 11], tiles_y), past_tile(packed[i, 1] + packed[i, 11], tiles_y)):
+            first, past = tile_rows(packed, i, tiles_y)
+            for row in range(first, past):
                 begin, end = tile_columns(packed, i, row, tiles_x)
                 for column in range(begin, end):
                     tile_count[c, row * tiles_x + column] = tile_count[c, row * tiles_x + column] + 1
@@ -94,15 +102,19 @@ def count(tiles_x: ti.i32, tiles_y: ti.i32, chunk: ti.i32, packed: F32x2, tile_c
 
 
 @ti.kernel
-def scatter(tiles_x: ti.i32, tiles_y: ti.i32, chunk: ti.i32, packed: F32x2, splat_end: I32x1, slot: I32x2, pair_of: I32x1, splat_of: I32x1):
-    """Fills the lists of all tiles. slot (chunks, tiles): where each chunk writes next; pair_of, splat_of: what stands there."""
+def scatter(
+    tiles_x: ti.i32, tiles_y: ti.i32, chunk: ti.i32, packed: F32x2, splat_end: I32x1,
+    slot: I32x2, pair_of: I32x1, splat_of: I32x1,
+):  # fmt: skip
+    """Fills the lists of all tiles. slot (chunks, tiles): where each chunk writes next."""
     ti.loop_config(block_dim=1)
     for c in range(slot.shape[0]):
         for i in range(c * chunk, ti.min((c + 1) * chunk, packed.shape[0])):
             pair = 0
             if i > 0:
                 pair = splat_end[i - 1]
-            for row in range(first_tile(packed[i, 1] - packed[i, 11], tiles_y), past_tile(packed[i, 1] + packed[i, 11], tiles_y)):
+            first, past = tile_rows(packed, i, tiles_y)
+            for row in range(first, past):
                 begin, end = tile_columns(packed, i, row, tiles_x)
                 for column in range(begin, end):
                     tile = row * tiles_x + column
