@@ -91,7 +91,11 @@ def common_parameters() -> list[inspect.Parameter]:
         ] = None,
         seed: Annotated[
             int | None,
-            typer.Option(rich_help_panel=COMMON, help="Of all random numbers: same seed, same result.", show_default="0"),
+            typer.Option(
+                rich_help_panel=COMMON,
+                help=r"Of all random numbers: same seed, same result. [dim]\[default: 0][/dim]",
+                show_default=False,
+            ),
         ] = None,
         json: Annotated[
             bool, typer.Option("--json", rich_help_panel=COMMON, help="Print one JSON object and nothing else.")
@@ -117,7 +121,7 @@ def command(app: typer.Typer, panel: str, name: str | None = None) -> Callable[[
             common = {parameter.name: values.pop(parameter.name) for parameter in added}
             _run(function, values, **common)
 
-        run.__name__, run.__doc__, run.__module__ = function.__name__, function.__doc__, function.__module__
+        run.__name__, run.__doc__, run.__module__ = function.__name__, _paragraphs(function), function.__module__
         run.__signature__ = inspect.Signature([*own, *added])  # pyright: ignore[reportFunctionMemberAccess]
         run.__annotations__ = {parameter.name: parameter.annotation for parameter in [*own, *added]}
         app.command(name, rich_help_panel=panel)(run)
@@ -145,6 +149,11 @@ def pixels(option: str, text: str) -> tuple[int, int]:
     if not match or min(int(match[1]), int(match[2])) < SMALLEST_PICTURE:
         raise typer.BadParameter(f"{option}: got {text!r}, want width x height in pixels, such as 550x802")
     return int(match[1]), int(match[2])
+
+
+def _paragraphs(function: Callable[..., None]) -> str:
+    """The docstring with one line per paragraph, so that the help fits any terminal."""
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in (inspect.getdoc(function) or "").split("\n\n"))
 
 
 def _parameters(function: Callable[..., None]) -> list[inspect.Parameter]:

@@ -122,7 +122,14 @@ def reenact(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", rich_help_panel=OUTPUT, metavar="FILE.mp4", show_default="MODEL/reenactment_<motion>.mp4"),
+        typer.Option(
+            "--out",
+            "-o",
+            rich_help_panel=OUTPUT,
+            metavar="FILE.mp4",
+            help="The video.",
+            show_default="MODEL/reenactment_<motion>.mp4",
+        ),
     ] = None,
     iteration: Iteration = None,
     head: Head = None,
