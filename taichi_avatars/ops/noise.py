@@ -13,7 +13,8 @@ def fractal_noise(points: Tensor, wavelength: float, seed: int, octaves: int = 1
     """Gradient noise with about unit range per octave: value (P,) and its gradient (P,3), at points (P,3).
 
     Args:
-        wavelength: of the coarsest octave, in the units of the points; every further octave has half of it and `gain` the amplitude.
+        wavelength: of the coarsest octave, in the units of the points. Every further octave has half of it and `gain` times
+            the amplitude.
     """
     runtime.start()
     out = torch.empty(len(points), 4)
@@ -22,7 +23,7 @@ def fractal_noise(points: Tensor, wavelength: float, seed: int, octaves: int = 1
 
 
 def scattered_points(points: Tensor, spacing: float, seed: int) -> tuple[Tensor, Tensor]:
-    """Distance (P,) to the nearest of random points, one in every cube of side `spacing`, and a number in [0,1) (P,) of that point."""
+    """Distance (P,) to the nearest of random points, one per cube of side `spacing`, and that point's number in [0,1) (P,)."""
     runtime.start()
     out = torch.empty(len(points), 2)
     kernels.scattered_points(points.float().contiguous(), 1.0 / spacing, seed, out)

@@ -39,7 +39,8 @@ def draw_strands(
     screen, rows = torch.empty(count, links, 5), torch.empty(count, 2, dtype=torch.int32)
     strand, along = torch.full(nearest.shape, -1, dtype=torch.int32), torch.empty(nearest.shape)
     if count:
-        strands.project_strands(points, radius, camera_record(camera, supersample), camera.near, count if solid is None else solid, screen, rows)
+        fading = count if solid is None else solid
+        strands.project_strands(points, radius, camera_record(camera, supersample), camera.near, fading, screen, rows)
         strands.rasterize_strands(screen, rows, nearest, strand, along)
     return strand, along, screen
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -34,37 +35,52 @@ def disc_directions(toward: Tensor, radius: float, count: int) -> Tensor:
     return torch.nn.functional.normalize(toward + r[:, None] * (turn.cos()[:, None] * side + turn.sin()[:, None] * over), dim=1)
 
 
+class Query(NamedTuple):
+    """Points that ask what they see.
+
+    Attributes:
+        points: (P,3) metres.
+        normals: (P,3) unit; directions then count by their cosine to it. None: all count alike.
+        bias, fade: light falls off exponentially over `fade` metres, from `bias` metres behind the first occluder.
+    """
+
+    points: Tensor
+    normals: Tensor | None
+    bias: float
+    fade: float
+
+
 def visible_share(
-    queries: Iterable[tuple[Tensor, Tensor, float, float]],
+    queries: Iterable[Query],
     directions: Tensor,
     vertices: Tensor,
     faces: Tensor,
     hair: tuple[Tensor, Tensor] | None = None,
     *,
-    lambert: bool,
     size: int = 192,
 ) -> list[Tensor]:
     """For each query the share of the directions that its points see, (P,) in [0,1].
 
     Args:
-        queries: points (P,3), unit normals (P,3), bias and fade in metres: light falls off exponentially over `fade`
-            from `bias` behind the first occluder.
         directions: (D,3) unit.
         vertices, faces, hair: what occludes; hair is points (S,K,3) and radius (S,K).
-        lambert: directions count by their cosine to the normal.
         size: of the depth maps, pixels.
     """
     runtime.start()
     center = 0.5 * (vertices.amin(0) + vertices.amax(0))
     reach = float((vertices - center).norm(dim=1).max()) + 0.03
-    queries = list(queries)
-    totals = [torch.zeros(len(points), 2) for points, _, _, _ in queries]
+    queries = [query._replace(points=query.points.contiguous()) for query in queries]
+    totals = [torch.zeros(len(query.points), 2) for query in queries]
     for direction in directions:
         camera = Camera.look_at(center + DISTANCE * direction, center, 2 * math.atan(reach / DISTANCE), size, size)
         _, _, nearest = rasterize_depth(vertices, faces, camera)
         if hair is not None:
             draw_strands(*hair, camera, 1, nearest)
         record = camera_record(camera)
-        for (points, normals, bias, fade), total in zip(queries, totals, strict=True):
-            kernels.accumulate_visibility(points, normals, direction, record, nearest, bias, fade, int(lambert), total)
+        for query, total in zip(queries, totals, strict=True):
+            lambert = query.normals is not None
+            normals = query.points if query.normals is None else query.normals
+            kernels.accumulate_visibility(
+                query.points, normals, direction, record, nearest, query.bias, query.fade, int(lambert), total
+            )
     return [total[:, 0] / total[:, 1].clamp(min=1e-6) for total in totals]

@@ -1,4 +1,4 @@
-"""The surface of the built-in subject: colour, gloss and relief of skin, lips, eyes, teeth and mouth, computed, not photographed.
+"""The surface of the built-in subject: colour, gloss and relief of skin, lips, eyes, teeth and mouth, all computed.
 
 It is stored as mesh colours (Yuksel, Keyser, House: Mesh colors, 2010): every triangle carries its own grid of texels, so no
 texture map and no seams are needed. Everything is painted on the head's template, so it sticks to the head's features.
@@ -25,7 +25,7 @@ CHUNK = 1 << 16  # texels painted at a time: what is in the works stays in the c
 class Texels:
     """Attributes:
     start: (F,) int32, a triangle's first texel.
-    divisions: (F,) int32, n: its grid has (n + 1)(n + 2) / 2 texels, at barycentrics (1 - (i + j) / n, i / n, j / n), j fastest.
+    divisions: (F,) int32, n: a grid of (n + 1)(n + 2) / 2 texels at barycentrics (1 - (i + j) / n, i / n, j / n), j fastest.
     values: (P, 9): linear albedo 3, specular strength, roughness, slope of the relief in the triangle's frame 3, translucency.
     """
 
@@ -79,12 +79,12 @@ def indicator(head: FlameModel, name: str) -> Tensor:
 
 
 def layout(head: FlameModel, spacing: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """start, divisions, and for every texel its triangle (P,) and barycentrics (P, 3); neighbours are about `spacing` metres apart."""
+    """start, divisions, and every texel's triangle (P,) and barycentrics (P,3); texels are about `spacing` metres apart."""
     corners = head.v_template[head.faces]
     longest = (corners - corners.roll(1, dims=1)).norm(dim=2).amax(1)
     eyes = indicator(head, "eye_left") + indicator(head, "eye_right")
-    hidden = sum(indicator(head, name) for name in ("scalp", "mouth_inside", "tongue", "neck"))
-    finer = torch.where(eyes[head.faces].amin(1) > 0, 0.35, 1.0) * (1 + 0.6 * hidden[head.faces].amin(1).clamp(max=1))
+    plain = torch.stack([indicator(head, name) for name in ("scalp", "mouth_inside", "tongue", "neck")]).amax(0)
+    finer = torch.where(eyes[head.faces].amin(1) > 0, 0.35, 1.0) * (1 + 0.6 * plain[head.faces].amin(1))
     divisions = (longest / (spacing * finer)).ceil().clamp(2, MOST_DIVISIONS).long()
     counts = (divisions + 1) * (divisions + 2) // 2
     start = counts.cumsum(0) - counts

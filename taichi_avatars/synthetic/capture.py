@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,7 +31,7 @@ from taichi_avatars.synthetic.renderer import Picture, make_subject, photograph,
 
 FRAME_HEIGHT = 0.35  # metres at the head that fill the image's height
 DISTANCE = 1.0
-FPS = 5.0
+FPS = {"train": 2.5, "test": 1.25}  # so slow that a few timesteps show the whole performance
 MARK = "truth/flame_param.npz"  # only captures made here hold it
 
 # Root mean square length of the error of every tracked vector: radians, metres, expression units.
@@ -53,7 +54,7 @@ class Shot:
 
 
 def camera_rig(count: int, width: int, height: int, target: Tensor, seed: int = 0) -> list[Shot]:
-    """Cameras about a metre in front of `target` (3,), within 52 degrees to each side; `frontal(count)` looks straight at it."""
+    """Cameras about a metre from `target` (3,), within 52 degrees to each side; `frontal(count)` looks straight at it."""
     random = np.random.default_rng([seed, 40])
     others = [k for k in range(count) if k != frontal(count)]
     elevations = (8.0, -14.0, 24.0, -3.0, 15.0)
@@ -216,10 +217,10 @@ def fill(
 
 def whole_performance(head: FlameModel, shape: Tensor, timesteps: tuple[int, int], seed: int) -> FlameSequence:
     """Training timesteps, then test timesteps that show other expressions."""
-    train = performance(head, timesteps[0] / FPS, FPS, seed, "train", shape)
+    train = performance(head, timesteps[0] / FPS["train"], FPS["train"], seed, "train", shape)
     if timesteps[1] == 0:
         return train
-    test = performance(head, timesteps[1] / FPS, FPS, seed, "test", shape)
+    test = performance(head, timesteps[1] / FPS["test"], FPS["test"], seed, "test", shape)
     joined = {name: torch.cat([getattr(train, name), getattr(test, name)]) for name in TRACKING_ERROR}
     return replace(train, timesteps=list(range(sum(timesteps))), **joined)
 
@@ -243,19 +244,22 @@ def write_parameters(folder: Path, head: FlameModel, truth: FlameSequence, track
     (folder / "flame_param").mkdir()
     (folder / "truth").mkdir()
     names = list(TRACKING_ERROR)
-    constant = {"shape": tracked.shape.numpy(), "static_offset": torch.as_tensor(tracked.static_offset)[None].numpy()}
+    constant: dict[str, Any] = {
+        "shape": tracked.shape.numpy(),
+        "static_offset": torch.as_tensor(tracked.static_offset)[None].numpy(),
+    }
     for row, timestep in enumerate(tracked.timesteps):
-        values = {name: getattr(tracked, name)[row : row + 1].numpy() for name in names}
-        np.savez(folder / "flame_param" / f"{timestep:05d}.npz", **values, **constant)
-    canonical = {name: np.zeros((1, getattr(tracked, name).shape[1]), np.float32) for name in names}
+        values = {name: getattr(tracked, name)[row : row + 1].numpy() for name in names} | constant
+        np.savez(folder / "flame_param" / f"{timestep:05d}.npz", **values)
+    canonical: dict[str, Any] = constant | {name: np.zeros((1, getattr(tracked, name).shape[1]), np.float32) for name in names}
     canonical["jaw_pose"][0, 0] = 0.3
-    np.savez(folder / "canonical_flame_param.npz", **canonical, **constant)
+    np.savez(folder / "canonical_flame_param.npz", **canonical)
     truth.save_npz(folder / MARK)
     write_head_json(folder, head)
 
 
 def write_transforms(folder: Path, shots: Sequence[Shot], timesteps: Sequence[int], training: int) -> None:
-    """train and val share timesteps; val is the frontal camera, if there are others; test is every camera at held-out timesteps."""
+    """train and val share timesteps, val is the frontal camera if there are others; test: all cameras, held-out timesteps."""
     held_out = {frontal(len(shots))} if len(shots) > 1 else set()
     first, rest = list(timesteps[:training]), list(timesteps[training:])
     splits = {
@@ -265,10 +269,11 @@ def write_transforms(folder: Path, shots: Sequence[Shot], timesteps: Sequence[in
     }
     for split, (chosen, moments) in splits.items():
         frames = [frame(shot, timestep) for timestep in moments for shot in chosen]
+        used = chosen if moments else []
         content = {
             "frames": frames,
-            "timestep_indices": sorted({f["timestep_index"] for f in frames}),
-            "camera_indices": sorted({f["camera_index"] for f in frames}),
+            "timestep_indices": moments if chosen else [],
+            "camera_indices": [shot.index for shot in used],
         }
         (folder / f"transforms_{split}.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 

@@ -21,6 +21,7 @@ from taichi_avatars.synthetic.appearance import eye_axes, indicator, smoothed, s
 from taichi_avatars.synthetic.identity import Identity
 
 LINKS = 7  # odd: light is found at every other point
+LONGEST = 0.03  # metres
 normalize = torch.nn.functional.normalize
 
 
@@ -91,7 +92,7 @@ Part = tuple[Tensor, Tensor, Tensor, Tensor]
 def scalp_hair(
     head: FlameModel, who: Identity, vertices: Tensor, normals: Tensor, count: int, random: np.random.Generator
 ) -> Part:
-    """Short hair: from a whorl at the back of the crown forwards, parted in front, shorter at the sides and the nape, in clumps."""
+    """Short hair: from a whorl at the back forwards, parted in front, shorter at the sides and the nape, in clumps."""
     scalp = smoothed(indicator(head, "scalp")[:, None], head.faces, 4)[:, 0]
     ragged, _ = fractal_noise(vertices, 0.02, 1000 * who.seed + 201, 2)
     density = smoothstep(0.3, 0.6, scalp + 0.08 * ragged)
@@ -126,13 +127,18 @@ def scalp_hair(
         along = normalize(flow - skin_normal * (flow * skin_normal).sum(1, keepdim=True), dim=1)
         rise = ((target * math.sin(0.5 * math.pi * min(1.0, 1.6 * k / (LINKS - 1))) - over) / step).clamp(-0.7, 0.9)
         points.append(points[-1] + step[:, None] * normalize(along + rise[:, None] * skin_normal, dim=1))
-    points = clump(torch.stack(points, 1), n, random)
+    points = no_longer_than(LONGEST, clump(torch.stack(points, 1), n, random))
     shade = torch.from_numpy(np.exp(random.normal(0, 0.22, count))).float()
     streak, _ = fractal_noise(p, 0.012, 1000 * who.seed + 221, 2)
     color = torch.tensor(who.hair) * (shade * torch.exp(0.25 * streak))[:, None]
     taper = torch.linspace(1, 0, LINKS).clamp(min=0.12) ** 0.4
     radius = 0.00015 * taper * torch.from_numpy(random.uniform(0.8, 1.2, (count, 1))).float()
     return points, root, radius, color
+
+
+def no_longer_than(limit: float, points: Tensor) -> Tensor:
+    length = (points[:, 1:] - points[:, :-1]).norm(dim=2).sum(1)
+    return points[:, :1] + (limit / length).clamp(max=1)[:, None, None] * (points - points[:, :1])
 
 
 def clump(points: Tensor, normals: Tensor, random: np.random.Generator) -> Tensor:
@@ -151,7 +157,7 @@ def clump(points: Tensor, normals: Tensor, random: np.random.Generator) -> Tenso
 
 
 def brow_arch(head: FlameModel, vertices: Tensor) -> Callable[[Tensor], Tensor]:
-    """How dense the brows are at points (P,3): a band along a parabola through the brow region, thinner towards its outer end."""
+    """How dense the brows are at points (P,3): a band along a parabola through the brow region, thinner outwards."""
     left, right = eye_axes(head)
     half, middle = 0.5 * float((left - right).norm()), 0.5 * float(left[0] + right[0])
     region = vertices[head.regions["brows"]]
@@ -194,7 +200,7 @@ def brows(head: FlameModel, who: Identity, vertices: Tensor, normals: Tensor, ra
     lift = 0.0009 * (2 * t - t * t)
     points = p[:, None] + t * length[:, None, None] * flow[:, None] + lift * n[:, None]
     points = points - 0.0022 * t**2 * torch.tensor([0.0, 1.0, 0.0]) * (length / 0.0075)[:, None, None]
-    color = torch.tensor(who.hair) * torch.from_numpy(np.exp(random.normal(-0.1, 0.2, (count, 1)))).float()
+    color = torch.tensor(who.hair) * torch.from_numpy(np.exp(random.normal(-0.5, 0.2, (count, 1)))).float()
     radius = 0.00012 * torch.linspace(1, 0.3, LINKS).expand(count, -1)
     return points, root, radius, color
 
@@ -249,7 +255,7 @@ def lashes(head: FlameModel, who: Identity, vertices: Tensor, normals: Tensor, r
 
 
 def wrapping_offset(head: FlameModel, strands: Strands, points: Tensor, vertices: Tensor) -> Tensor:
-    """The static offset (V,3) with which a tracker would explain the hair: the head's surface raised to the hair's, smoothly."""
+    """The static offset (V,3) with which a tracker would explain the hair: the surface raised to the hair's, smoothly."""
     normals = vertex_normals(vertices, head.faces)
     hair = points[: strands.scalp, 2:].reshape(-1, 3)[::3]
     scalp = smoothstep(0.2, 0.8, smoothed(indicator(head, "scalp")[:, None], head.faces, 2)[:, 0])

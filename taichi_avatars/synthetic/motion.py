@@ -69,16 +69,16 @@ def drift(time: np.ndarray, random: np.random.Generator, slowest: float, fastest
     return np.sin(2 * math.pi * time[:, None] / periods + phases).sum(1) * math.sqrt(2 / waves)
 
 
-def expression_weights(time: np.ndarray, random: np.random.Generator, kind: str) -> dict[str, np.ndarray]:
-    """Curves of the ARKit units, in [0, 1], without what follows from the gaze."""
+def expression_weights(time: np.ndarray, end: float, random: np.random.Generator, kind: str) -> dict[str, np.ndarray]:
+    """Curves of the ARKit units until `end`, in [0, 1], without what follows from the gaze."""
     weights: dict[str, np.ndarray] = {}
 
     def add(what: Weights, curve: np.ndarray) -> None:
         for name, weight in what.items():
             weights[name] = weights.get(name, np.zeros_like(time)) + weight * curve
 
-    moment, order, held = float(time[0]) - 1.0, [], EXPRESSIONS[kind]
-    while moment < time[-1]:
+    moment, order, held = -1.0, [], EXPRESSIONS[kind]
+    while moment < end:
         order = order or list(random.permutation(len(held)))
         duration = random.uniform(0.5, 0.9)
         add(held[order.pop()], random.uniform(0.8, 1.15) * bump(time, moment, 0.3, duration, 0.4))
@@ -90,18 +90,18 @@ def expression_weights(time: np.ndarray, random: np.random.Generator, kind: str)
                 random.uniform(0.6, 1.1) * bump(time, moment, 0.5 * length, 0.03, 0.6 * length),
             )
             moment += length
-    moment = float(time[0]) + random.uniform(-0.5, 0.8)
-    while moment < time[-1]:
+    moment = random.uniform(-0.5, 0.8)
+    while moment < end:
         add(both(eyeBlink=1.0), bump(time, moment, 0.09, 0.05, 0.16))
         moment += random.uniform(1.2, 3.0)
     return {name: np.clip(curve, 0.0, 1.0) for name, curve in weights.items()}
 
 
-def gaze_angles(time: np.ndarray, random: np.random.Generator) -> np.ndarray:
+def gaze_angles(time: np.ndarray, end: float, random: np.random.Generator) -> np.ndarray:
     """Yaw to the person's left and pitch downwards (T, 2), radians: fixations with quick saccades between them."""
     angles = np.zeros((len(time), 2))
-    moment, now = float(time[0]) - 1.0, np.zeros(2)
-    while moment < time[-1]:
+    moment, now = -1.0, np.zeros(2)
+    while moment < end:
         then = random.normal(0, (0.17, 0.09)).clip((-0.35, -0.18), (0.35, 0.2)) if random.random() < 0.7 else np.zeros(2)
         angles += (then - now) * np.clip((time - moment) / 0.06, 0, 1)[:, None]
         now, moment = then, moment + random.uniform(0.35, 1.2)
@@ -133,7 +133,7 @@ def performance(
         )
     random = np.random.default_rng([seed, sorted(EXPRESSIONS).index(kind)])
     time = np.arange(max(1, round(seconds * fps))) / fps
-    weights, gaze = expression_weights(time, random, kind), gaze_angles(time, random)
+    weights, gaze = expression_weights(time, seconds, random, kind), gaze_angles(time, seconds, random)
     # The lids go with the eyeballs; at full deflection the unit is at 1.
     lids = {"Down": gaze[:, 1] / 0.35, "Up": -gaze[:, 1] / 0.35}
     for direction, amount in lids.items():

@@ -1,4 +1,4 @@
-"""Pictures of the built-in subject: pose the head and its hair, find what light reaches where, shade every sample of a camera."""
+"""Pictures of the built-in subject: pose head and hair, find what light reaches where, shade every sample of a camera."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from taichi_avatars.kernels import shading
 from taichi_avatars.ops.frames import triangle_frames
 from taichi_avatars.ops.mesh import rasterize_depth, vertex_normals
 from taichi_avatars.ops.strands import draw_strands, light_strands, pose_strands
-from taichi_avatars.ops.visibility import disc_directions, sphere_directions, visible_share
+from taichi_avatars.ops.visibility import Query, disc_directions, sphere_directions, visible_share
 from taichi_avatars.scene.cameras import Camera
 from taichi_avatars.synthetic.appearance import Texels, bake
 from taichi_avatars.synthetic.hair import Strands, grow
@@ -30,13 +30,20 @@ LIGHTS = torch.stack(
 SKY = torch.tensor([[0.31, 0.33, 0.36], [0.17, 0.155, 0.145]])
 KEY_RADIUS = 0.22  # radians
 HAIR_GLOSS = 0.8
+# Metres: where the skin is asked what it sees, and how its shadows begin and fade; see `ops/visibility.py`.
+LIFT, SKIN_SHADOW = 0.002, (0.0012, 0.003)
 # Wet walls pass light on, and the vertices of teeth lie where the lips hide them.
 MOUTH_GLOW = {"mouth_inside": 0.12, "tongue": 0.16, "teeth_upper": 0.4, "teeth_lower": 0.35}
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A person: the head with its identity, surface and hair. `hidden` (V,) is what the hair leaves of the light from around."""
+    """A person on a head.
+
+    Attributes:
+        hidden: (V,) what the hair leaves to the skin of the light from around.
+        strand_ambient: (S,K) what strand points receive of it.
+    """
 
     head: FlameModel
     who: Identity
@@ -91,13 +98,11 @@ def make_subject(head: FlameModel, seed: int, pixel: float, strand_count: int = 
     frames = triangle_frames(vertices, head.faces)
     points = pose_strands(strands.local, strands.root, frames)
     normals = vertex_normals(vertices, head.faces)
-    skin = (vertices + 0.002 * normals, normals, 0.0012, 0.003)
-    fibres = points.reshape(-1, 3).contiguous()
-    around = sphere_directions(48)
-    bare = visible_share([skin], around, vertices, head.faces, lambert=True)[0]
-    covering = occluding(strands, points)
-    covered = visible_share([skin], around, vertices, head.faces, covering, lambert=True)[0]
-    ambient = visible_share([(fibres, fibres, 0.002, 0.006)], around, vertices, head.faces, covering, lambert=False)[0]
+    skin = Query(vertices + LIFT * normals, normals, *SKIN_SHADOW)
+    fibres = Query(points.reshape(-1, 3), None, 0.002, 0.006)
+    around = sphere_directions(40)
+    bare = visible_share([skin], around, vertices, head.faces, size=144)[0]
+    covered, ambient = visible_share([skin, fibres], around, vertices, head.faces, occluding(strands, points), size=144)
     hidden = (covered / bare.clamp(min=0.02)).clamp(max=1.0)
     return Subject(head, who, bake(head, who, pixel), strands, hidden, (2 * ambient).clamp(max=1.0).view(points.shape[:2]))
 
@@ -126,12 +131,12 @@ def pose(subject: Subject, vertices: Tensor) -> Posed:
     frames = triangle_frames(vertices, head.faces)
     points = pose_strands(strands.local, strands.root, frames)
     normals = vertex_normals(vertices, head.faces)
-    skin = (vertices + 0.002 * normals, normals, 0.0012, 0.003)
-    fibres = points[:, ::2].reshape(-1, 3)
+    lifted = vertices + LIFT * normals
+    queries = [Query(lifted, None, *SKIN_SHADOW), Query(points[:, ::2].reshape(-1, 3), None, 0.0015, 0.004)]
     disc = disc_directions(KEY, KEY_RADIUS, 7)
-    queries = [skin, (fibres, fibres, 0.0015, 0.004)]
-    key, strand_key = visible_share(queries, disc, vertices, head.faces, occluding(strands, points), lambert=False, size=224)
-    around = visible_share([skin], sphere_directions(32), vertices, head.faces, lambert=True, size=144)[0]
+    key, strand_key = visible_share(queries, disc, vertices, head.faces, occluding(strands, points), size=224)
+    skin = Query(lifted, normals, *SKIN_SHADOW)
+    around = visible_share([skin], sphere_directions(32), vertices, head.faces, size=144)[0]
     ambient = around * subject.hidden
     for name, glow in MOUTH_GLOW.items():
         ambient[head.regions[name]] = glow + (1 - glow) * ambient[head.regions[name]]
