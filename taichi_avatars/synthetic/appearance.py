@@ -62,7 +62,9 @@ def smoothstep(low: float, high: float, x: Tensor) -> Tensor:
 def smoothed(values: Tensor, faces: Tensor, rounds: int) -> Tensor:
     """Values per vertex (V, C), averaged `rounds` times with their neighbours."""
     edges = torch.cat([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
-    pairs = torch.unique(torch.cat([edges, edges.flip(1)]), dim=0)
+    both = torch.cat([edges, edges.flip(1)])
+    pairs = torch.unique(both[:, 0] * len(values) + both[:, 1])
+    pairs = torch.stack([pairs // len(values), pairs % len(values)], 1)
     count = torch.bincount(pairs[:, 0], minlength=len(values)).clamp(min=1)[:, None]
     for _ in range(rounds):
         total = torch.zeros_like(values).index_add_(0, pairs[:, 0], values[pairs[:, 1]])

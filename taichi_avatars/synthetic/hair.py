@@ -170,7 +170,7 @@ def brow_arch(head: FlameModel, vertices: Tensor) -> Callable[[Tensor], Tensor]:
 
     def density(points: Tensor) -> Tensor:
         at = (points[:, 0] - middle).abs() / half
-        off = points[:, 1] - (fit[0] + fit[1] * at + fit[2] * at * at)
+        off = points[:, 1] - (fit[0] + fit[1] * at + fit[2] * at * at) - 0.0022 * (at - 0.9)  # the region hangs at its ends
         width = 0.0036 - 0.0022 * smoothstep(1.0, 1.75, at)
         return torch.exp(-((off / width) ** 2)) * smoothstep(0.38, 0.62, at) * smoothstep(1.85, 1.6, at)
 

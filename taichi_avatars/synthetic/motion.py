@@ -77,6 +77,7 @@ def expression_weights(time: np.ndarray, end: float, random: np.random.Generator
         for name, weight in what.items():
             weights[name] = weights.get(name, np.zeros_like(time)) + weight * curve
 
+    add(both(mouthSmile=0.1), np.ones_like(time))  # a friendly face at rest
     moment, order, held = -1.0, [], EXPRESSIONS[kind]
     while moment < end:
         order = order or list(random.permutation(len(held)))

@@ -145,7 +145,7 @@ def pose(subject: Subject, vertices: Tensor) -> Posed:
     return Posed(vertices, record, frames.rotation.contiguous(), points, received)
 
 
-def photograph(subject: Subject, posed: Posed, camera: Camera, supersample: int = 2) -> Picture:
+def photograph(subject: Subject, posed: Posed, camera: Camera, supersample: int = 3) -> Picture:
     """The subject from a camera, antialiased."""
     strands, texels = subject.strands, subject.texels
     projection, face, nearest = rasterize_depth(posed.vertices, subject.head.faces, camera, supersample)
