@@ -71,7 +71,7 @@ def rasterize_depth(vertices: Tensor, faces: Tensor, camera: Camera, supersample
         raise UserError(f"mesh: faces name vertices outside 0..{len(vertices) - 1}")
     runtime.start()
     width, height = camera.width * supersample, camera.height * supersample
-    face, nearest = torch.full((height, width), -1, dtype=torch.int32), torch.zeros(height, width)
+    face, nearest = torch.empty(height, width, dtype=torch.int32), torch.empty(height, width)
     faces = faces.to(torch.int32).contiguous()
     grid, inverse_depth = torch.empty(len(vertices), 2, dtype=torch.int32), torch.empty(len(vertices))
     projection = Projection(faces, grid, inverse_depth)
@@ -81,6 +81,9 @@ def rasterize_depth(vertices: Tensor, faces: Tensor, camera: Camera, supersample
         kernels.project_vertices(points, camera_record(camera, supersample), camera.near, grid, inverse_depth)
         kernels.bound_faces(faces, grid, inverse_depth, width, height, bounds)
         kernels.rasterize_faces(faces, grid, inverse_depth, bounds, face, nearest)
+    else:
+        face.fill_(-1)
+        nearest.zero_()
     return projection, face, nearest
 
 

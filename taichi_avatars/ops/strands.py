@@ -37,11 +37,13 @@ def draw_strands(
     runtime.start()
     count, links, _ = points.shape
     screen, rows = torch.empty(count, links, 5), torch.empty(count, 2, dtype=torch.int32)
-    strand, along = torch.full(nearest.shape, -1, dtype=torch.int32), torch.empty(nearest.shape)
+    strand, along = torch.empty(nearest.shape, dtype=torch.int32), torch.empty(nearest.shape)
     if count:
         fading = count if solid is None else solid
         strands.project_strands(points, radius, camera_record(camera, supersample), camera.near, fading, screen, rows)
         strands.rasterize_strands(screen, rows, nearest, strand, along)
+    else:
+        strand.fill_(-1)
     return strand, along, screen
 
 
