@@ -22,6 +22,7 @@ F32x2 = ti.types.ndarray(dtype=ti.f32, ndim=2)
 F32x3 = ti.types.ndarray(dtype=ti.f32, ndim=3)
 F32x4 = ti.types.ndarray(dtype=ti.f32, ndim=4)
 I32x1 = ti.types.ndarray(dtype=ti.i32, ndim=1)
+I32x2 = ti.types.ndarray(dtype=ti.i32, ndim=2)
 VecX1 = ti.types.ndarray(dtype=Vec, ndim=1)
 VecX3 = ti.types.ndarray(dtype=Vec, ndim=3)
 
@@ -86,7 +87,7 @@ def store(state: ti.template(), tile, k, p):
 
 
 @ti.kernel
-def composite(width: ti.i32, height: ti.i32, tiles_x: ti.i32, tile_end: I32x1, splat_of: I32x1, packed: F32x2, state: VecX3):
+def composite(width: ti.i32, height: ti.i32, tiles_x: ti.i32, tile_end: I32x1, entries: I32x2, packed: F32x2, state: VecX3):
     """state (tiles, 4, CHANNELS): what each pixel has gathered."""
     ti.loop_config(block_dim=4)
     for tile in range(tile_end.shape[0]):
@@ -102,7 +103,7 @@ def composite(width: ti.i32, height: ti.i32, tiles_x: ti.i32, tile_end: I32x1, s
         while at < end:
             batch_end = ti.min(at + BATCH, end)
             for j in range(at, batch_end):
-                i = splat_of[j]
+                i = entries[j, 0]
                 dx, dy = x - packed[i, 0], y - packed[i, 1]
                 flat = packed[i, 5] + dx * dx * packed[i, 2]
                 cross, c = dx * packed[i, 3], packed[i, 4]
@@ -171,7 +172,7 @@ def halve(a, b, group: ti.template()):
 
 @ti.func
 def lane_sums(sums, dx):
-    """The ten sums over 16 lanes at once, by a tree of shuffles: lanes 0-9 of the result are what `tiles.gather` wants."""
+    """The ten sums over 16 lanes at once, by a tree of shuffles: lanes 0-9 of the result are what `gather` wants."""
     s_dx, s_dxdy = sums.s * dx, sums.s_dy * dx
     ab, cd = halve(sums.s, s_dx, 8), halve(s_dx * dx, sums.s_dy, 8)
     ef, gh = halve(s_dxdy, sums.s_dy2, 8), halve(sums.red, sums.green, 8)
@@ -182,7 +183,7 @@ def lane_sums(sums, dx):
 
 @ti.kernel
 def composite_adjoint(
-    width: ti.i32, height: ti.i32, tiles_x: ti.i32, tile_end: I32x1, splat_of: I32x1, pair_of: I32x1, packed: F32x2,
+    width: ti.i32, height: ti.i32, tiles_x: ti.i32, tile_end: I32x1, entries: I32x2, packed: F32x2,
     state: VecX3, grad: VecX3, pair_grad: VecX1,
 ):  # fmt: skip
     """grad (tiles, 4, CHANNELS): gradient to `state`. pair_grad (pairs): each pair's sums, 0 for those behind opaque tiles."""
@@ -201,7 +202,7 @@ def composite_adjoint(
         while at < end:
             batch_end = ti.min(at + BATCH, end)
             for j in range(at, batch_end):
-                i = splat_of[j]
+                i = entries[j, 0]
                 dx, dy = x - packed[i, 0], y - packed[i, 1]
                 flat = packed[i, 5] + dx * dx * packed[i, 2]
                 cross, c = dx * packed[i, 3], packed[i, 4]
@@ -214,13 +215,40 @@ def composite_adjoint(
                 p2, sums = blend_adjoint(grad, tile, 2, p2, sums, flat + dy * (cross + dy * c), dy, red, green, blue, depth)
                 dy = dy + 2.0
                 p3, sums = blend_adjoint(grad, tile, 3, p3, sums, flat + dy * (cross + dy * c), dy, red, green, blue, depth)
-                pair_grad[pair_of[j]] = lane_sums(sums, dx)
+                pair_grad[entries[j, 1]] = lane_sums(sums, dx)
             at = batch_end
             alive = p0.T + p1.T + p2.T + p3.T
             if alive.sum() <= 0.0:
                 for j in range(at, end):
-                    pair_grad[pair_of[j]] = zero
+                    pair_grad[entries[j, 1]] = zero
                 at = end
+
+
+@ti.kernel
+def gather(order: I32x1, splats: F32x2, splat_end: I32x1, pair_grad: VecX1, grad_splats: F32x2):
+    """The gradient of each splat: its pairs summed, then from moments of the exponent to mean, conic and opacity.
+
+    pair_grad: 0-5 sums of s, s dx, s dx^2, s dy, s dx dy, s dy^2 with s = dL/dalpha * alpha; 6-8 colour; 9 depth.
+    """
+    for i in range(order.shape[0]):
+        g = order[i]
+        begin = 0
+        if i > 0:
+            begin = splat_end[i - 1]
+        total = Vec(0.0)
+        for pair in range(begin, splat_end[i]):
+            total = total + pair_grad[pair]
+        a, b, c = splats[g, 2], splats[g, 3], splats[g, 4]
+        grad_splats[g, 0] = a * total[1] + b * total[3]
+        grad_splats[g, 1] = b * total[1] + c * total[3]
+        grad_splats[g, 2] = -0.5 * total[2]
+        grad_splats[g, 3] = 0.0 - total[4]
+        grad_splats[g, 4] = -0.5 * total[5]
+        grad_splats[g, 5] = total[0] / ti.max(splats[g, 5], 1e-12)
+        for k in ti.static(range(6, 10)):
+            grad_splats[g, k] = total[k]
+        grad_splats[g, 10] = 0.0
+        grad_splats[g, 11] = 0.0
 
 
 @ti.kernel

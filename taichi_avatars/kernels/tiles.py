@@ -1,4 +1,4 @@
-"""Which splats touch which tile, in depth order: pack, count, scatter (a stable counting sort), and the way back for gradients.
+"""Which splats touch which tile, in depth order: pack, count, scatter (a stable counting sort).
 
 Tiles are TILE x TILE pixels. A splat is listed exactly in the tiles that hold a pixel centre where its alpha can reach 1/255.
 A "pair" is one splat in one tile. Pairs are numbered splat by splat in depth order, so that the gradients of a splat lie side
@@ -14,14 +14,14 @@ MIN_TRANSMITTANCE = 1e-4  # a pixel stops before the splat that would take it be
 PACKED = 16  # one cache line per splat
 
 # A packed splat: 0 x, 1 y, 2-4 conic and 5 log opacity as the compositing kernel wants them, 6-8 colour, 9 depth,
-# 10 half width, 11 half height, 12 b / a, 13 b / c, 14 half width where y is that of the centre
+# 10 half width, 11 half height, 12 b / a, 13 height at which the ellipse reaches furthest right,
+# 14 half width at the height of the centre, 15 1 / half height
 EXP_STEP = 1.0 / 8.0  # the compositing kernel computes exp(x) as (polynomial of x/8)^8
 FLOAT_MARGIN = 1e-3  # pixels; what rounding may cost at the edge of a splat, the kernel decides exactly
 
 F32x2 = ti.types.ndarray(dtype=ti.f32, ndim=2)
 I32x1 = ti.types.ndarray(dtype=ti.i32, ndim=1)
 I32x2 = ti.types.ndarray(dtype=ti.i32, ndim=2)
-I64x1 = ti.types.ndarray(dtype=ti.i64, ndim=1)
 
 
 @ti.func
@@ -47,24 +47,23 @@ def tile_rows(packed: ti.template(), i, tiles_y):
 @ti.func
 def tile_columns(packed: ti.template(), i, row, tiles_x):
     """First and one past the last tile that splat i touches in a row of tiles: its ellipse cut by a band of pixel centres."""
-    x, y, half_width, half_height = packed[i, 0], packed[i, 1], packed[i, 10], packed[i, 11]
+    x, y, half_height = packed[i, 0], packed[i, 1], packed[i, 11]
     top = ti.max(ti.cast(row * TILE, ti.f32) + 0.5 - y, -half_height)
     bottom = ti.min(ti.cast(row * TILE + TILE, ti.f32) - 0.5 - y, half_height)
     slope, waist = packed[i, 12], packed[i, 14]
-    extreme = -packed[i, 13] * half_width  # the height at which the ellipse reaches furthest right; the left one mirrors it
-    right_y = ti.min(ti.max(extreme, top), bottom)
-    left_y = ti.min(ti.max(-extreme, top), bottom)
-    right_part, left_part = right_y / half_height, left_y / half_height
+    right_y = ti.min(ti.max(packed[i, 13], top), bottom)
+    left_y = ti.min(ti.max(-packed[i, 13], top), bottom)
+    right_part, left_part = right_y * packed[i, 15], left_y * packed[i, 15]
     right = -slope * right_y + waist * ti.sqrt(ti.max(1.0 - right_part * right_part, 0.0))
     left = -slope * left_y - waist * ti.sqrt(ti.max(1.0 - left_part * left_part, 0.0))
     return first_tile(x + left, tiles_x), past_tile(x + right, tiles_x)
 
 
 @ti.kernel
-def pack(order: I64x1, splats: F32x2, packed: F32x2):
+def pack(order: I32x1, splats: F32x2, packed: F32x2):
     """Splats in depth order, in the units of the compositing kernel."""
     for i in range(packed.shape[0]):
-        g = ti.cast(order[i], ti.i32)
+        g = order[i]
         a, b, c, opacity = splats[g, 2], splats[g, 3], splats[g, 4], splats[g, 5]
         drawn = 0.0
         if opacity >= MIN_ALPHA:
@@ -77,10 +76,10 @@ def pack(order: I64x1, splats: F32x2, packed: F32x2):
         # An undrawn splat lies outside every tile.
         packed[i, 10] = drawn * splats[g, 10]
         packed[i, 11] = ti.select(drawn > 0.0, ti.max(splats[g, 11], 1e-6), -1e9)
-        packed[i, 12], packed[i, 13] = b / ti.max(a, 1e-20), b / ti.max(c, 1e-20)
+        packed[i, 12], packed[i, 13] = b / ti.max(a, 1e-20), -b / ti.max(c, 1e-20) * splats[g, 10]
         # q <= r^2 at dy = 0 where |dx| <= r / sqrt(a); r = half width / sqrt(covariance), here from opacity again
         packed[i, 14] = ti.sqrt(2.0 * ti.log(ti.max(opacity / MIN_ALPHA, 1.0)) / ti.max(a, 1e-20))
-        packed[i, 15] = 0.0
+        packed[i, 15] = 1.0 / ti.max(splats[g, 11], 1e-6)
 
 
 @ti.kernel
@@ -104,9 +103,9 @@ def count(tiles_x: ti.i32, tiles_y: ti.i32, chunk: ti.i32, packed: F32x2, tile_c
 @ti.kernel
 def scatter(
     tiles_x: ti.i32, tiles_y: ti.i32, chunk: ti.i32, packed: F32x2, splat_end: I32x1,
-    slot: I32x2, pair_of: I32x1, splat_of: I32x1,
+    slot: I32x2, entries: I32x2,
 ):  # fmt: skip
-    """Fills the lists of all tiles. slot (chunks, tiles): where each chunk writes next."""
+    """Fills the lists of all tiles with (splat, pair). slot (chunks, tiles): where each chunk writes next."""
     ti.loop_config(block_dim=1)
     for c in range(slot.shape[0]):
         for i in range(c * chunk, ti.min((c + 1) * chunk, packed.shape[0])):
@@ -120,34 +119,5 @@ def scatter(
                     tile = row * tiles_x + column
                     at = slot[c, tile]
                     slot[c, tile] = at + 1
-                    pair_of[at] = pair
-                    splat_of[at] = i
+                    entries[at, 0], entries[at, 1] = i, pair
                     pair += 1
-
-
-@ti.kernel
-def gather(order: I64x1, packed: F32x2, splats: F32x2, splat_end: I32x1, pair_grad: F32x2, grad_splats: F32x2):
-    """The gradient of each splat: its pairs summed, then from moments of the exponent to mean, conic and opacity.
-
-    pair_grad: 0-5 sums of s, s dx, s dx^2, s dy, s dx dy, s dy^2 with s = dL/dalpha * alpha; 6-8 colour; 9 depth.
-    """
-    for i in range(packed.shape[0]):
-        g = ti.cast(order[i], ti.i32)
-        total = ti.Vector.zero(ti.f32, 10)
-        begin = 0
-        if i > 0:
-            begin = splat_end[i - 1]
-        for pair in range(begin, splat_end[i]):
-            for k in ti.static(range(10)):
-                total[k] += pair_grad[pair, k]
-        a, b, c = splats[g, 2], splats[g, 3], splats[g, 4]
-        grad_splats[g, 0] = a * total[1] + b * total[3]
-        grad_splats[g, 1] = b * total[1] + c * total[3]
-        grad_splats[g, 2] = -0.5 * total[2]
-        grad_splats[g, 3] = -total[4]
-        grad_splats[g, 4] = -0.5 * total[5]
-        grad_splats[g, 5] = total[0] / ti.max(splats[g, 5], 1e-12)
-        for k in ti.static(range(6, 10)):
-            grad_splats[g, k] = total[k]
-        grad_splats[g, 10] = 0.0
-        grad_splats[g, 11] = 0.0

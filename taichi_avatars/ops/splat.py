@@ -20,7 +20,7 @@ class _Splat(torch.autograd.Function):
         lists = sort_into_tiles(rows, width, height)
         state = rows.new_empty(lists.tiles_x * lists.tiles_y, 4, kernel.CHANNELS, kernel.LANES)
         with runtime.native_vectors():
-            kernel.composite(width, height, lists.tiles_x, lists.tile_end, lists.splat_of, lists.packed, state)
+            kernel.composite(width, height, lists.tiles_x, lists.tile_end, lists.entries, lists.packed, state)
         image, alpha, depth = rows.new_empty(3, height, width), rows.new_empty(height, width), rows.new_empty(height, width)
         kernel.to_image(lists.tiles_x, background, state, image, alpha, depth)
         ctx.save_for_backward(rows, background, state, alpha)
@@ -30,7 +30,6 @@ class _Splat(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         from taichi_avatars.kernels import splat_cpu as kernel
-        from taichi_avatars.kernels import tiles
 
         rows, background, state, alpha = ctx.saved_tensors
         lists = ctx.lists
@@ -38,23 +37,22 @@ class _Splat(torch.autograd.Function):
         grad_image, grad_alpha, grad_depth = (g.contiguous() for g in grads)
         grad = torch.empty_like(state)
         kernel.from_image(lists.tiles_x, background, grad_image, grad_alpha, grad_depth, grad)
-        pair_grad = rows.new_empty(len(lists.pair_of), kernel.LANES)
+        pair_grad = rows.new_empty(len(lists.entries), kernel.LANES)
         with runtime.native_vectors():
             kernel.composite_adjoint(
                 width,
                 height,
                 lists.tiles_x,
                 lists.tile_end,
-                lists.splat_of,
-                lists.pair_of,
+                lists.entries,
                 lists.packed,
                 state,
                 grad,
                 pair_grad,
             )
-        grad_rows = torch.zeros_like(rows)
-        if len(rows):
-            tiles.gather(lists.order, lists.packed, rows, lists.splat_end, pair_grad, grad_rows)
+            grad_rows = torch.empty_like(rows)
+            if len(rows):
+                kernel.gather(lists.order, rows, lists.splat_end, pair_grad, grad_rows)
         grad_background = (grad_image * (1.0 - alpha)).sum((1, 2)) if ctx.needs_input_grad[1] else None
         return grad_rows, grad_background, None, None
 

@@ -9,28 +9,52 @@ from torch import Tensor
 
 from taichi_avatars import runtime
 
+SHORTEST_TASK = 64  # splats
+
 
 class TileLists(NamedTuple):
     """Lists of splats per tile, front to back. M splats in depth order, P pairs of a splat and a tile it touches.
 
-    order: (M,) int64 splat at each place of the depth order.  packed: (M,16) as `kernels.tiles` lists it.
-    tile_end: (tiles,) int32 one past each tile's last entry in the lists.
-    splat_of, pair_of: (P,) int32 the lists: place in the depth order, and number of the pair, counted splat by splat.
+    order: (M,) int32 splat at each place of the depth order.  packed: (M,16) as `kernels.tiles` lists it.
+    tile_end: (tiles,) int32 one past each tile's last entry.
+    entries: (P,2) int32 the lists: place in the depth order, and number of the pair, counted splat by splat.
     splat_end: (M,) int32 one past each splat's last pair.
     """
 
     order: Tensor
     packed: Tensor
     tile_end: Tensor
-    splat_of: Tensor
-    pair_of: Tensor
+    entries: Tensor
     splat_end: Tensor
     tiles_x: int
     tiles_y: int
 
 
+def _chunks(count: int) -> tuple[int, int]:
+    """Into how many tasks to cut `count` splats, and how long each is. What comes out is the same for any number of tasks."""
+    chunks = max(1, min(2 * runtime.threads(), -(-count // SHORTEST_TASK)))
+    return chunks, max(1, -(-count // chunks))
+
+
+def depth_order(depths: Tensor) -> Tensor:
+    """(N,) int32 indices that sort depths (N,), none negative, front to back; ties by index."""
+    from taichi_avatars.kernels import order as kernel
+
+    count = len(depths)
+    chunks, chunk = _chunks(count)
+    keys, items = depths.contiguous().view(torch.int32), torch.arange(count, dtype=torch.int32)
+    if count == 0:
+        return items
+    slot = torch.empty(chunks, kernel.BINS, dtype=torch.int32)
+    for digit in range(kernel.PASSES):
+        sorted_keys, sorted_items = torch.empty_like(keys), torch.empty_like(items)
+        kernel.radix_pass(digit * kernel.DIGIT, chunk, keys, items, slot, sorted_keys, sorted_items)
+        keys, items = sorted_keys, sorted_items
+    return items
+
+
 def sort_into_tiles(rows: Tensor, width: int, height: int) -> TileLists:
-    """Depth order (ties by index), then a stable counting sort into tiles.
+    """Depth order, then a stable counting sort into tiles.
 
     Args:
         rows: (N,12) splats, see `kernels.projection`.
@@ -40,11 +64,9 @@ def sort_into_tiles(rows: Tensor, width: int, height: int) -> TileLists:
 
     tiles_x, tiles_y = -(-width // kernel.TILE), -(-height // kernel.TILE)
     n, tiles = len(rows), tiles_x * tiles_y
-    order = torch.sort(rows[:, 9], stable=True).indices
+    chunks, chunk = _chunks(n)
+    order = depth_order(rows[:, 9])
     packed = rows.new_empty(n, kernel.PACKED)
-    # Each chunk of splats counts and scatters on its own, so that the lists come out the same for any number of threads.
-    chunks = max(1, min(2 * runtime.threads(), -(-n // 64)))
-    chunk = max(1, -(-n // chunks))
     count = torch.empty(chunks, tiles, dtype=torch.int32)
     pairs = torch.empty(n, dtype=torch.int32)
     if n:
@@ -54,9 +76,6 @@ def sort_into_tiles(rows: Tensor, width: int, height: int) -> TileLists:
     by_tile = count.T.reshape(-1)  # tile by tile, chunk by chunk: the order of the lists
     ends = torch.cumsum(by_tile, 0, dtype=torch.int32)
     slot = (ends - by_tile).view(tiles, chunks).T.contiguous()
-    total = int(ends[-1])
-    pair_of, splat_of = torch.empty(2, max(total, 1), dtype=torch.int32)
-    kernel.scatter(tiles_x, tiles_y, chunk, packed, splat_end, slot, pair_of, splat_of)
-    return TileLists(
-        order, packed, ends.view(tiles, chunks)[:, -1].contiguous(), splat_of, pair_of, splat_end, tiles_x, tiles_y
-    )
+    entries = torch.empty(max(int(ends[-1]), 1), 2, dtype=torch.int32)
+    kernel.scatter(tiles_x, tiles_y, chunk, packed, splat_end, slot, entries)
+    return TileLists(order, packed, ends.view(tiles, chunks)[:, -1].contiguous(), entries, splat_end, tiles_x, tiles_y)

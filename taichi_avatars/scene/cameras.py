@@ -53,6 +53,8 @@ class Camera:
             raise UserError("world_to_camera: holds NaN or Inf")
         if not all(math.isfinite(v) for v in (fx, fy, cx, cy)) or fx <= 0 or fy <= 0:
             raise UserError(f"focal lengths must be positive and finite, got fx={fx} fy={fy} cx={cx} cy={cy}")
+        if not near > 0:
+            raise UserError(f"near must be positive, got {near}")
         if width < 1 or height < 1:
             raise UserError(f"image size must be positive, got {width} x {height}")
         return Camera(pose, float(fx), float(fy), float(cx), float(cy), int(width), int(height), float(near))

@@ -170,7 +170,7 @@ def test_tile_lists_hold_exactly_the_tiles_that_are_touched():
             wanted.add((i, row // TILE, column // TILE))
     listed, begin = set(), 0
     for tile, end in enumerate(lists.tile_end.tolist()):
-        entries = lists.splat_of[begin:end].tolist()
+        entries = lists.entries[begin:end, 0].tolist()
         assert entries == sorted(entries), "front to back"
         listed |= {(int(lists.order[i]), tile // lists.tiles_x, tile % lists.tiles_x) for i in entries}
         begin = end
