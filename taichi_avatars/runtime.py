@@ -6,14 +6,17 @@ Nothing here runs at import. The first op, or `init`, starts the backend; there 
 import io
 import os
 import sys
-import time
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
 
 from taichi_avatars.errors import UserError
 
 _started: str | None = None
 _threads = 1
+# Taichi starts, compiles and launches for one thread at a time: two at once take each other's settings or kill the process.
+_one_at_a_time = threading.RLock()
 
 
 def init(device: str = "auto", threads: int | None = None, **options: object) -> str:
@@ -25,33 +28,68 @@ def init(device: str = "auto", threads: int | None = None, **options: object) ->
         options: further arguments of `ti.init`, for tests and profiling (`kernel_profiler`, `offline_cache`).
 
     Raises:
-        UserError: for an unknown device, or when another backend already runs in this process.
+        UserError: for an unknown device, or when another backend, or one with other threads, already runs in this process.
     """
-    global _started, _threads
     wanted = {"auto": "cpu", "cpu": "cpu"}.get(device)
     if wanted is None:
         raise UserError(f"device {device!r} is not supported: use auto or cpu")
     if threads is not None and threads < 1:
         raise UserError(f"threads must be at least 1, got {threads}")
-    if _started is not None:
-        if _started != wanted:
-            raise UserError(
-                f"Taichi already runs on {_started} in this process and cannot change to {wanted}: start a new process"
-            )
-        return _started
+    with _one_at_a_time:
+        if _started is None:
+            return _start(wanted, threads, options)
+    if _started != wanted:
+        raise UserError(f"Taichi already runs on {_started} in this process and cannot change to {wanted}: start a new process")
+    if threads not in (None, _threads):
+        raise UserError(f"Taichi already runs with {_threads} threads and cannot change to {threads}: start a new process")
+    return _started
 
+
+def _start(device: str, threads: int | None, options: dict[str, object]) -> str:
+    global _started, _threads
     import taichi as ti
     import torch
 
     count = threads or len(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1))
     torch.set_num_threads(count)
-    settings = {"offline_cache": True, "log_level": ti.WARN, "cpu_max_num_threads": count, **options}
+    cache = _kernel_cache()
+    settings = {"log_level": ti.WARN, "cpu_max_num_threads": count, **cache, **options}
     # Taichi greets on stdout, which belongs to --json and to pipes.
     with redirect_stdout(io.StringIO()):
         ti.init(arch=ti.cpu, **settings)
+    _serve_all_threads()
     _keep_freed_memory()
-    _started, _threads = wanted, count
-    return wanted
+    _started, _threads = device, count
+    return device
+
+
+def _serve_all_threads() -> None:
+    """Lets any Python thread launch kernels, whichever of them started the backend."""
+    from taichi.lang import impl
+    from taichi.lang.kernel_impl import Kernel
+
+    impl.get_runtime().materialize()  # what Taichi otherwise does at the first launch, and refuses to do in another thread
+    launch = Kernel.__call__
+
+    def launch_alone(self: Kernel, *args: object, **kwargs: object) -> object:
+        with _one_at_a_time:
+            return launch(self, *args, **kwargs)
+
+    Kernel.__call__ = launch_alone  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def _kernel_cache() -> dict[str, object]:
+    """Where compiled kernels are kept; says on stderr that they will be compiled, where there are none yet."""
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "taichi_avatars" / "kernels"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        empty = not any(folder.iterdir())
+    except OSError:
+        print(f"{folder} cannot be written: kernels will be compiled again in every run", file=sys.stderr)
+        return {"offline_cache": False}
+    if empty:
+        print("First run on this machine: compiling kernels as they are needed, half a minute in all.", file=sys.stderr)
+    return {"offline_cache": True, "offline_cache_file_path": str(folder)}
 
 
 def _keep_freed_memory() -> None:
@@ -86,32 +124,10 @@ def native_vectors() -> Iterator[None]:
     """
     import taichi as ti
 
-    config = ti.lang.impl.current_cfg()  # pyright: ignore[reportOptionalMemberAccess]
-    config.real_matrix_scalarize = False
-    try:
-        yield
-    finally:
-        config.real_matrix_scalarize = True
-
-
-@contextmanager
-def compiling(what: str) -> Iterator[None]:
-    """Says on stderr that kernels are being compiled, if that takes long enough for a person to wonder."""
-    import threading
-
-    said = threading.Event()
-
-    def say() -> None:
-        said.set()
-        print(f"compiling {what} (once per machine, the result is cached) ...", file=sys.stderr, flush=True)
-
-    timer = threading.Timer(1.0, say)
-    timer.daemon = True
-    began = time.perf_counter()
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
-        if said.is_set():
-            print(f"compiled {what} in {time.perf_counter() - began:.0f} s", file=sys.stderr, flush=True)
+    with _one_at_a_time:
+        config = ti.lang.impl.current_cfg()  # pyright: ignore[reportOptionalMemberAccess]
+        config.real_matrix_scalarize = False
+        try:
+            yield
+        finally:
+            config.real_matrix_scalarize = True
