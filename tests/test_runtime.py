@@ -1,0 +1,80 @@
+"""The one backend of the process: its choice, its threads, and launches from any Python thread."""
+
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from taichi_avatars import runtime
+from taichi_avatars.errors import UserError
+
+HERE = Path(__file__).parent
+
+
+def run(script: str, *arguments: str) -> str:
+    """What a script prints in a process of its own, where no backend runs yet."""
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script), *arguments], cwd=HERE, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout
+
+
+def test_a_later_mismatch_is_refused():
+    assert runtime.init("auto", runtime.threads()) == "cpu"
+    with pytest.raises(UserError, match=f"{runtime.threads()} threads"):
+        runtime.init("cpu", runtime.threads() + 1)
+    with pytest.raises(UserError, match="cuda"):
+        runtime.init("cuda")
+
+
+def test_python_threads_may_render_at_once():
+    """The first launch of the process is in a worker, several workers compile and launch at once, then the main thread."""
+    script = """
+        import sys, threading, torch
+        from kernels.scenes import camera, cloud
+        from taichi_avatars.ops import l1_and_ssim, rasterize
+
+        sys.setswitchinterval(1e-5)
+        truth = torch.full((3, 20, 30), 0.5)
+
+        def work(seed):
+            leaves = [t.requires_grad_() for t in cloud(60, seed=seed)]
+            out = rasterize(*leaves, camera=camera(30, 20))
+            l1, ssim = l1_and_ssim(out.image, truth)
+            (l1 - ssim).backward()
+            return [out.image, *(leaf.grad for leaf in leaves)]
+
+        found = {}
+        workers = [threading.Thread(target=lambda k=k: found.update({k: work(k % 2)})) for k in range(4)]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+        print(all(torch.equal(a, b) for k in range(4) for a, b in zip(found[k], work(k % 2))))
+    """
+    assert run(script) == "True\n"
+
+
+def test_any_number_of_threads_gives_the_same_bits():
+    script = """
+        import hashlib, sys, torch
+        from taichi_avatars import runtime
+        runtime.init("cpu", int(sys.argv[1]))
+        from kernels.scenes import camera, cloud
+        from taichi_avatars.ops import l1_and_ssim, rasterize
+
+        leaves = [t.requires_grad_() for t in cloud(3000, seed=1, size=0.03)]
+        behind = torch.tensor([0.1, 0.2, 0.3], requires_grad=True)
+        out = rasterize(*leaves, camera=camera(211, 105), background=behind)
+        l1, ssim = l1_and_ssim(out.image, torch.full((3, 105, 211), 0.4))
+        (l1 - ssim + out.depth.mean()).backward()
+        gradients = [t.grad for t in (*leaves, behind)]
+        for t in (out.image, out.alpha, out.depth, l1, ssim, out.mean2d_grad, *gradients):
+            print(hashlib.sha1(t.detach().numpy().tobytes()).hexdigest())
+    """
+    one = run(script, "1")
+    assert len(one.split()) == 12
+    assert one == run(script, "2")
