@@ -6,9 +6,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from taichi_avatars import runtime
 from taichi_avatars.ops.checks import check
+
+TASKS = 64  # each with sums of its own; the same for any number of threads, so that the values are, bit by bit
 
 
 def _planes(image: Tensor) -> Tensor:
@@ -29,8 +32,8 @@ class _ImageLoss(torch.autograd.Function):
 
         x, y = _planes(image.detach()), _planes(truth.detach())
         lines, vectors = 3 * x.shape[1], x.shape[2]
-        chunks = min(lines, 4 * runtime.threads())
-        chunk_rows = -(-lines // chunks)
+        chunk_rows = -(-lines // TASKS)
+        chunks = -(-lines // chunk_rows)
         rows = x.new_zeros(chunks, kernel.MOMENTS, vectors, kernel.LANES)
         slopes = x.new_zeros(kernel.SLOPES, *x.shape)
         sums = x.new_zeros(chunks, 2, kernel.LANES)
@@ -42,7 +45,8 @@ class _ImageLoss(torch.autograd.Function):
         return means[0], means[1]
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         from taichi_avatars.kernels import ssim as kernel
 
         x, y, rows, slopes = ctx.saved_tensors

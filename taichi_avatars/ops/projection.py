@@ -6,6 +6,7 @@ from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from taichi_avatars import runtime
 
@@ -71,7 +72,8 @@ class _Project(torch.autograd.Function):
         return rows, radii
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         from taichi_avatars.kernels import projection as kernel
 
         means, quats, scales, sh, view, rows = (t.detach() for t in ctx.saved_tensors)

@@ -46,3 +46,11 @@ def test_same_bits_every_time():
 def test_different_sizes_are_refused():
     with pytest.raises(UserError, match="truth"):
         l1_and_ssim(torch.rand(3, 8, 8), torch.rand(3, 8, 9))
+
+
+def test_it_cannot_be_differentiated_twice():
+    image = torch.rand(3, 8, 8, requires_grad=True)
+    l1, ssim = l1_and_ssim(image, torch.rand(3, 8, 8))
+    (gradient,) = torch.autograd.grad(l1 * ssim, image, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        gradient.square().sum().backward()
