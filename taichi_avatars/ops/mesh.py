@@ -9,8 +9,7 @@ from torch import Tensor
 
 from taichi_avatars import runtime
 from taichi_avatars.errors import UserError
-from taichi_avatars.kernels import mesh as kernels
-from taichi_avatars.scene.cameras import Camera
+from taichi_avatars.ops.projection import PinholeCamera
 
 SKIN_GREY = (0.72, 0.72, 0.74)
 
@@ -43,7 +42,7 @@ class MeshBuffers(NamedTuple):
     depth: Tensor
 
 
-def rasterize_mesh(vertices: Tensor, faces: Tensor, camera: Camera, supersample: int = 1) -> MeshBuffers:
+def rasterize_mesh(vertices: Tensor, faces: Tensor, camera: PinholeCamera, supersample: int = 1) -> MeshBuffers:
     """Nearest triangle of every sample; both sides of a triangle are drawn. Not differentiable.
 
     Triangles with a corner at or before the near plane are left out whole. Of two triangles at the same depth the one with
@@ -55,14 +54,20 @@ def rasterize_mesh(vertices: Tensor, faces: Tensor, camera: Camera, supersample:
         camera: intrinsics may be off-centre and the pixels not square.
         supersample: samples per pixel along each axis, at least 1.
     """
+    from taichi_avatars.kernels import mesh as kernels
+
     projection, face, nearest = rasterize_depth(vertices, faces, camera, supersample)
     barycentric = torch.empty(*face.shape, 3)
     kernels.find_barycentrics(*projection, face, barycentric)
     return MeshBuffers(face, barycentric, nearest.reciprocal())
 
 
-def rasterize_depth(vertices: Tensor, faces: Tensor, camera: Camera, supersample: int = 1) -> tuple[Projection, Tensor, Tensor]:
+def rasterize_depth(
+    vertices: Tensor, faces: Tensor, camera: PinholeCamera, supersample: int = 1
+) -> tuple[Projection, Tensor, Tensor]:
     """The first half of `rasterize_mesh`: the projected mesh, face (H*s, W*s) and inverse depth (H*s, W*s), 0 where empty."""
+    from taichi_avatars.kernels import mesh as kernels
+
     if vertices.dim() != 2 or vertices.shape[1] != 3 or faces.dim() != 2 or faces.shape[1] != 3:
         raise UserError(f"mesh: got vertices {tuple(vertices.shape)} and faces {tuple(faces.shape)}, want (V, 3) and (F, 3)")
     if supersample < 1:
@@ -87,11 +92,17 @@ def rasterize_depth(vertices: Tensor, faces: Tensor, camera: Camera, supersample
     return projection, face, nearest
 
 
-def camera_record(camera: Camera, supersample: int = 1) -> Tensor:
+def camera_record(camera: PinholeCamera, supersample: int = 1) -> Tensor:
     """(16,) float64 that the kernels read: rotation, translation, then fx, fy, cx, cy on the sample grid."""
     pose = camera.world_to_camera.detach().double()
     intrinsics = torch.tensor([camera.fx, camera.fy, camera.cx, camera.cy], dtype=torch.float64) * supersample
     return torch.cat([pose[:3, :3].reshape(9), pose[:3, 3], intrinsics]).contiguous()
+
+
+def camera_center(camera: PinholeCamera) -> Tensor:
+    """(3,) float32, world, metres: what a camera sees the world from."""
+    pose = camera.world_to_camera.detach()
+    return (-pose[:3, :3].T @ pose[:3, 3]).float().contiguous()
 
 
 def interpolate(buffers: MeshBuffers, faces: Tensor, attributes: Tensor) -> Tensor:
@@ -111,15 +122,10 @@ def vertex_normals(vertices: Tensor, faces: Tensor) -> Tensor:
     return torch.nn.functional.normalize(total, dim=1, eps=1e-20)
 
 
-def downsample(values: Tensor, supersample: int) -> Tensor:
-    """Mean over the samples of each pixel: (C, H*s, W*s) -> (C, H, W)."""
-    return torch.nn.functional.avg_pool2d(values[None], supersample)[0] if supersample > 1 else values
-
-
 def shade_mesh(
     vertices: Tensor,
     faces: Tensor,
-    camera: Camera,
+    camera: PinholeCamera,
     *,
     face_colors: Tensor | None = None,
     vertex_colors: Tensor | None = None,
@@ -140,6 +146,8 @@ def shade_mesh(
     Returns:
         rgb (3,H,W) in [0,1], composited over the background, and alpha (H,W), the share of each pixel that is covered.
     """
+    from taichi_avatars.kernels import mesh as kernels
+
     if face_colors is not None and vertex_colors is not None:
         raise UserError("shade_mesh takes face_colors or vertex_colors, not both")
     buffers = rasterize_mesh(vertices, faces, camera, supersample)
@@ -162,7 +170,7 @@ def shade_mesh(
         normals.contiguous(),
         colors.contiguous(),
         faces.to(torch.int32),
-        camera.center.detach().float().contiguous(),
+        camera_center(camera),
     )
     kernels.shade_faces(*lit, buffers.face, buffers.barycentric, over, supersample, rgb, alpha)
     return rgb, alpha

@@ -6,14 +6,15 @@ import torch
 from torch import Tensor
 
 from taichi_avatars import runtime
-from taichi_avatars.kernels import shading, strands
 from taichi_avatars.ops.frames import Frames
 from taichi_avatars.ops.mesh import camera_record
-from taichi_avatars.scene.cameras import Camera
+from taichi_avatars.ops.projection import PinholeCamera
 
 
 def pose_strands(local: Tensor, root: Tensor, frames: Frames) -> Tensor:
     """World points (S,K,3) of strands given in the frames of their root triangles: local (S,K,3) metres, root (S,) int32."""
+    from taichi_avatars.kernels import strands
+
     runtime.start()
     points = torch.empty_like(local)
     strands.pose_strands(local, root, frames.rotation.contiguous(), frames.center.contiguous(), points)
@@ -21,7 +22,7 @@ def pose_strands(local: Tensor, root: Tensor, frames: Frames) -> Tensor:
 
 
 def draw_strands(
-    points: Tensor, radius: Tensor, camera: Camera, supersample: int, nearest: Tensor, solid: int | None = None
+    points: Tensor, radius: Tensor, camera: PinholeCamera, supersample: int, nearest: Tensor, solid: int | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Draws ribbons that face the camera into `nearest` (H*s, W*s), the inverse depth of what is there already, in place.
 
@@ -34,6 +35,8 @@ def draw_strands(
         strand (H*s, W*s) int32: the segment seen, strand * (K - 1) + k, or -1; along (H*s, W*s): 0..1 on that segment;
         screen (S,K,5): see `kernels/strands.py`.
     """
+    from taichi_avatars.kernels import strands
+
     runtime.start()
     count, links, _ = points.shape
     screen, rows = torch.empty(count, links, 5), torch.empty(count, 2, dtype=torch.int32)
@@ -51,6 +54,8 @@ def light_strands(
     points: Tensor, color: Tensor, received: Tensor, gloss: float, eye: Tensor, lights: Tensor, sky: Tensor
 ) -> Tensor:
     """Display colours (S,K,3) of strand points seen from `eye` (3,); see `kernels/shading.py` for the arguments."""
+    from taichi_avatars.kernels import shading
+
     runtime.start()
     out = torch.empty_like(points)
     if len(points):

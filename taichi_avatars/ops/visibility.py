@@ -10,10 +10,9 @@ import torch
 from torch import Tensor
 
 from taichi_avatars import runtime
-from taichi_avatars.kernels import visibility as kernels
 from taichi_avatars.ops.mesh import camera_record, rasterize_depth
+from taichi_avatars.ops.pose import look_at_pose
 from taichi_avatars.ops.strands import draw_strands
-from taichi_avatars.scene.cameras import Camera
 
 DISTANCE = 8.0  # metres: so far away that rays are nearly parallel
 
@@ -33,6 +32,26 @@ def disc_directions(toward: Tensor, radius: float, count: int) -> Tensor:
     side = torch.nn.functional.normalize(torch.linalg.cross(toward, torch.tensor([0.0, 1.0, 0.01])), dim=0)
     over = torch.linalg.cross(side, toward)
     return torch.nn.functional.normalize(toward + r[:, None] * (turn.cos()[:, None] * side + turn.sin()[:, None] * over), dim=1)
+
+
+class DepthMap(NamedTuple):
+    """The square camera of a depth map; `ops.projection.PinholeCamera` says what its numbers mean."""
+
+    world_to_camera: Tensor
+    fx: float
+    fy: float
+    cx: float
+    cy: float
+    width: int
+    height: int
+    near: float
+
+
+def depth_map(direction: Tensor, center: Tensor, reach: float, size: int) -> DepthMap:
+    """Sees the ball of radius `reach` metres around `center` (3,) from `direction` (3,), in `size` x `size` pixels."""
+    focal, middle = 0.5 * size / math.tan(math.atan(reach / DISTANCE)), 0.5 * size
+    pose = look_at_pose(center + DISTANCE * direction, center).float()
+    return DepthMap(pose, focal, focal, middle, middle, size, size, near=0.5 * DISTANCE)
 
 
 class Query(NamedTuple):
@@ -66,13 +85,15 @@ def visible_share(
         vertices, faces, hair: what occludes; hair is points (S,K,3) and radius (S,K).
         size: of the depth maps, pixels.
     """
+    from taichi_avatars.kernels import visibility as kernels
+
     runtime.start()
     center = 0.5 * (vertices.amin(0) + vertices.amax(0))
     reach = float((vertices - center).norm(dim=1).max()) + 0.03
     queries = [query._replace(points=query.points.contiguous()) for query in queries]
     totals = [torch.zeros(len(query.points), 2) for query in queries]
     for direction in directions:
-        camera = Camera.look_at(center + DISTANCE * direction, center, 2 * math.atan(reach / DISTANCE), size, size)
+        camera = depth_map(direction, center, reach, size)
         _, _, nearest = rasterize_depth(vertices, faces, camera)
         if hair is not None:
             draw_strands(*hair, camera, 1, nearest)

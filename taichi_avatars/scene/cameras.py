@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from taichi_avatars.errors import UserError
+from taichi_avatars.ops.pose import look_at_pose
 
 # Camera axes of OpenGL files (x right, y up, z back) in OpenCV's (x right, y down, z forward): y and z change sign.
 OPENCV_FROM_OPENGL = torch.diag(torch.tensor([1.0, -1.0, -1.0, 1.0]))
@@ -68,14 +69,8 @@ class Camera:
     @staticmethod
     def look_at(eye: Tensor, target: Tensor, fov_y: float, width: int, height: int) -> Camera:
         """A camera at `eye` (3,) that looks at `target` (3,), world y up; `fov_y` is the vertical field of view in radians."""
-        eye, target = eye.double(), target.double()
-        forward = torch.nn.functional.normalize(target - eye, dim=0)
-        right = torch.nn.functional.normalize(torch.linalg.cross(forward, torch.tensor([0.0, 1.0, 0.0]).double()), dim=0)
-        pose = torch.eye(4, dtype=torch.float64)
-        pose[:3, :3] = torch.stack([right, torch.linalg.cross(forward, right), forward])
-        pose[:3, 3] = -pose[:3, :3] @ eye
         focal = 0.5 * height / math.tan(0.5 * fov_y)
-        return Camera.from_opencv(pose.float(), focal, focal, 0.5 * width, 0.5 * height, width, height)
+        return Camera.from_opencv(look_at_pose(eye, target).float(), focal, focal, 0.5 * width, 0.5 * height, width, height)
 
     @property
     def center(self) -> Tensor:
