@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from taichi_avatars.cli.command import Session, command, one_of
+from taichi_avatars.synthetic.defaults import CAMERAS, HEIGHT, SUPERSAMPLE, TEST_TIMESTEPS, TIMESTEPS, WIDTH
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -48,14 +50,16 @@ def synth(
     session: Session,
     *,
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write; a capture of this kind in it is replaced.")],
-    timesteps: Annotated[int, typer.Option(rich_help_panel=SCENE, min=1, help="Timesteps for training.")] = 40,
+    timesteps: Annotated[int, typer.Option(rich_help_panel=SCENE, min=1, help="Timesteps for training.")] = TIMESTEPS,
     test_timesteps: Annotated[
         int, typer.Option(rich_help_panel=SCENE, min=0, help="Held-out timesteps, with other expressions.")
-    ] = 8,
-    cameras: Annotated[int, typer.Option(rich_help_panel=SCENE, min=1, help="Cameras; the frontal one is held out.")] = 16,
-    width: Annotated[int, typer.Option(rich_help_panel=PICTURES, min=1, help="Pixels.")] = 275,
-    height: Annotated[int, typer.Option(rich_help_panel=PICTURES, min=1, help="Pixels.")] = 401,
-    supersample: Annotated[int, typer.Option(rich_help_panel=PICTURES, min=1, help="Samples per pixel along each axis.")] = 2,
+    ] = TEST_TIMESTEPS,
+    cameras: Annotated[int, typer.Option(rich_help_panel=SCENE, min=1, help="Cameras; the frontal one is held out.")] = CAMERAS,
+    width: Annotated[int, typer.Option(rich_help_panel=PICTURES, min=1, help="Pixels.")] = WIDTH,
+    height: Annotated[int, typer.Option(rich_help_panel=PICTURES, min=1, help="Pixels.")] = HEIGHT,
+    supersample: Annotated[
+        int, typer.Option(rich_help_panel=PICTURES, min=1, help="Samples per pixel along each axis.")
+    ] = SUPERSAMPLE,
     rgba: Annotated[
         bool, typer.Option("--rgba", rich_help_panel=PICTURES, help="Transparent images instead of white behind the head.")
     ] = False,
@@ -89,8 +93,9 @@ def synth(
             progress=lambda done, total: shown.update(done, total),
         )
     images = (timesteps + test_timesteps) * cameras
+    train = f"taichi-avatars train -s {shlex.quote(str(out))} -m output/subject{'' if rgba else ' -w'}"
     values = {"capture": str(out), "images": images, "cameras": cameras, "timesteps": timesteps + test_timesteps}
-    session.result(values, f"{out}: {images} images; train on it with: taichi-avatars train -s {out} -m output/subject")
+    session.result(values, f"{out}: {images} images; train on it with: {train}")
 
 
 def _story(result: dict[str, Any]) -> RenderableType:

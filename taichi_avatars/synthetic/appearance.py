@@ -261,17 +261,19 @@ def paint_lips(material: dict[str, Tensor], where: Places, who: Identity, pixel:
 def paint_mouth(material: dict[str, Tensor], where: Places, who: Identity) -> None:
     patches, slope = fractal_noise(where.points, 0.003, 1000 * who.seed + 131, 2)
 
-    def cover(share: Tensor, color: Tensor, specular: float, roughness: float, relief: float) -> None:
+    def cover(share: Tensor, color: Tensor, specular: float | Tensor, roughness: float, relief: float) -> None:
         material["albedo"] = blend(material["albedo"], color * (1 + 0.18 * patches)[:, None], share)
         material["slope"] = blend(material["slope"], relief * slope, share)
-        material["specular"] = torch.lerp(material["specular"], torch.full_like(share, specular), share)
+        material["specular"] = torch.lerp(material["specular"], torch.zeros_like(share) + specular, share)
         material["roughness"] = torch.lerp(material["roughness"], torch.full_like(share, roughness), share)
         material["soft"] = torch.lerp(material["soft"], torch.full_like(share, 0.7), share)
 
     cover(smoothstep(0.35, 0.75, where.weight["mouth_inside"]), torch.tensor([0.30, 0.085, 0.075]), 0.5, 0.4, 0.0001)
     cover(smoothstep(0.35, 0.75, where.weight["tongue"]), torch.tensor([0.46, 0.17, 0.15]), 0.35, 0.5, 0.0002)
     for name in ("teeth_upper", "teeth_lower"):
-        cover(smoothstep(0.5, 0.9, where.weight[name]), tooth_color(where, name), 1.0, 0.28, 0.00003)
+        # Little light finds its way to the molars, less than the occlusion at a few vertices can tell.
+        lit = 0.12 + 0.88 * smoothstep(-0.030, -0.012, where.points[:, 2] - where.teeth[name][1])
+        cover(smoothstep(0.5, 0.9, where.weight[name]), lit[:, None] * tooth_color(where, name), lit, 0.28, 0.00003)
 
 
 # Widths of the teeth from the middle outwards, metres.

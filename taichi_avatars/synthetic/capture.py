@@ -25,6 +25,7 @@ from taichi_avatars.head.sequence import FlameSequence
 from taichi_avatars.ops.frames import triangle_frames
 from taichi_avatars.ops.strands import pose_strands
 from taichi_avatars.scene.cameras import OPENCV_FROM_OPENGL, Camera
+from taichi_avatars.synthetic.defaults import CAMERAS, HEIGHT, SUPERSAMPLE, TEST_TIMESTEPS, TIMESTEPS, WIDTH
 from taichi_avatars.synthetic.hair import wrapping_offset
 from taichi_avatars.synthetic.motion import drift, performance
 from taichi_avatars.synthetic.renderer import Picture, make_subject, photograph, pose, resting_vertices
@@ -99,14 +100,14 @@ def write_capture(
     out: Path | str,
     *,
     seed: int = 0,
-    width: int = 275,
-    height: int = 401,
-    timesteps: int = 40,
-    test_timesteps: int = 8,
-    cameras: int = 16,
+    width: int = WIDTH,
+    height: int = HEIGHT,
+    timesteps: int = TIMESTEPS,
+    test_timesteps: int = TEST_TIMESTEPS,
+    cameras: int = CAMERAS,
     tracking_error: bool = True,
     rgba: bool = False,
-    supersample: int = 3,
+    supersample: int = SUPERSAMPLE,
     force: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:

@@ -15,6 +15,7 @@ from taichi_avatars.ops.strands import draw_strands, light_strands, pose_strands
 from taichi_avatars.ops.visibility import Query, disc_directions, sphere_directions, visible_share
 from taichi_avatars.scene.cameras import Camera
 from taichi_avatars.synthetic.appearance import Texels, bake
+from taichi_avatars.synthetic.defaults import SUPERSAMPLE
 from taichi_avatars.synthetic.hair import Strands, grow
 from taichi_avatars.synthetic.identity import Identity, identity
 
@@ -145,7 +146,7 @@ def pose(subject: Subject, vertices: Tensor) -> Posed:
     return Posed(vertices, record, frames.rotation.contiguous(), points, received)
 
 
-def photograph(subject: Subject, posed: Posed, camera: Camera, supersample: int = 3) -> Picture:
+def photograph(subject: Subject, posed: Posed, camera: Camera, supersample: int = SUPERSAMPLE) -> Picture:
     """The subject from a camera, antialiased."""
     strands, texels = subject.strands, subject.texels
     projection, face, nearest = rasterize_depth(posed.vertices, subject.head.faces, camera, supersample)
