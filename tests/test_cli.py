@@ -1,4 +1,7 @@
+import inspect
 import json
+import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,9 +12,10 @@ from outputs.small_avatar import small_avatar, small_motion
 from scene.tiny_capture import write_tiny_capture
 
 from taichi_avatars import demo
-from taichi_avatars.cli import run
+from taichi_avatars.cli import run, subject
 from taichi_avatars.config import TrainConfig
 from taichi_avatars.errors import UserError
+from taichi_avatars.synthetic.capture import write_capture
 
 COMMANDS = ("demo", "synth", "train", "render", "reenact", "eval", "info", "bench", "convert-flame")
 
@@ -109,6 +113,45 @@ def test_training_writes_a_model(model: Path) -> None:
     assert (model / "point_cloud/iteration_4/point_cloud.ply").is_file()
     held = TrainConfig.from_toml(model / "config.toml")
     assert held.iterations == 4 and held.white_background
+
+
+def test_an_earlier_run_is_not_trained_over(
+    model: Path, capture: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A stale iteration 4 would pass for the newest of a run of 2."""
+    folder = tmp_path / "m"
+    shutil.copytree(model, folder)
+    (folder / "val").mkdir()
+    shorter = ["train", "-s", str(capture), "-m", str(folder), "--iterations", "2", "--head", "builtin", "-q", "-w"]
+    assert run(shorter) == 1
+    out, err = capsys.readouterr()
+    assert out == "" and err.count("\n") == 1
+    assert all(words in err for words in (str(folder), "iteration 4", "--resume", "--overwrite", "-m"))
+    assert (folder / "log.jsonl").read_bytes() == (model / "log.jsonl").read_bytes()
+    assert run([*shorter, "--overwrite", "--resume"]) == 2
+    assert run([*shorter[:2], "/nowhere", *shorter[3:], "--overwrite"]) == 1  # a mistake costs nothing
+    assert (folder / "point_cloud/iteration_4/point_cloud.ply").is_file()
+    assert run([*shorter, "--overwrite"]) == 0
+    assert [path.name for path in (folder / "point_cloud").iterdir()] == ["iteration_2"]
+    assert (folder / "val").is_dir()
+    shutil.rmtree(folder / "point_cloud")
+    capsys.readouterr()
+    assert run(shorter) == 1 and "checkpoint.pt" in capsys.readouterr().err
+
+
+def test_resuming_a_finished_run_says_so(
+    model: Path, capture: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "[m]"
+    shutil.copytree(model, folder)
+    again = ["train", "-s", str(capture), "-m", str(folder), "--iterations", "4", "--head", "builtin", "-q", "-w", "--resume"]
+    ply = folder / "point_cloud/iteration_4/point_cloud.ply"
+    assert run(again) == 0
+    assert capsys.readouterr().out == f"already finished at 4 steps; a larger --iterations goes on\navatar: {ply}\n"
+    values = printed(capsys, again)
+    assert (values["avatar"], values["iteration"]) == (str(ply), 4) and values["gaussians"] > 1000
+    shutil.rmtree(folder / "point_cloud")
+    assert run(again) == 1 and "--overwrite" in capsys.readouterr().err
 
 
 def test_underscores_file_and_command_line(
@@ -212,6 +255,27 @@ def test_info_and_its_exit_code(model: Path, tmp_path: Path, capsys: pytest.Capt
     folder = write_tiny_capture(tmp_path / "capture")
     next((folder / "images").iterdir()).unlink()
     assert printed(capsys, ["info", str(folder)], code=1)["whole"] is False
+
+
+def test_what_synth_suggests_fits_its_pictures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "a subject"
+    small = ["synth", str(out), "--timesteps", "1", "--test-timesteps", "0", "--cameras", "2", "--supersample", "1"]
+    small += ["--width", "24", "--height", "32", "-q"]
+    for options, white in (([], True), (["--rgba"], False)):
+        assert run([*small, *options]) == 0
+        suggested = shlex.split(capsys.readouterr().out.split("train on it with: ")[1])
+        assert suggested[:4] == ["taichi-avatars", "train", "-s", str(out)]
+        assert ("-w" in suggested) == white
+
+
+def test_synth_has_the_defaults_of_write_capture() -> None:
+    def defaults(function) -> dict[str, object]:
+        return {name: p.default for name, p in inspect.signature(function).parameters.items() if p.default is not p.empty}
+
+    own, library = defaults(subject.synth), defaults(write_capture)
+    same = own.keys() & library.keys()
+    assert {"supersample", "width", "height", "cameras", "timesteps"} <= same
+    assert {name: own[name] for name in same} == {name: library[name] for name in same}
 
 
 def test_convert_flame(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

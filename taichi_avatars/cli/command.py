@@ -76,8 +76,10 @@ class Session:
             print(json_format.dumps(values, indent=2, default=str), file=self.stdout, flush=True)
             return
         from rich.console import Console
+        from rich.text import Text
 
-        Console(file=self.stdout, highlight=False, soft_wrap=True).print(text)
+        shown = Text(text) if isinstance(text, str) else text  # names of files may hold what rich would take for markup
+        Console(file=self.stdout, highlight=False, soft_wrap=True).print(shown)
 
 
 def common_parameters() -> list[inspect.Parameter]:

@@ -51,6 +51,9 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", rich_help_panel=DATA, help="Go on where the run in MODEL stopped.")
     ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", rich_help_panel=DATA, help="Remove the avatar, checkpoint and log that MODEL holds.")
+    ] = False,
     evaluation: Annotated[
         bool, typer.Option("--eval/--no-eval", rich_help_panel=DATA, help="Hold val and test views out, or train on them too.")
     ] = True,
@@ -71,11 +74,16 @@ def train(
 
     Example: taichi-avatars train -s capture -m output/me --iterations 30000
     """
+    if resume and overwrite:
+        raise typer.BadParameter("--resume goes on with what --overwrite removes; give one of them")
     chosen = _configuration(config, {**options, "seed": session.seed})
+    from taichi_avatars.avatar.avatar import iterations
     from taichi_avatars.head.assets import resolve_head
     from taichi_avatars.scene.capture import capture_kind, load_capture
-    from taichi_avatars.training import trainer
+    from taichi_avatars.training import folder, trainer
 
+    if not (resume or overwrite):
+        folder.refuse_earlier_run(model)
     kind = capture_kind(source)
     if bind_to_mesh and kind in ("blender", "colmap"):
         raise UserError(f"{source}: a static scene has no head that Gaussians could be bound to; leave --bind-to-mesh out")
@@ -88,10 +96,12 @@ def train(
         principal_point=chosen.principal_point,
         resolution=chosen.resolution,
     )
+    if overwrite:
+        folder.remove_earlier_run(model)
     watched = _Watched(session, chosen.iterations)
     try:
         with watched.progress:
-            trainer.train(chosen, capture, model_head, model, watched, resume=resume)
+            avatar = trainer.train(chosen, capture, model_head, model, watched, resume=resume)
     except KeyboardInterrupt:
         where = (
             f"saved iteration {watched.iteration}; go on with the same command and --resume"
@@ -99,6 +109,15 @@ def train(
             else "nothing saved"
         )
         raise KeyboardInterrupt(f"interrupted: {where}") from None
+    if resume and watched.saved is None:
+        saved = iterations(model)
+        if not saved:
+            raise UserError(f"{model}: the run is finished, but its avatar is gone; train again with --overwrite")
+        watched.iteration, watched.saved = max(saved.items())
+        watched.gaussians = len(avatar.gaussians)
+        text = f"already finished at {watched.iteration} steps; a larger --iterations goes on\navatar: {watched.saved}"
+        session.result(watched.values(model), text)
+        return
     session.result(watched.values(model), watched.text())
 
 

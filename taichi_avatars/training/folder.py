@@ -1,0 +1,32 @@
+"""The model folder before a run: what an earlier run left in it is gone on with, replaced, or kept safe."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from taichi_avatars.avatar.avatar import iterations
+from taichi_avatars.errors import UserError
+from taichi_avatars.files import writing
+from taichi_avatars.training import checkpoint, log
+
+BOARD_FILES = "events.out.tfevents.*"  # TensorBoard's
+
+
+def refuse_earlier_run(model: Path) -> None:
+    """Raises UserError where a folder holds an avatar: its later iterations would pass for the newest of a shorter run."""
+    saved = iterations(model)
+    if saved or (model / checkpoint.NAME).is_file():
+        which = f"an avatar (iteration {max(saved)})" if saved else f"the {checkpoint.NAME} of another run"
+        raise UserError(
+            f"{model}: holds {which}; go on with it by --resume, replace it by --overwrite, or give another folder with -m"
+        )
+
+
+def remove_earlier_run(model: Path) -> None:
+    """Removes avatars, checkpoint and log of an earlier run; whatever else lies in the folder stays."""
+    with writing(model):
+        if (model / "point_cloud").is_dir():
+            shutil.rmtree(model / "point_cloud")
+        for file in (model / checkpoint.NAME, model / log.NAME, *model.glob(BOARD_FILES)):
+            file.unlink(missing_ok=True)
