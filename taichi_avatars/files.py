@@ -6,11 +6,31 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from taichi_avatars.errors import UserError
+
+
+@contextmanager
+def writing(path: Path | str) -> Iterator[None]:
+    """Around what writes a file: a full disk or a folder that is not ours becomes a UserError that names the file."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror or error}); make room or choose another folder") from error
+
 
 @contextmanager
 def atomic_path(path: Path | str) -> Iterator[Path]:
-    """A temporary path beside `path` that takes its place when the block ends well, and vanishes when it does not."""
-    path = Path(path)
+    """A temporary path beside `path` that takes its place when the block ends well, and vanishes when it does not.
+
+    Raises:
+        UserError: where it cannot be written.
+    """
+    with writing(path), _atomic_path(Path(path)) as temporary:
+        yield temporary
+
+
+@contextmanager
+def _atomic_path(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
     os.close(handle)

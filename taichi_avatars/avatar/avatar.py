@@ -11,6 +11,7 @@ from torch import Tensor
 
 from taichi_avatars.avatar.gaussians import Gaussians
 from taichi_avatars.errors import UserError
+from taichi_avatars.files import writing
 from taichi_avatars.head.assets import resolve_head, write_head_json
 from taichi_avatars.head.flame import FlameModel, HeadMesh
 from taichi_avatars.head.sequence import FlameSequence
@@ -72,7 +73,8 @@ class Avatar:
     def save(self, folder: Path | str) -> Path:
         """Writes PLY, FLAME parameters and `head.json` into a folder; returns the path of the PLY."""
         folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
         if self.head is not None and self.sequence is not None:
             self.sequence.save_npz(folder / FLAME_NAME)
             write_head_json(folder, self.head)

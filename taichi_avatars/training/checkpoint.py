@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import pickle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,8 +36,10 @@ def save(model: Path, run: Run) -> Path:
         "random": run.generator.get_state(),
         "stream": tuple(run.stream.state()),
     }
+    buffer = io.BytesIO()  # torch's own writer does not say that a disk is full, but something about positions
+    torch.save(state, buffer)
     with atomic_path(model / NAME) as temporary:
-        torch.save(state, temporary)
+        temporary.write_bytes(buffer.getbuffer())
     return model / NAME
 
 

@@ -6,17 +6,24 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
+from taichi_avatars.files import writing
 from taichi_avatars.training.events import Evaluated, Event, Progress, Saved
 
 NAME = "log.jsonl"
 
 
 class RunLog:
-    """Writes every event of a run into its model folder."""
+    """Writes every event of a run into its model folder.
 
-    def __init__(self, model: Path) -> None:
-        model.mkdir(parents=True, exist_ok=True)
-        self._file = (model / NAME).open("a", encoding="utf-8")
+    Args:
+        resume: add to the log of the run that goes on; else a new one takes its place.
+    """
+
+    def __init__(self, model: Path, *, resume: bool = False) -> None:
+        self._path = model / NAME
+        with writing(self._path):
+            model.mkdir(parents=True, exist_ok=True)
+            self._file = self._path.open("a" if resume else "w", encoding="utf-8")
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
@@ -26,8 +33,9 @@ class RunLog:
 
     def __call__(self, event: Event) -> None:
         values = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(event).items()}
-        self._file.write(json.dumps({"event": type(event).__name__.lower(), **values}) + "\n")
-        self._file.flush()
+        with writing(self._path):
+            self._file.write(json.dumps({"event": type(event).__name__.lower(), **values}) + "\n")
+            self._file.flush()
         if self._board is None:
             return
         if isinstance(event, Progress):
@@ -40,6 +48,7 @@ class RunLog:
             self._board.flush()
 
     def close(self) -> None:
-        self._file.close()
+        with writing(self._path):
+            self._file.close()
         if self._board is not None:
             self._board.close()
