@@ -25,6 +25,7 @@ from taichi_avatars.scene.views import View
 from taichi_avatars.training import checkpoint, losses
 from taichi_avatars.training.events import Evaluated, Event, Progress, Saved
 from taichi_avatars.training.flame_tuning import FlameTuner
+from taichi_avatars.training.interrupts import held_back
 from taichi_avatars.training.log import RunLog
 from taichi_avatars.training.optimizer import GaussianAdam
 from taichi_avatars.training.schedule import Schedule
@@ -91,27 +92,38 @@ def train(
         The trained avatar.
 
     Raises:
-        UserError: where the capture or the checkpoint cannot be used, or the loss is no longer finite.
-        KeyboardInterrupt: passed on, after everything was saved.
+        UserError: where the capture or the checkpoint cannot be used, a file cannot be written, or the loss is no longer finite.
+        KeyboardInterrupt: passed on after the step was finished and everything was saved; at once if it comes twice.
     """
     model = Path(model)
     run = Run(config, capture, head)
-    if resume:
-        checkpoint.load(model, run)
-    log = RunLog(model)
+    try:
+        if resume:
+            checkpoint.load(model, run)
+        _loop(run, model, RunLog(model, resume=resume), on_event)
+    finally:
+        run.stream.close()
+    return run.avatar
+
+
+def _loop(run: Run, model: Path, log: RunLog, on_event: Callable[[Event], None] | None) -> None:
+    config = run.config
 
     def tell(event: Event) -> None:
         log(event)
         if on_event is not None:
             on_event(event)
 
-    began, psnr = time.perf_counter(), 0.0
+    began, first, psnr, whole = time.perf_counter(), run.iteration, 0.0, True
     try:
-        _describe(model, config, capture)
+        _describe(model, config, run.capture)
         while run.iteration < config.iterations:
             view, truth = next(run.stream)
-            loss, error = step(run, view, truth)
-            psnr = _running(psnr, error, run.iteration)
+            with held_back():
+                whole = False
+                loss, error = step(run, view, truth)
+                whole = True
+            psnr = _running(psnr, error, run.iteration - first)
             if run.iteration % REPORT_EVERY == 0 or run.iteration == config.iterations:
                 count = len(run.optimizer.gaussians)
                 tell(Progress(run.iteration, config.iterations, loss, psnr, count, time.perf_counter() - began))
@@ -119,12 +131,11 @@ def train(
                 _evaluate(run, tell)
                 _save(run, model, tell)
     except KeyboardInterrupt:
-        _save(run, model, tell)
+        if whole:  # half a step could neither be used nor gone on from
+            _save(run, model, tell)
         raise
     finally:
-        run.stream.close()
         log.close()
-    return run.avatar
 
 
 def step(run: Run, view: View, truth: Tensor) -> tuple[float, float]:
@@ -206,10 +217,10 @@ def _sequence(capture: Capture, config: TrainConfig):
     return replace(capture.flame, static_offset=None) if config.disable_flame_static_offset else capture.flame
 
 
-def _running(psnr: float, error: float, iteration: int) -> float:
-    """Mean over about the last 100 steps."""
+def _running(psnr: float, error: float, count: int) -> float:
+    """Mean over about the last 100 of `count` steps."""
     latest = -10.0 * torch.tensor(max(error, 1e-10)).log10().item()
-    share = max(1.0 / iteration, 0.01)
+    share = max(1.0 / count, 0.01)
     return psnr + share * (latest - psnr)
 
 

@@ -1,5 +1,7 @@
 """A few steps of real training on a tiny capture of the built-in subject: it learns, it repeats, it resumes, it saves."""
 
+import operator
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,10 +9,12 @@ import pytest
 import torch
 
 from taichi_avatars import Avatar, FlameModel
+from taichi_avatars.avatar.density import prune_mask
 from taichi_avatars.config import TrainConfig
 from taichi_avatars.errors import UserError
 from taichi_avatars.scene.capture import Capture, load_capture
 from taichi_avatars.synthetic.capture import write_capture
+from taichi_avatars.training import trainer
 from taichi_avatars.training.events import Evaluated, Progress, Saved
 from taichi_avatars.training.trainer import train
 
@@ -66,28 +70,93 @@ def _npz(path: Path) -> dict:
         return dict(data)
 
 
-def test_resuming_gives_the_same_bits(tmp_path, capture, head):
-    """One run of 40 steps; and one that is stopped at 23 by Ctrl-C and goes on."""
-    train(SHORT, capture, head, tmp_path / "whole")
+@pytest.fixture
+def densifying(monkeypatch, head) -> TrainConfig:
+    """24 steps with densifications after 10, 15 and 20."""
+    monkeypatch.setattr("taichi_avatars.training.schedule.SHORTEST_INTERVAL", 5)
+    return SHORT.model_copy(update={"iterations": 24, "interval": 1000, "max_gaussians": head.num_faces + 500})
 
-    def stop(event):
-        if isinstance(event, Progress) and event.iteration == 30:
-            raise KeyboardInterrupt
 
+def interrupting(function, *, at_call: int, times: int = 1):
+    """The function, with Ctrl-C pressed at the beginning of one of its calls."""
+    calls = 0
+
+    def wrapped(*arguments, **keywords):
+        nonlocal calls
+        calls += 1
+        if calls == at_call:
+            for _ in range(times):
+                signal.raise_signal(signal.SIGINT)
+        return function(*arguments, **keywords)
+
+    return wrapped
+
+
+@pytest.mark.parametrize(
+    ("where", "call", "saved"),
+    [("losses.image_loss", 1, 1), ("prune_mask", 1, 10), ("checkpoint.save", 1, 24), ("_describe", 1, 0)],
+    ids=["first step", "densification", "saving", "before the first step"],
+)
+def test_ctrl_c_saves_and_resuming_gives_the_same_bits(tmp_path, capture, head, densifying, monkeypatch, where, call, saved):
+    train(densifying, capture, head, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        function = operator.attrgetter(where)(trainer)
+        patch.setattr(f"taichi_avatars.training.trainer.{where}", interrupting(function, at_call=call))
+        with pytest.raises(KeyboardInterrupt):
+            train(densifying, capture, head, tmp_path / "parts")
+    assert (tmp_path / "parts" / "point_cloud" / f"iteration_{saved}" / "point_cloud.ply").is_file()
+    events = []
+    train(densifying, capture, head, tmp_path / "parts", events.append, resume=True)
+    assert bits(tmp_path / "parts", 24) == bits(tmp_path / "whole", 24)
+    assert all(e.psnr > 5.0 for e in events if isinstance(e, Progress)), "the running mean begins anew"
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_ctrl_c_twice_leaves_at_once_and_saves_no_half_step(tmp_path, capture, head, densifying, monkeypatch):
+    monkeypatch.setattr("taichi_avatars.training.trainer.prune_mask", interrupting(prune_mask, at_call=1, times=2))
     with pytest.raises(KeyboardInterrupt):
-        train(SHORT, capture, head, tmp_path / "parts", stop)
-    assert (tmp_path / "parts" / "point_cloud" / "iteration_30" / "point_cloud.ply").is_file()
-    train(SHORT, capture, head, tmp_path / "parts", resume=True)
-    assert bits(tmp_path / "parts") == bits(tmp_path / "whole")
+        train(densifying, capture, head, tmp_path)
+    assert not (tmp_path / "point_cloud").exists()
+    assert not (tmp_path / "checkpoint.pt").exists()
 
 
-def test_density_control_keeps_every_triangle(tmp_path, capture, head):
-    config = SHORT.model_copy(update={"iterations": 210, "interval": 1000, "max_gaussians": head.num_faces + 500})
-    avatar = train(config, capture, head, tmp_path)
+def test_density_control_keeps_every_triangle(tmp_path, capture, head, densifying):
+    avatar = train(densifying, capture, head, tmp_path)
     count = torch.bincount(avatar.gaussians.binding, minlength=head.num_faces)
     assert len(avatar.gaussians) > head.num_faces
     assert len(avatar.gaussians) <= head.num_faces + 500
     assert (count >= 1).all()
+
+
+def test_one_image_is_a_capture(tmp_path, capture, head):
+    """Monocular and still: one camera, one timestep, nothing held out."""
+    events = []
+    train(SHORT, replace(capture, train=capture.train[:1], val=[], test=[]), head, tmp_path, events.append)
+    losses = [e.loss for e in events if isinstance(e, Progress)]
+    assert losses[-1] < losses[0]
+    assert not any(isinstance(e, Evaluated) for e in events)
+
+
+def test_a_folder_that_cannot_be_is_one_line(tmp_path, capture, head):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"log\.jsonl: cannot be written") as caught:
+        train(SHORT, capture, head, tmp_path / "file" / "model")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("room", "name"), [(100_000, "flame_param|point_cloud"), (1_000_000, "checkpoint")])
+def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(tmp_path, capture, head, room, name):
+    resource = pytest.importorskip("resource")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, hard))  # no file may grow beyond it
+    try:
+        with pytest.raises(UserError, match=rf"({name})\S*: cannot be written") as caught:
+            train(SHORT.model_copy(update={"iterations": 1, "sh_degree": 0}), capture, head, tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "checkpoint.pt").exists()
+    assert not list(tmp_path.rglob(".*"))
 
 
 def test_only_training_timesteps_are_tuned(tmp_path, capture, head):
