@@ -1,11 +1,12 @@
 """One CPU runtime for all tests, and the inputs that live beside the checkout where they exist."""
 
+from taichi_avatars import runtime  # before torch, to which the package says how its threads wait
+
+# isort: split
 from pathlib import Path
 
 import pytest
 import torch
-
-from taichi_avatars import runtime
 
 
 @pytest.fixture(scope="session", autouse=True)
