@@ -92,7 +92,7 @@ def train(
         The trained avatar.
 
     Raises:
-        UserError: where the capture or the checkpoint cannot be used, a file cannot be written, or the loss is no longer finite.
+        UserError: where capture or checkpoint cannot be used, a file cannot be written, or the loss is no longer finite.
         KeyboardInterrupt: passed on after the step was finished and everything was saved; at once if it comes twice.
     """
     model = Path(model)
