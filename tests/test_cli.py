@@ -238,7 +238,10 @@ def test_render_a_target(model: Path, tmp_path: Path, capsys: pytest.CaptureFixt
 def test_reenact(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     small_motion(n_expr=10, frames=3).save_npz(tmp_path / "move.npz")
     common = ["reenact", "-m", str(model), "--motion"]
-    values = printed(capsys, [*common, str(tmp_path / "move.npz"), "--orbit", "--size", "48x64"])
+    assert run([*common, str(tmp_path / "move.npz"), "--orbit", "--size", "48x64", "--json"]) == 0
+    out, err = capsys.readouterr()
+    values = json.loads(out)
+    assert len([line for line in err.splitlines() if "10 expression coefficients" in line]) == 1
     assert values == {"video": str(model / "reenactment_move.mp4"), "frames": 3, "fps": 25.0, "side_by_side": False}
     assert Path(values["video"]).is_file()
     target = write_tiny_capture(tmp_path / "friend")

@@ -58,6 +58,8 @@ def render(
     avatar = trained.avatar
     if target is not None and avatar.head is not None:
         motion = load_motion(target, avatar.head, principal_point=trained.config.principal_point)
+        if motion.remark:
+            session.say(motion.remark)
         avatar, views = drive(avatar, motion), {motion.name: _of_camera(motion.views, camera_id)}
         if not motion.views:
             raise UserError(f"{target}: has no cameras to render from; use `reenact --motion` for a motion without images")
@@ -156,6 +158,8 @@ def reenact(
     if out is not None and out.suffix.lower() != ".mp4":
         raise UserError(f"{out}: the video is an mp4; end the name in .mp4")
     performed = load_motion(motion, trained.avatar.head, principal_point=trained.config.principal_point)
+    if performed.remark:
+        session.say(performed.remark)
     own_views = None
     if camera_id is not None and not performed.views:
         capture = load_source(trained, source)

@@ -62,7 +62,7 @@ def read_head_json(beside: Path | str) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read ({error})") from None
+        raise UserError(f"{path}: cannot be read ({error}); repair it, or delete it and give --head") from None
     if not isinstance(stated, dict) or not isinstance(stated.get("head"), str):
         raise UserError(f'{path}: names no head; want {{"head": "builtin-1"}} or {{"head": "flame", "file": ...}}')
     return stated

@@ -76,7 +76,7 @@ class FlameSequence:
     def rest(self, head: FlameModel) -> Rest:
         """The head before expression and pose; computed once, unless shape or static offset require a gradient or change."""
         parts = [t for t in (self.shape, self.static_offset) if t is not None]
-        if any(t.requires_grad for t in parts):
+        if any(t.requires_grad or t.is_inference() for t in parts):  # of the latter, no change can be seen
             return head.rest(self.shape, self.static_offset)
         key = (head, *((t, t._version) for t in parts))
         if self._rest is None or not _same(self._rest[0], key):
@@ -112,8 +112,12 @@ class FlameSequence:
         Raises:
             UserError: naming the file and the key that is missing, of the wrong shape, NaN, or too large for the head.
         """
-        path = Path(path)
-        parameters = _read(load_npz(path), path)
+        return FlameSequence.from_arrays(load_npz(path), Path(path), head)
+
+    @staticmethod
+    def from_arrays(arrays: Mapping[str, np.ndarray], path: Path, head: FlameModel | None = None) -> FlameSequence:
+        """The same from arrays that were read already; `path` is for the errors."""
+        parameters = _read(arrays, path)
         count = len(parameters["expr"])
         timesteps = parameters.pop("timesteps", torch.arange(count)).tolist()
         sequence = FlameSequence(timesteps, **parameters)
@@ -205,7 +209,7 @@ def _read(keys: Mapping[str, np.ndarray], path: Path) -> dict[str, Tensor]:
         raise UserError(f"{path}: lacks {', '.join(missing)}; it holds {', '.join(sorted(keys)) or 'nothing'}")
     known = ("shape", "expr", *POSES, "static_offset", "dynamic_offset")
     values = {key: _tensor(keys[key], key, path) for key in known if key in keys and keys[key].size + (key == "expr")}
-    values.setdefault("shape", torch.zeros(0))
+    values["shape"] = _one_shape(values.get("shape", torch.zeros(0)), path)
     out = {"shape": _form(values, "shape", ("S",), path)}
     for key, size in {"expr": "E", **POSES}.items():
         out[key] = _form(values, key, ("T", size), path)
@@ -222,6 +226,19 @@ def _read(keys: Mapping[str, np.ndarray], path: Path) -> dict[str, Tensor]:
         if out["timesteps"].shape != (count,) or bool((out["timesteps"].diff() <= 0).any()):
             raise UserError(f"{path}: timesteps must be {count} increasing numbers")
     return out
+
+
+def _one_shape(shape: Tensor, path: Path) -> Tensor:
+    """Trackers that write the shape once for every timestep mean one shape."""
+    if shape.ndim != 2:
+        return shape
+    differing = (shape != shape[:1]).any(1).nonzero()
+    if len(differing):
+        raise UserError(
+            f"{path}: shape has {len(shape)} rows, and row {int(differing[0])} differs from the first: one person has one "
+            "shape; keep one row"
+        )
+    return shape[0]
 
 
 def _tensor(value: np.ndarray, key: str, path: Path) -> Tensor:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import roma
 import torch
@@ -36,12 +38,14 @@ class Motion:
         sequence: its expressions and poses, fitted to the avatar's head; the performer's shape and offsets are left out.
         fps: frames per second to show it at.
         views: images of it, where it is a capture.
+        remark: one line that its user should see, if any.
     """
 
     name: str
     sequence: FlameSequence
     fps: float
     views: list[View]
+    remark: str | None = None
 
 
 def load_motion(path: Path | str, head: FlameModel, *, principal_point: PrincipalPoint = "bottom") -> Motion:
@@ -60,22 +64,21 @@ def load_motion(path: Path | str, head: FlameModel, *, principal_point: Principa
     name = path.resolve().name if path.is_dir() else path.stem
     if not path.exists():
         raise UserError(f"{path}: there is no such file or folder; {WANTED}")
+    _check_head(path, head)
     if path.is_file():
         if path.suffix.lower() == ".json":
             return Motion(name, *read_arkit(path, head), views=[])
         if path.suffix.lower() == ".npz":
-            return Motion(name, _without_performer(FlameSequence.load_npz(path), head, path), float(FPS), [])
+            return _performed(name, FlameSequence.load_npz(path), head, path, [])
         raise UserError(f"{path}: cannot drive an avatar; {WANTED}")
-    _check_head(path, head)
     if capture_kind(path) == "head":
         frames = read_head_frames(path, principal_point=principal_point)
         views = [view for split in frames.splits.values() for view in split]
-        return Motion(name, _without_performer(FlameSequence.from_frames(frames.flame_files), head, path), float(FPS), views)
+        return _performed(name, FlameSequence.from_frames(frames.flame_files), head, path, views)
     files = sorted(path.glob("*.npz"))
     if not files:
         raise UserError(f"{path}: holds no .npz files; {WANTED}")
-    sequence = FlameSequence.from_frames(dict(enumerate(files)))
-    return Motion(name, _without_performer(sequence, head, path), float(FPS), [])
+    return _performed(name, FlameSequence.from_frames(dict(enumerate(files))), head, path, [])
 
 
 def drive(avatar: Avatar, motion: Motion) -> Avatar:
@@ -125,20 +128,40 @@ def place(avatar: Avatar) -> Place:
     return Place(rotation @ (0.5 * (low + high)), rotation, high - low)
 
 
-def _without_performer(sequence: FlameSequence, head: FlameModel, path: Path) -> FlameSequence:
+def _performed(name: str, sequence: FlameSequence, head: FlameModel, path: Path, views: list[View]) -> Motion:
     """Expressions and poses alone: who performed them may have a shape or offsets that this head cannot hold."""
     bare = replace(sequence, shape=torch.zeros(head.n_shape), static_offset=None, dynamic_offset=None)
     try:
-        return bare.fit(head)
+        fitted = bare.fit(head)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
-
-
-def _check_head(folder: Path, head: FlameModel) -> None:
-    """A capture that says which head it was tracked with must mean the avatar's: expressions of another mean nothing."""
-    held = (read_head_json(folder) or {}).get("head")
-    if held is not None and held != head.identity.get("head"):
-        raise UserError(
-            f"{folder}: was tracked with the head {held}, the avatar has {head.identity.get('head')}: "
-            "their expressions are not the same; give a motion for the avatar's head"
+    names, given = head.expression_names, sequence.expr.shape[1]
+    remark = None
+    if names is not None and 0 < given < head.n_expr:
+        remark = (
+            f"{path}: has {given} expression coefficients, the head {head.n_expr} named ones: taken for {names[0]} to "
+            f"{names[given - 1]}, the others are 0; the face is wrong if they come from another head"
         )
+    return Motion(name, fitted, float(FPS), views, remark)
+
+
+def _check_head(path: Path, head: FlameModel) -> None:
+    """A motion that says which head it was tracked with must mean the avatar's: expressions of another mean nothing."""
+    stated = read_head_json(path)
+    if stated is None:
+        return
+    own = head.identity
+    same_kind = stated["head"] == own["head"] or (stated["head"] == "builtin" and str(own["head"]).startswith("builtin"))
+    if same_kind and len({stated.get("sha256"), own.get("sha256")} - {None}) < 2:
+        return
+    remedy = " (or delete that head.json if both files are the same model)" if same_kind else ""
+    raise UserError(
+        f"{path}: was tracked with the head {_head_name(stated)} as head.json beside it says, the avatar has "
+        f"{_head_name(own)}: their expressions are not the same; give a motion for the avatar's head{remedy}"
+    )
+
+
+def _head_name(identity: Mapping[str, Any]) -> str:
+    digest = identity.get("sha256")
+    parts = [identity["head"], identity.get("file"), digest and f"(sha256 {str(digest)[:12]}...)"]
+    return " ".join(str(part) for part in parts if part)

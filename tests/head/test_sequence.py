@@ -61,6 +61,16 @@ def test_frames_with_and_without_a_leading_axis(tmp_path, head, leading: bool) -
     assert sequence.static_offset.shape == (30, 3) and sequence.dynamic_offset.shape == (1, 30, 3)
 
 
+def test_a_shape_repeated_for_every_timestep_is_one_shape(tmp_path, head) -> None:
+    values = parameters(4)
+    rows = np.tile(values["shape"], (4, 1))
+    sequence = FlameSequence.load_npz(write(tmp_path / "a.npz", **{**values, "shape": rows}), head)
+    assert torch.equal(sequence.shape, torch.from_numpy(values["shape"]))
+    rows[2, 1] += 0.5
+    with pytest.raises(UserError, match=r"a\.npz: shape has 4 rows, and row 2 differs"):
+        FlameSequence.load_npz(write(tmp_path / "a.npz", **{**values, "shape": rows}), head)
+
+
 def test_fewer_coefficients_and_vertices_are_filled_up_with_zeros(tmp_path, head) -> None:
     path = write(tmp_path / "a.npz", **parameters(2, n_shape=3, n_expr=1, n_vertices=20))
     sequence = FlameSequence.load_npz(path, head)

@@ -10,7 +10,7 @@ from scene.tiny_capture import TIMESTEPS, write_tiny_capture
 
 from taichi_avatars.avatar.avatar import Avatar
 from taichi_avatars.errors import UserError
-from taichi_avatars.head.flame import FlameModel
+from taichi_avatars.head.flame import BUILTIN, FlameModel
 from taichi_avatars.outputs.arkit import LARGEST_TURN
 from taichi_avatars.outputs.motion import drive, load_motion, moved, place
 
@@ -41,6 +41,8 @@ def test_fewer_expressions_are_filled_with_zeros(tmp_path: Path, head: FlameMode
     assert got.name == "emoca" and got.fps == 25 and got.views == []
     torch.testing.assert_close(got.sequence.expr[:, :50], motion.expr)
     assert got.sequence.expr.shape == (3, head.n_expr) and not got.sequence.expr[:, 50:].any()
+    assert got.remark is not None and head.expression_names is not None and "\n" not in got.remark
+    assert all(words in got.remark for words in ("emoca.npz", "50", "52", *(head.expression_names[i] for i in (0, 49))))
 
 
 def test_more_expressions_are_refused_with_both_numbers(tmp_path: Path, head: FlameModel) -> None:
@@ -76,6 +78,32 @@ def test_another_heads_capture_is_refused(tmp_path: Path, head: FlameModel) -> N
     (folder / "head.json").write_text('{"head": "flame", "file": "flame2023.pkl", "sha256": "0", "teeth": true}')
     with pytest.raises(UserError, match=r"flame.*builtin-1"):
         load_motion(folder, head)
+
+
+@pytest.mark.parametrize("stated", ['{"head": "builtin-1"}', '{"head": "builtin"}'])
+def test_the_own_heads_motion_is_taken(tmp_path: Path, head: FlameModel, stated: str) -> None:
+    (tmp_path / "head.json").write_text(stated)
+    small_motion(n_expr=head.n_expr).save_npz(tmp_path / "move.npz")
+    assert load_motion(tmp_path / "move.npz", head).remark is None
+
+
+def test_another_heads_npz_is_refused(tmp_path: Path, head: FlameModel) -> None:
+    (tmp_path / "head.json").write_text('{"head": "flame", "file": "flame2023.pkl", "sha256": "0", "teeth": true}')
+    small_motion(n_expr=head.n_expr).save_npz(tmp_path / "move.npz")
+    with pytest.raises(UserError, match=r"move\.npz: .*flame flame2023\.pkl.*builtin-1"):
+        load_motion(tmp_path / "move.npz", head)
+
+
+def test_flame_files_are_told_apart_by_their_content(tmp_path: Path) -> None:
+    small_motion(n_expr=5).save_npz(tmp_path / "move.npz")
+    flame = FlameModel.load(BUILTIN)
+    stated = {**flame.identity, "file": "renamed.npz"}
+    (tmp_path / "head.json").write_text(json.dumps(stated))
+    load_motion(tmp_path / "move.npz", flame)
+    (tmp_path / "head.json").write_text(json.dumps({**stated, "sha256": "1234"}))
+    with pytest.raises(UserError, match="sha256 1234") as caught:
+        load_motion(tmp_path / "move.npz", flame)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(("name", "content"), [("a.json", "{"), ("a.json", "[]"), ("a.mp4", ""), ("a.npz", "x")])
