@@ -55,7 +55,7 @@ class Capture:
 def capture_kind(path: Path | str) -> Kind | None:
     """Which kind of capture a folder is; None where it is none."""
     path = Path(path)
-    if (path / "sparse").is_dir():
+    if colmap.holds_model(path):
         return "colmap"
     if (path / head_capture.MARKER).is_file():
         return "head"
@@ -75,7 +75,7 @@ def load_capture(
     """Reads a capture folder. Images are looked for here and opened when they are used.
 
     Args:
-        path: a head capture (has `canonical_flame_param.npz`), a COLMAP scene (`sparse/`) or a Blender scene.
+        path: a head capture (has `canonical_flame_param.npz`), a COLMAP scene (`sparse/0/`) or a Blender scene.
         head: the head model that the FLAME parameters belong to; without it they are not read.
         evaluation: keep val and test apart; otherwise their views join the training views.
         use_mask: make what lies outside the captured foreground masks background (head captures).
@@ -96,7 +96,7 @@ def load_capture(
     kind = capture_kind(path)
     if kind is None:
         raise UserError(
-            f"{path}: not a capture: it has neither sparse/ (COLMAP), nor canonical_flame_param.npz (head capture), "
+            f"{path}: not a capture: it has neither sparse/0/ (COLMAP), nor canonical_flame_param.npz (head capture), "
             "nor transforms_train.json (Blender); give the folder that holds one of these"
         )
     flame, points = None, None

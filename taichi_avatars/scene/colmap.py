@@ -63,6 +63,11 @@ def read_colmap_views(folder: Path, *, resolution: int = -1, on_problem: OnProbl
     return views
 
 
+def holds_model(folder: Path) -> bool:
+    """Whether a folder is a COLMAP scene: an empty `sparse/`, as some tools leave it in other captures, makes none."""
+    return (folder / "sparse" / "0").is_dir() or any((folder / "sparse").glob("cameras.*"))
+
+
 def is_test(position: int) -> bool:
     """Whether the image at `position` in the order of names is held out for testing."""
     return position % TEST_EVERY == 0
