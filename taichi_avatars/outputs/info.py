@@ -8,8 +8,10 @@ from pathlib import Path
 
 from taichi_avatars.errors import UserError
 from taichi_avatars.head.arrays import load_npz
+from taichi_avatars.head.assets import HEAD_FILE
 from taichi_avatars.outputs.info_files import (
     WIDTHS,
+    Arrays,
     Description,
     describe_arkit,
     describe_avatar,
@@ -17,11 +19,12 @@ from taichi_avatars.outputs.info_files import (
     describe_motion,
     describe_timesteps,
     iteration_of,
+    known_head,
 )
 from taichi_avatars.scene.capture import Capture, capture_kind, load_capture
 from taichi_avatars.scene.head_capture import SPLITS, read_head_frames
 from taichi_avatars.scene.images import check_aspect, check_image
-from taichi_avatars.scene.transforms import read_json
+from taichi_avatars.scene.transforms import read_transforms
 from taichi_avatars.scene.views import View
 
 SHOWN = 20  # problems in the text; the dictionary has them all
@@ -88,7 +91,7 @@ def _describe_folder(path: Path) -> Description:
         describe_timesteps(described, files)
         return described
     raise UserError(
-        f"{path}: neither a capture (sparse/, canonical_flame_param.npz or transforms_train.json), nor an avatar "
+        f"{path}: neither a capture (sparse/0/, canonical_flame_param.npz or transforms_train.json), nor an avatar "
         "(point_cloud/iteration_N/point_cloud.ply), nor a motion (*.npz); give a folder that holds one of these"
     )
 
@@ -104,17 +107,26 @@ def _describe_file(path: Path) -> Description:
         if "v_template" in arrays:
             return describe_flame_model(path)
         if arrays.keys() & {*WIDTHS, "expr"}:
-            return describe_motion(path, arrays)
+            return _motion(path, arrays)
         raise UserError(f"{path}: holds {', '.join(sorted(arrays)[:6]) or 'nothing'}: neither a FLAME model nor a motion")
     if suffix == ".json":
         return describe_arkit(path)
     raise UserError(f"{path}: not a kind of file that this program reads; give a .ply, .pkl, .npz or .json, or a folder")
 
 
+def _motion(path: Path, arrays: Arrays) -> Description:
+    """FLAME parameters, against the head that head.json beside them names."""
+    beside = Description(str(path), "")
+    head = known_head(beside, path.parent, "") if (path.parent / HEAD_FILE).is_file() else None
+    described = describe_motion(path, arrays, head)
+    described.problems += beside.problems
+    return described
+
+
 def _capture(path: Path) -> Description:
     kind = capture_kind(path)
     described = Description(str(path), {"head": "head capture", "blender": "Blender scene"}.get(kind or "", "COLMAP scene"))
-    masks = (path / "fg_masks").is_dir() and kind == "head"
+    masks = kind == "head" and (path / "fg_masks").is_dir() and _every_frame_has_a_mask(described, path)
     try:
         capture = load_capture(path, use_mask=masks, resolution=1, on_problem=described.add)
     except UserError as problem:
@@ -141,8 +153,7 @@ def _head_capture(described: Description, path: Path, capture: Capture, masks: b
     if timesteps:
         described.facts["timesteps"] = f"{len(timesteps)}, numbered {timesteps[0]} to {timesteps[-1]}"
     described.facts["masks"] = [name for name in ("fg_masks", "hair_masks") if (path / name).is_dir()] or "none"
-    if (path / "head.json").is_file():
-        described.check(lambda: described.facts.update(head=read_json(path / "head.json")))
+    head = known_head(described, path, "`train`")
     for split, use in (("val", "novel views"), ("test", "self-reenactment")):
         if not _splits(capture)[split]:
             described.notes.append(f"no {split} split: {use} cannot be evaluated")
@@ -150,12 +161,29 @@ def _head_capture(described: Description, path: Path, capture: Capture, masks: b
     if any(abs(camera.cy - 0.5 * camera.height) > 0.5 for camera in cameras):
         described.notes.append(
             "cy is off the centre: it is read as measured from the bottom of the image, as current VHAP writes it; "
-            "sets exported before November 2024 need the switch for a principal point from the top"
+            "sets exported before November 2024 need `train --principal-point top`"
         )
     if len(cameras) == 1:
         described.notes.append("a single fixed camera: the extent is set by the head's size")
     files = read_head_frames(path, use_mask=masks, on_problem=lambda _: None).flame_files
-    describe_timesteps(described, files.values())
+    describe_timesteps(described, files.values(), head)
+
+
+def _every_frame_has_a_mask(described: Description, path: Path) -> bool:
+    """Whether the masks can be used at all; where not, everything but --use-mask works without them."""
+    lacking = total = 0
+    for split in SPLITS:
+        try:
+            frames = read_transforms(path / f"transforms_{split}.json")
+        except UserError:  # met again, and noted, when the capture is read
+            continue
+        total += len(frames)
+        lacking += sum(frame.values.get("fg_mask_path") is None for frame in frames)
+    if lacking:
+        described.notes.append(
+            f"fg_masks/ is there, but {lacking} of {total} frames name no fg_mask_path: `train` works, --use-mask does not"
+        )
+    return not lacking
 
 
 def _splits(capture: Capture) -> dict[str, list[View]]:

@@ -11,8 +11,13 @@ from pathlib import Path
 import numpy as np
 from plyfile import PlyData, PlyParseError
 
+from taichi_avatars.avatar.avatar import Avatar
+from taichi_avatars.avatar.gaussians import Gaussians
 from taichi_avatars.errors import UserError
 from taichi_avatars.head.arrays import load_npz
+from taichi_avatars.head.assets import read_head_json, resolve_head
+from taichi_avatars.head.flame import FlameModel
+from taichi_avatars.head.sequence import FlameSequence
 from taichi_avatars.scene.transforms import read_json
 
 WIDTHS = {"translation": 3, "rotation": 3, "neck_pose": 3, "jaw_pose": 3, "eyes_pose": 6}
@@ -66,12 +71,28 @@ class Description:
             self.add(problem)
 
 
-def describe_timesteps(described: Description, files: Iterable[Path]) -> None:
-    """Files of one timestep each, which must agree with one another."""
+def known_head(described: Description, beside: Path, command: str) -> FlameModel | None:
+    """The head that other commands would take for what lies in a folder; a note where they would ask `command` for it."""
+    try:
+        stated = read_head_json(beside)
+    except UserError as problem:
+        described.add(problem)
+        return None
+    if stated is not None:
+        described.facts["head"] = stated
+    try:
+        return resolve_head(None, beside)
+    except UserError as problem:
+        described.notes.append(f"{command} will need --head: {problem}")
+        return None
+
+
+def describe_timesteps(described: Description, files: Iterable[Path], head: FlameModel | None = None) -> None:
+    """Files of one timestep each, which must agree with one another and fit the head, where it is known."""
     first: tuple[Path, dict[str, int]] | None = None
     for file in files:
         try:
-            sizes = _parameters(described, file, load_npz(file), one_timestep=True)
+            sizes = _parameters(described, file, load_npz(file), head if first is None else None, one_timestep=True)
         except UserError as problem:
             described.add(problem)
             continue
@@ -84,9 +105,9 @@ def describe_timesteps(described: Description, files: Iterable[Path]) -> None:
                 described.add(UserError(f"{file}: {_words(name)} is {size}, {expected} in {first[0].name}; export all anew"))
 
 
-def describe_motion(path: Path, arrays: Arrays) -> Description:
+def describe_motion(path: Path, arrays: Arrays, head: FlameModel | None = None) -> Description:
     described = Description(str(path), "motion (FLAME parameters)")
-    sizes = _parameters(described, path, arrays, one_timestep=False)
+    sizes = _parameters(described, path, arrays, head, one_timestep=False)
     described.facts.update({_words(name): size for name, size in sizes.items()})
     for name in OFFSETS:
         described.facts[name.replace("_", " ")] = "yes" if name in arrays else "no"
@@ -97,9 +118,12 @@ def _words(name: str) -> str:
     return {"shape": "shape coefficients", "expr": "expression coefficients", "vertices": "vertices of offsets"}.get(name, name)
 
 
-def _parameters(described: Description, file: Path, arrays: Arrays, *, one_timestep: bool) -> dict[str, int]:
-    """Checks FLAME parameters, and returns the sizes that they imply."""
+def _parameters(
+    described: Description, file: Path, arrays: Arrays, head: FlameModel | None, *, one_timestep: bool
+) -> dict[str, int]:
+    """Checks FLAME parameters, also against a head, and returns the sizes that they imply."""
     sizes: dict[str, int] = {}
+    before = len(described.problems)
 
     def wrong(name: str, wanted: str) -> None:
         described.add(UserError(f"{file}: {name}: got shape {arrays[name].shape}, want {wanted}; export it again"))
@@ -136,6 +160,8 @@ def _parameters(described: Description, file: Path, arrays: Arrays, *, one_times
             count = 1 if array.ndim == 1 else len(array)
             if count != sizes.setdefault("timesteps", 1 if one_timestep else count):
                 wrong(name, f"{sizes['timesteps']} timestep{'s' if sizes['timesteps'] > 1 else ''}")
+    if len(described.problems) == before:  # whatever else the commands would refuse
+        described.check(lambda: FlameSequence.from_arrays(arrays, file, head))
     return sizes
 
 
@@ -171,17 +197,18 @@ def describe_avatar(path: Path) -> Description:
             described.add(UserError(f"{path}: binding_0: not all are a triangle's number; save it again"))
         else:
             described.facts["triangles used"] = f"{len(np.unique(triangles))}, up to number {int(triangles.max())}"
-    _beside(described, path.parent, bound)
+    head = known_head(described, path.parent, "every command") if bound else None
+    _flame_parameters(described, path.parent, head, bound)
+    if not described.problems:  # whatever else the commands would refuse
+        described.check(lambda: Avatar.load(path, head) if head or not bound else Gaussians.load_ply(path))
     return described
 
 
-def _beside(described: Description, folder: Path, bound: bool) -> None:
-    if (folder / "head.json").is_file():
-        described.check(lambda: described.facts.update(head=read_json(folder / "head.json")))
+def _flame_parameters(described: Description, folder: Path, head: FlameModel | None, bound: bool) -> None:
     parameters = folder / "flame_param.npz"
     if parameters.is_file():
         try:
-            motion = describe_motion(parameters, load_npz(parameters))
+            motion = describe_motion(parameters, load_npz(parameters), head)
         except UserError as problem:
             described.add(problem)
             return
@@ -197,8 +224,6 @@ def iteration_of(cloud: Path) -> int:
 
 
 def describe_flame_model(path: Path) -> Description:
-    from taichi_avatars.head.flame import FlameModel
-
     described = Description(str(path), "FLAME head model")
     try:
         head = FlameModel.load(path)

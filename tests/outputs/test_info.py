@@ -9,8 +9,10 @@ from plyfile import PlyData, PlyElement
 from scene.tiny_capture import flame_parameters, read_split, write_split, write_tiny_capture
 
 from taichi_avatars.errors import UserError
+from taichi_avatars.head.flame import FlameModel
 from taichi_avatars.outputs.info import describe, text
 from taichi_avatars.outputs.info_files import RAW
+from taichi_avatars.scene.capture import load_capture
 
 
 def problems_of(path: Path) -> list[str]:
@@ -116,6 +118,56 @@ def test_a_missing_mask(tmp_path: Path) -> None:
     assert ["fg_mask_path" in problem for problem in problems_of(folder)] == [True]
 
 
+def test_masks_that_no_frame_names_are_a_note(tmp_path: Path) -> None:
+    folder = write_tiny_capture(tmp_path, masks=True)
+    content = read_split(folder, "val")
+    for frame in content["frames"]:
+        del frame["fg_mask_path"]
+    write_split(folder, "val", content)
+    assert problems_of(folder) == []
+    assert "2 of 9 frames name no fg_mask_path" in text(describe(folder))
+
+
+def test_an_empty_folder_sparse_makes_no_colmap_scene(tmp_path: Path) -> None:
+    folder = write_tiny_capture(tmp_path)
+    (folder / "sparse").mkdir()
+    assert describe(folder)["kind"] == "head capture" and problems_of(folder) == []
+    (folder / "sparse/cameras.bin").touch()
+    assert describe(folder)["kind"] == "COLMAP scene"
+
+
+def test_a_capture_must_fit_its_head(tmp_path: Path) -> None:
+    folder = write_tiny_capture(tmp_path, n_expr=100)
+    (folder / "head.json").write_text('{"head": "builtin-1"}')
+    assert problems_of(folder) == [
+        f"{folder}/flame_param/00003.npz: expr holds 100 expression components, but the head has 52: "
+        "choose the head that the file was made for"
+    ]
+    write_tiny_capture(tmp_path, vertices=5143)
+    assert "static_offset holds 5143 vertices, but the head has 4706" in problems_of(folder)[0]
+    with pytest.raises(UserError, match="5143"):
+        load_capture(folder, head=FlameModel.builtin())
+
+
+@pytest.fixture
+def no_flame_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TAICHI_AVATARS_FLAME", raising=False)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "no configuration"))
+
+
+def test_a_capture_of_an_unknown_head_is_noted(tmp_path: Path, no_flame_file: None) -> None:
+    folder = write_tiny_capture(tmp_path)
+    assert problems_of(folder) == [] and "`train` will need --head" in text(describe(folder))
+    (folder / "head.json").write_text('{"head": "flame", "file": "flame2023.pkl", "sha256": "0"}')
+    assert problems_of(folder) == [] and "will need --head" in text(describe(folder))
+    (folder / "head.json").write_text('{"head": "builtin-1"}')
+    assert "--head" not in text(describe(folder))
+
+
+def test_the_note_about_cy_names_the_option(tmp_path: Path) -> None:
+    assert "--principal-point top" in text(describe(write_tiny_capture(tmp_path)))
+
+
 def test_many_problems_are_cut_short_in_the_text(tmp_path: Path) -> None:
     folder = write_tiny_capture(tmp_path, timesteps=tuple(range(11)))
     for image in (folder / "images").iterdir():
@@ -130,7 +182,7 @@ def test_a_static_scene(tmp_path: Path) -> None:
     write_split(tmp_path, "train", {"camera_angle_x": 0.5, "frames": [frame]})
     description = describe(tmp_path)
     assert description["kind"] == "Blender scene" and description["whole"]
-    (tmp_path / "sparse").mkdir()
+    (tmp_path / "sparse/0").mkdir(parents=True)
     assert "neither cameras.bin nor cameras.txt" in problems_of(tmp_path)[0]
 
 
@@ -178,6 +230,19 @@ def test_every_problem_of_an_avatar_is_listed(tmp_path: Path) -> None:
     assert len(problems) == 3
 
 
+def test_an_avatar_must_fit_its_head(tmp_path: Path) -> None:
+    rows = write_ply(tmp_path / "point_cloud.ply")
+    (tmp_path / "head.json").write_text('{"head": "builtin-1"}')
+    np.savez(tmp_path / "flame_param.npz", **motion(3))
+    assert problems_of(tmp_path) == []
+    rows["binding_0"][0] = 20_000
+    save_ply(tmp_path / "point_cloud.ply", rows)
+    assert "bound to triangles up to 20000, but the head has" in problems_of(tmp_path)[0]
+    np.savez(tmp_path / "flame_param.npz", **{**motion(3), "expr": np.zeros((3, 60), np.float32)})
+    for path in (tmp_path, tmp_path / "flame_param.npz"):
+        assert "expr holds 60 expression components, but the head has 52" in problems_of(path)[0]
+
+
 def test_plys_of_other_kinds(tmp_path: Path) -> None:
     path = tmp_path / "a.ply"
     write_ply(path, degree=3, bound=False)
@@ -197,6 +262,14 @@ def test_motions(tmp_path: Path) -> None:
     np.savez(path, **{**motion(7), "expr": np.zeros((6, 10), np.float32), "dynamic_offset": np.zeros((7, 5, 2), np.float32)})
     assert any("expr: got shape (6, 10), want 7 timesteps" in problem for problem in problems_of(path))
     assert any("dynamic_offset: got shape (7, 5, 2), want (V, 3)" in problem for problem in problems_of(path))
+    repeated = {**motion(7), "shape": np.tile(motion(7)["shape"], (7, 1))}
+    np.savez(path, **repeated)
+    assert problems_of(path) == []
+    repeated["shape"][4, 2] += 1
+    np.savez(path, **repeated)
+    assert "shape has 7 rows, and row 4 differs" in problems_of(path)[0]
+    np.savez(path, **motion(7), static_offset=np.zeros((7, 5, 3), np.float32))
+    assert "static_offset has shape (7, 5, 3)" in problems_of(path)[0]
     folder = tmp_path / "frames"
     folder.mkdir()
     for timestep in range(3):
