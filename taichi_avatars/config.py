@@ -17,7 +17,7 @@ SHORT = 60_000  # below this many iterations the intervals of the paper scale wi
 class TrainConfig(BaseModel):
     """Options of `taichi-avatars train`. Learning rates, thresholds and weights are the paper's."""
 
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True, validate_assignment=True)
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True, validate_assignment=True)
 
     iterations: int = Field(default=6_000, ge=1)
     """Training steps, one image each. The paper's schedule is 600000; shorter runs compress it."""
@@ -31,7 +31,7 @@ class TrainConfig(BaseModel):
     """Make what lies outside the captured foreground masks background."""
     principal_point: Literal["bottom", "top"] = "bottom"
     """Where cy is measured from: bottom as current VHAP writes it, top in sets exported before November 2024."""
-    seed: int = 0
+    seed: int = Field(default=0, ge=0, lt=2**63)
     """Random numbers: order of images, splitting."""
 
     not_finetune_flame_params: bool = False
@@ -107,6 +107,8 @@ class TrainConfig(BaseModel):
             values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise UserError(f"{path}: no such file; --config wants a TOML file") from None
+        except OSError as error:
+            raise UserError(f"{path}: cannot be read ({error.strerror}); --config wants a TOML file") from None
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise UserError(f"{path}: not valid TOML: {error}") from None
         return TrainConfig.from_values(values, str(path))
