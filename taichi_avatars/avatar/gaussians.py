@@ -78,7 +78,7 @@ class Gaussians:
         """Writes the PLY of `formats.md` section 3: raw values, binary little endian; read back bit by bit."""
         from plyfile import PlyData, PlyElement
 
-        rest = self.sh_rest.detach().transpose(1, 2).reshape(len(self), -1)  # channel by channel
+        rest = self.sh_rest.detach().transpose(1, 2).flatten(1)  # channel by channel
         columns = {
             **_named("", ("x", "y", "z"), self.means),
             **_named("", ("nx", "ny", "nz"), torch.zeros(len(self), 3)),
@@ -125,13 +125,22 @@ class Gaussians:
             logit_opacities=columns("", ["opacity"])[:, 0],
             sh_base=columns("f_dc_", range(3))[:, None],
             sh_rest=columns("f_rest_", range(rest)).view(len(table), 3, bands - 1).transpose(1, 2).contiguous(),
-            binding=columns("", ["binding_0"])[:, 0].round().to(torch.int32) if "binding_0" in names else None,
+            binding=_triangles(path, columns("", ["binding_0"])[:, 0]) if "binding_0" in names else None,
         )
         for name, values in gaussians.parameters().items():
             if not bool(torch.isfinite(values).all()):
                 row = int((~torch.isfinite(values)).flatten(1).any(1).nonzero()[0]) if values.ndim > 1 else 0
                 raise UserError(f"{path}: {name} holds NaN or Inf (first at Gaussian {row}); the file is damaged, train again")
         return gaussians
+
+
+def _triangles(path: Path | str, values: Tensor) -> Tensor:
+    """(N,) int32 from the floats that a PLY holds."""
+    wrong = ~((values >= 0) & (values < 2**24) & (values == values.round()))  # beyond 2^24 a float is no exact index
+    if bool(wrong.any()):
+        row = int(wrong.nonzero()[0])
+        raise UserError(f"{path}: binding_0 is {values[row].item()} at Gaussian {row}, want the index of a triangle")
+    return values.to(torch.int32)
 
 
 def _fresh(means: Tensor, log_scales: Tensor, sh_base: Tensor, degree: int, binding: Tensor | None) -> Gaussians:
@@ -170,6 +179,7 @@ def _neighbour_distance(points: Tensor) -> Tensor:
     """Root of the mean squared distance to the 3 nearest other points, (N,), block by block to bound memory."""
     nearest = []
     for block in points.split(1024):
-        squared = torch.cdist(block, points).square()
+        # By default torch takes differences of squares, which loses distances that are small against the coordinates.
+        squared = torch.cdist(block, points, compute_mode="donot_use_mm_for_euclid_dist").square()
         nearest.append(squared.topk(min(4, len(points)), largest=False).values[:, 1:].mean(1))
     return torch.cat(nearest).nan_to_num(1e-4).sqrt()

@@ -92,3 +92,30 @@ def test_start_from_points_takes_the_distance_of_three_neighbours():
     gaussians = Gaussians.from_points(points, torch.ones(5, 3), 0)
     expected = ((1.0**2 + 2.0**2 + 3.0**2) / 3) ** 0.5
     assert gaussians.log_scales[0].exp().tolist() == pytest.approx([expected] * 3, rel=1e-4)
+
+
+def test_no_gaussians_are_a_ply_too(tmp_path):
+    Gaussians.from_points(torch.zeros(0, 3), torch.zeros(0, 3), 2).save_ply(tmp_path / "a.ply")
+    read = Gaussians.load_ply(tmp_path / "a.ply")
+    assert len(read) == 0
+    assert read.degree == 2
+
+
+@pytest.mark.parametrize("wrong", [float("nan"), -1.0, 0.5, 1e20])
+def test_a_binding_that_is_no_triangle_is_named(tmp_path, wrong):
+    from plyfile import PlyData
+
+    random_gaussians().save_ply(tmp_path / "a.ply")
+    ply = PlyData.read(str(tmp_path / "a.ply"), mmap=False)
+    ply["vertex"].data["binding_0"][3] = wrong
+    ply.write(str(tmp_path / "a.ply"))
+    with pytest.raises(UserError, match=r"a\.ply: binding_0 .* at Gaussian 3"):
+        Gaussians.load_ply(tmp_path / "a.ply")
+
+
+def test_points_far_from_the_origin_know_their_neighbours():
+    """A grid of 1 mm, 8 m away: distances that squares of coordinates do not hold in float32."""
+    axis = torch.arange(4) * 1e-3
+    points = torch.cartesian_prod(axis, axis, axis) + 8.0
+    scales = Gaussians.from_points(points, torch.zeros(64, 3), 0).log_scales.exp()
+    assert torch.allclose(scales, torch.tensor(1e-3), rtol=2e-3)  # float32 knows coordinates of 8 m to half a micrometre
