@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from taichi_avatars.training.trainer import Run
 
 NAME = "checkpoint.pt"
-VERSION = 1
+VERSION = 2
 
 
 def save(model: Path, run: Run) -> Path:
@@ -27,6 +27,7 @@ def save(model: Path, run: Run) -> Path:
         "version": VERSION,
         "iteration": run.iteration,
         "config": run.config.model_dump(),
+        "views": [view.name for view in run.capture.train],
         "gaussians": {name: values.detach() for name, values in optimizer.gaussians.parameters().items()},
         "binding": optimizer.gaussians.binding,
         "adam": optimizer.adam.state_dict()["state"],
@@ -56,6 +57,12 @@ def load(model: Path, run: Run) -> None:
     for name, value in held.items():
         if now.get(name) != value:
             raise UserError(f"{path}: was made with {name} = {value}, now it is {now.get(name)}; resume with the same options")
+    if (
+        state["views"] != [view.name for view in run.capture.train]
+        or (run.tuner is None) != (state["flame"] is None)
+        or (run.tuner is not None and run.tuner.table.shape != state["flame"]["table"].shape)
+    ):
+        raise UserError(f"{path}: belongs to another capture; resume with the capture that it was made from")
     from taichi_avatars.training.optimizer import GaussianAdam
 
     run.optimizer = GaussianAdam(Gaussians(**state["gaussians"], binding=state["binding"]), run.config)
@@ -63,10 +70,6 @@ def load(model: Path, run: Run) -> None:
         {"state": state["adam"], "param_groups": run.optimizer.adam.state_dict()["param_groups"]}
     )
     run.density.gradient, run.density.seen = state["density"]["gradient"], state["density"]["seen"]
-    if (run.tuner is None) != (state["flame"] is None) or (
-        run.tuner is not None and run.tuner.table.shape != state["flame"]["table"].shape
-    ):
-        raise UserError(f"{path}: belongs to another capture; resume with the capture that it was made from")
     if run.tuner is not None:
         run.tuner.table.copy_(state["flame"]["table"])  # in place: the sequence views this table
         run.tuner.moments, run.tuner.steps = state["flame"]["moments"], state["flame"]["steps"]

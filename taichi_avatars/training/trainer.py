@@ -185,29 +185,34 @@ def step(run: Run, view: View, truth: Tensor) -> tuple[float, float]:
     rates = config.position_lr_init, config.position_lr_final
     run.optimizer.step(schedule.position_lr(run.iteration, *rates) * run.capture.extent)
     if schedule.densifies(run.iteration):
-        _densify(run, world.scales.detach())
+        _densify(run, None if frames is None else frames.scale.detach())
     if schedule.resets(run.iteration, config.white_background):
         run.optimizer.reset_opacities()
         run.was_reset = True
     return value, (out.image.detach() - truth).square().mean().item()
 
 
-def _densify(run: Run, world_scales: Tensor) -> None:
-    """Adds Gaussians where the image asks for them, removes those that do nothing. world_scales: (N,3), metres."""
+def _densify(run: Run, triangle_scale: Tensor | None) -> None:
+    """Adds Gaussians where the image asks for them, removes those that do nothing. triangle_scale: (F,), metres."""
     config, optimizer, extent = run.config, run.optimizer, run.capture.extent
     keep, added = run.density.densify(
         optimizer.gaussians,
-        world_scales,
+        _world_scales(optimizer.gaussians, triangle_scale),
         extent,
         threshold=config.densify_grad_threshold,
         dense=config.percent_dense,
         limit=config.max_gaussians,
     )
-    # A child is SPLIT_SHRINK times smaller than its parent: none is huge that was not huge before, so 0 does for the new.
-    scales = torch.cat([world_scales[keep], world_scales.new_zeros(len(added), 3)])
     optimizer.replace(keep, added)
-    optimizer.replace(prune_mask(optimizer.gaussians, scales if run.was_reset else None, extent))
+    scales = _world_scales(optimizer.gaussians, triangle_scale) if run.was_reset else None
+    optimizer.replace(prune_mask(optimizer.gaussians, scales, extent))
     run.density.restart(len(optimizer.gaussians))
+
+
+def _world_scales(gaussians: Gaussians, triangle_scale: Tensor | None) -> Tensor:
+    """(N,3), metres."""
+    scales = gaussians.log_scales.detach().exp()
+    return scales if triangle_scale is None or gaussians.binding is None else scales * triangle_scale[gaussians.binding, None]
 
 
 def _sequence(capture: Capture, config: TrainConfig):

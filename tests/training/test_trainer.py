@@ -182,6 +182,37 @@ def test_a_checkpoint_of_other_options_is_refused(tmp_path, capture, head):
         train(SHORT.model_copy(update={"feature_lr": 0.1, "iterations": 50}), capture, head, tmp_path, resume=True)
 
 
+def test_a_checkpoint_of_another_capture_is_refused(tmp_path, capture, head):
+    """The same number of timesteps, but other images: the order of the stream would mean something else."""
+    config = SHORT.model_copy(update={"iterations": 1})
+    train(config, capture, head, tmp_path)
+    with pytest.raises(UserError, match="another capture"):
+        train(config, replace(capture, train=capture.train[1:]), head, tmp_path, resume=True)
+
+
+def test_children_that_are_still_huge_are_pruned(capture, head):
+    """After a reset, at the size that they have now, not at that of their parents."""
+    run = trainer.Run(SHORT.model_copy(update={"densify_grad_threshold": 1.0}), capture, head)
+    gaussians, extent = run.optimizer.gaussians, capture.extent
+    gaussians.log_scales.detach()[:2] = torch.tensor([[0.5], [0.12]]).log() + torch.tensor(extent).log()
+    run.density.gradient[:2], run.density.seen[:2] = 2.0, 1.0
+    run.was_reset = True
+    trainer._densify(run, torch.ones(head.num_faces))
+    left = run.optimizer.gaussians.binding.bincount(minlength=head.num_faces)
+    assert left[:2].tolist() == [1, 2]  # 0.5 / 1.6 is above a tenth of the extent, 0.12 / 1.6 below
+
+
+def test_an_unbound_scene_may_lose_all_its_gaussians(tmp_path, capture, monkeypatch):
+    monkeypatch.setattr("taichi_avatars.training.schedule.SHORTEST_INTERVAL", 5)
+    monkeypatch.setattr("taichi_avatars.avatar.density.MIN_OPACITY", 2.0)
+    still = [replace(view, timestep=None) for view in capture.train[:2]]
+    points = torch.zeros(5, 3), torch.rand(5, 3)
+    static = replace(capture, kind="blender", train=still, val=still[:1], test=[], flame=None, points=points)
+    config = TrainConfig(iterations=14, interval=1000)
+    assert len(train(config, static, None, tmp_path).gaussians) == 0
+    assert len(Avatar.load(tmp_path).gaussians) == 0
+
+
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint", None])
 def test_a_damaged_or_missing_checkpoint_is_one_line(tmp_path, capture, head, content):
     if content is not None:
