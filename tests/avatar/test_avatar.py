@@ -46,6 +46,13 @@ def test_saved_and_loaded_it_renders_the_same(tmp_path, avatar, camera):
         assert torch.equal(again.render(camera, 5).image, avatar.render(camera, 5).image)
 
 
+def test_inference_mode_renders_the_same(tmp_path, avatar, camera):
+    avatar.save(tmp_path)
+    with torch.inference_mode():
+        image = Avatar.load(tmp_path).render(camera, 5).image
+    assert torch.equal(image, avatar.render(camera, 5).image)
+
+
 def test_the_newest_iteration_is_taken_by_number(tmp_path, avatar):
     from taichi_avatars.avatar.avatar import find_ply
 
