@@ -89,12 +89,13 @@ def load_npz(path: Path | str) -> dict[str, np.ndarray]:
                 arrays[key] = file[key]
             return arrays
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from None
+        raise UserError(f"{path}: cannot be read ({error.strerror or error}); check the path, or copy it again") from None
     except (ValueError, EOFError, zipfile.BadZipFile, KeyError, zipfile.error) as error:
         if isinstance(error, UserError):
             raise
-        what = f"{key} cannot be read" if key else "is not a whole .npz file"
-        raise UserError(f"{path}: {what} ({error})") from None
+        if key is None:  # numpy would have it that this is a pickle to be trusted
+            raise UserError(f"{path}: is not a whole .npz file; copy it again or export it again") from None
+        raise UserError(f"{path}: {key} cannot be read ({error}); export it again as plain numbers") from None
 
 
 def head_from_keys(keys: Mapping[str, Any], path: Path) -> HeadArrays:

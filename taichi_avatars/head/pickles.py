@@ -30,7 +30,7 @@ def load_pickle(path: Path | str) -> Any:
         with path.open("rb") as file:
             return read_pickle(file, str(path))
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+        raise UserError(f"{path}: cannot be read ({error.strerror}); check the path") from None
 
 
 def load_npy(path: Path | str) -> Any:
@@ -50,11 +50,11 @@ def load_npy(path: Path | str) -> Any:
                 return content.item() if isinstance(content, np.ndarray) and shape == () else content
         return np.load(path, allow_pickle=False)
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from None
+        raise UserError(f"{path}: cannot be read ({error.strerror or error}); check the path") from None
     except ValueError as error:
         if isinstance(error, UserError):
             raise
-        raise UserError(f"{path}: is not a whole .npy file ({error})") from None
+        raise UserError(f"{path}: is not a whole .npy file ({error}); copy it again") from None
 
 
 def read_pickle(file: BinaryIO, name: str) -> Any:
@@ -64,7 +64,9 @@ def read_pickle(file: BinaryIO, name: str) -> Any:
     except UserError as error:
         raise UserError(f"{name}: {_one_line(error)}") from None
     except Exception as error:  # a forged pickle can fail in any way that Python can
-        raise UserError(f"{name}: is not a whole pickle of arrays ({type(error).__name__}: {_one_line(error)})") from None
+        raise UserError(
+            f"{name}: is not a whole pickle of arrays ({type(error).__name__}: {_one_line(error)}); copy it again"
+        ) from None
 
 
 def _one_line(error: Exception) -> str:

@@ -206,7 +206,7 @@ def _read(keys: Mapping[str, np.ndarray], path: Path) -> dict[str, Tensor]:
     """The parameters in a file, with a time axis where one belongs, all of them of the same length."""
     missing = [key for key in ("shape", "expr", *POSES) if key not in keys]
     if missing:
-        raise UserError(f"{path}: lacks {', '.join(missing)}; it holds {', '.join(sorted(keys)) or 'nothing'}")
+        raise UserError(f"{path}: lacks {', '.join(missing)}; it holds {', '.join(sorted(keys)) or 'nothing'}; export it again")
     known = ("shape", "expr", *POSES, "static_offset", "dynamic_offset")
     values = {key: _tensor(keys[key], key, path) for key in known if key in keys and keys[key].size + (key == "expr")}
     values["shape"] = _one_shape(values.get("shape", torch.zeros(0)), path)
@@ -220,11 +220,11 @@ def _read(keys: Mapping[str, np.ndarray], path: Path) -> dict[str, Tensor]:
     count = len(out["expr"])
     for key in (*POSES, "dynamic_offset"):
         if key in out and len(out[key]) != count:
-            raise UserError(f"{path}: {key} holds {len(out[key])} timesteps, expr {count}")
+            raise UserError(f"{path}: {key} holds {len(out[key])} timesteps, expr {count}; export it again")
     if "timesteps" in keys:
         out["timesteps"] = torch.from_numpy(np.asarray(keys["timesteps"], np.int64))
         if out["timesteps"].shape != (count,) or bool((out["timesteps"].diff() <= 0).any()):
-            raise UserError(f"{path}: timesteps must be {count} increasing numbers")
+            raise UserError(f"{path}: timesteps must be {count} increasing numbers; export it again")
     return out
 
 
@@ -243,7 +243,7 @@ def _one_shape(shape: Tensor, path: Path) -> Tensor:
 
 def _tensor(value: np.ndarray, key: str, path: Path) -> Tensor:
     if value.dtype.kind not in "biuf":
-        raise UserError(f"{path}: {key} holds no numbers but {value.dtype}")
+        raise UserError(f"{path}: {key} holds no numbers but {value.dtype}; export it again")
     tensor = torch.from_numpy(np.ascontiguousarray(value, np.float32))
     if not bool(torch.isfinite(tensor).all()):
         raise UserError(f"{path}: {key} holds NaN or infinite numbers: track this capture again, or repair the file")
@@ -253,7 +253,7 @@ def _tensor(value: np.ndarray, key: str, path: Path) -> Tensor:
 def _form(values: Mapping[str, Tensor], key: str, shape: tuple[int | str, ...], path: Path) -> Tensor:
     """The value in the wanted shape; files have a leading axis of 1 or leave it out."""
     if key not in values:
-        raise UserError(f"{path}: {key} is empty")
+        raise UserError(f"{path}: {key} is empty; export it again")
     value = values[key]
     if value.ndim == len(shape) + 1 and len(value) == 1:
         value = value[0]
@@ -261,5 +261,7 @@ def _form(values: Mapping[str, Tensor], key: str, shape: tuple[int | str, ...], 
         value = value[None]
     fits = value.ndim == len(shape) and all(isinstance(s, str) or n == s for n, s in zip(value.shape, shape, strict=True))
     if not fits:
-        raise UserError(f"{path}: {key} has shape {tuple(values[key].shape)}, want ({', '.join(map(str, shape))})")
+        raise UserError(
+            f"{path}: {key} has shape {tuple(values[key].shape)}, want ({', '.join(map(str, shape))}); export it again"
+        )
     return value

@@ -89,7 +89,7 @@ def load_capture(
     """
     path = Path(path)
     if not path.is_dir():
-        raise UserError(f"{path}: there is no such folder; give the folder of a capture")
+        raise UserError(f"{path}: {'is a file' if path.is_file() else 'there is no such folder'}; give the folder of a capture")
     if principal_point not in ("bottom", "top"):
         raise UserError(f"principal point: got {principal_point!r}; say where cy is measured from: bottom or top")
     target_size(1, 1, resolution)
@@ -121,7 +121,8 @@ def load_capture(
     if not evaluation:
         train, val, test = [*train, *val, *test], [], []
     if not train:
-        on_problem(UserError(f"{path}: the training split is empty; check its list of images"))
+        listing = "the images file in sparse/0/" if kind == "colmap" else "transforms_train.json"
+        on_problem(UserError(f"{path}: the training split is empty: {listing} is missing or lists nothing; export it again"))
     extent = _head_extent(train, head, flame) if points is None else _static_extent(train, points[0])
     return Capture(path, kind, train, val, test, flame, points, extent)
 

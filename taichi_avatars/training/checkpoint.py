@@ -83,10 +83,12 @@ def _read(path: Path) -> dict[str, Any]:
         state = torch.load(path, weights_only=True)
     except FileNotFoundError:
         raise UserError(f"{path}: no checkpoint here to resume from; train without --resume") from None
-    except (RuntimeError, pickle.UnpicklingError, EOFError, OSError, KeyError, ValueError) as error:
+    except pickle.UnpicklingError:  # torch's text is a page about trust
+        raise UserError(f"{path}: the checkpoint is damaged (not torch's); train anew with --overwrite") from None
+    except (RuntimeError, EOFError, OSError, KeyError, ValueError) as error:
         raise UserError(
-            f"{path}: the checkpoint is damaged ({str(error).split(chr(10))[0] or 'empty file'}); train without --resume"
+            f"{path}: the checkpoint is damaged ({str(error).split(chr(10))[0] or 'empty file'}); train anew with --overwrite"
         ) from None
     if not isinstance(state, dict) or state.get("version") != VERSION:
-        raise UserError(f"{path}: not a checkpoint of this version; train without --resume")
+        raise UserError(f"{path}: not a checkpoint of this version; train anew with --overwrite")
     return state
