@@ -1,3 +1,4 @@
+import errno
 import inspect
 import json
 import shlex
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from outputs.small_avatar import small_avatar, small_motion
+from PIL import Image
 from scene.tiny_capture import write_tiny_capture
 
 from taichi_avatars import demo
@@ -279,6 +281,37 @@ def test_synth_has_the_defaults_of_write_capture() -> None:
     same = own.keys() & library.keys()
     assert {"supersample", "width", "height", "cameras", "timesteps"} <= same
     assert {name: own[name] for name in same} == {name: library[name] for name in same}
+
+
+@pytest.mark.parametrize("command", ["render", "synth"])
+def test_a_full_disk_is_one_line_and_leaves_nothing(
+    command: str, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(model, tmp_path / "m", ignore=shutil.ignore_patterns("val", "test"))
+    saved: list[None] = []
+
+    def save(*_: object, **__: object) -> None:
+        saved.append(None)
+        if len(saved) > 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Image.Image, "save", save)
+    size = ["--width", "24", "--height", "32", "--supersample", "1"]
+    arguments = {
+        "render": ["render", "-m", str(tmp_path / "m"), "--split", "val", "-q"],
+        "synth": ["synth", str(tmp_path / "c"), "--timesteps", "1", "--test-timesteps", "0", "--cameras", "2", "-q", *size],
+    }
+    before = {path for path in tmp_path.rglob("*") if path.is_file()}
+    assert run(arguments[command]) == 1
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1 and str(tmp_path) in err and "No space left" in err
+    assert {path for path in tmp_path.rglob("*") if path.is_file()} == before and not (tmp_path / "c").exists()
+
+
+def test_a_model_folder_that_is_a_file(capture: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "m").write_text("something")
+    assert run(["train", "-s", str(capture), "-m", str(tmp_path / "m"), "--head", "builtin"]) == 1
+    assert capsys.readouterr().err == f"error: {tmp_path / 'm'}: is a file; give a folder with -m\n"
 
 
 def test_convert_flame(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

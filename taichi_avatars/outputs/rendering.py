@@ -14,7 +14,7 @@ from torch import Tensor
 
 from taichi_avatars.avatar.avatar import Avatar
 from taichi_avatars.errors import UserError
-from taichi_avatars.files import atomic_path
+from taichi_avatars.files import atomic_path, writing
 from taichi_avatars.head.flame import FlameModel
 from taichi_avatars.ops.mesh import shade_mesh
 from taichi_avatars.outputs.video import as_uint8, write_mp4
@@ -55,7 +55,13 @@ def render_views(
     """
     if not views:
         raise UserError(f"{folder}: there are no views to render; choose another split or camera")
-    folder = Path(folder)
+    with writing(folder):
+        return _render_views(avatar, views, Path(folder), background, on_view)
+
+
+def _render_views(
+    avatar: Avatar, views: Sequence[View], folder: Path, background: Background, on_view: Callable[[int], None] | None
+) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     kinds = [RENDERS, TRUTH, *([MESHES] if avatar.head is not None else [])]
     behind = (float(background[0]), float(background[1]), float(background[2]))

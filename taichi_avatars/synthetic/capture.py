@@ -19,6 +19,7 @@ from PIL import Image
 from torch import Tensor
 
 from taichi_avatars.errors import UserError
+from taichi_avatars.files import writing
 from taichi_avatars.head.assets import write_head_json
 from taichi_avatars.head.flame import FlameModel
 from taichi_avatars.head.sequence import FlameSequence
@@ -145,13 +146,14 @@ def write_capture(
         raise UserError(
             f"{out} exists and is not a capture made by this program: choose another folder or overwrite it with --force"
         )
-    out.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=f".{out.name}-unfinished-", dir=out.parent))
-    try:
-        fill(work, seed, (width, height), (timesteps, test_timesteps), cameras, tracking_error, rgba, supersample, progress)
-        put_in_place(work, out)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+    with writing(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(prefix=f".{out.name}-unfinished-", dir=out.parent))
+        try:
+            fill(work, seed, (width, height), (timesteps, test_timesteps), cameras, tracking_error, rgba, supersample, progress)
+            put_in_place(work, out)
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
     return out
 
 

@@ -15,6 +15,8 @@ BOARD_FILES = "events.out.tfevents.*"  # TensorBoard's
 
 def refuse_earlier_run(model: Path) -> None:
     """Raises UserError where a folder holds an avatar: its later iterations would pass for the newest of a shorter run."""
+    if model.exists() and not model.is_dir():
+        raise UserError(f"{model}: is a file; give a folder with -m")
     saved = iterations(model)
     if saved or (model / checkpoint.NAME).is_file():
         which = f"an avatar (iteration {max(saved)})" if saved else f"the {checkpoint.NAME} of another run"
