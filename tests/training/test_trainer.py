@@ -21,6 +21,14 @@ from taichi_avatars.training.trainer import train
 SHORT = TrainConfig(iterations=40, white_background=True, interval=20, densify_grad_threshold=1e-6)
 
 
+@pytest.fixture(autouse=True)
+def listens_to_ctrl_c():
+    """A background job is started deaf to SIGINT, and so would be these tests."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.fixture(scope="module")
 def head() -> FlameModel:
     return FlameModel.builtin()
