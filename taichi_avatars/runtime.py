@@ -80,12 +80,12 @@ def _serve_all_threads() -> None:
 
 def _kernel_cache() -> dict[str, object]:
     """Where compiled kernels are kept; says on stderr that they will be compiled, where there are none yet."""
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "taichi_avatars" / "kernels"
     try:
+        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "taichi_avatars" / "kernels"
         folder.mkdir(parents=True, exist_ok=True)
         empty = not any(folder.iterdir())
-    except OSError:
-        print(f"{folder} cannot be written: kernels will be compiled again in every run", file=sys.stderr)
+    except (OSError, RuntimeError) as error:  # RuntimeError: there is no home
+        print(f"compiled kernels cannot be kept, every run compiles them again: {error}", file=sys.stderr)
         return {"offline_cache": False}
     if empty:
         print("First run on this machine: compiling kernels as they are needed, half a minute in all.", file=sys.stderr)

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from taichi_avatars import runtime
 from taichi_avatars.ops.tiles import sort_into_tiles
@@ -28,6 +29,7 @@ class _Splat(torch.autograd.Function):
         return image, alpha, depth
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         from taichi_avatars.kernels import splat_cpu as kernel
 

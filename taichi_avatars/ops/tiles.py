@@ -8,8 +8,10 @@ import torch
 from torch import Tensor
 
 from taichi_avatars import runtime
+from taichi_avatars.errors import UserError
 
 SHORTEST_TASK = 64  # splats
+MOST_PAIRS = 2**31 - 1
 
 
 class TileLists(NamedTuple):
@@ -72,6 +74,8 @@ def sort_into_tiles(rows: Tensor, width: int, height: int) -> TileLists:
     if n:
         kernel.pack(order, rows, packed)
     kernel.count(tiles_x, tiles_y, chunk, packed, count, pairs)
+    if int(pairs.sum()) > MOST_PAIRS:  # a sum in 64 bits
+        raise UserError(f"{n} Gaussians cover {int(pairs.sum())} tiles, more than 2^31; are the scales in metres?")
     splat_end = torch.cumsum(pairs, 0, dtype=torch.int32)
     by_tile = count.T.reshape(-1)  # tile by tile, chunk by chunk: the order of the lists
     ends = torch.cumsum(by_tile, 0, dtype=torch.int32)

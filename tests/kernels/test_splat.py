@@ -249,3 +249,12 @@ def test_too_high_a_degree_is_refused():
     scene[4] = scene[4][:, :4]
     with pytest.raises(UserError, match="sh_degree"):
         ta.rasterize(*scene, camera=camera(8, 8), sh_degree=2)
+
+
+def test_a_second_differentiation_is_refused():
+    """Silently, it would leave out how the gradient depends on the Gaussians."""
+    leaves = [t.requires_grad_() for t in cloud(30, seed=1, size=0.1)]
+    out = ta.rasterize(*leaves, camera=camera(40, 30))
+    (gradient,) = torch.autograd.grad(out.image.square().sum(), leaves[:1], create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        (gradient.square().sum() + out.image.sum()).backward()
