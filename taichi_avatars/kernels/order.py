@@ -2,6 +2,8 @@
 
 import taichi as ti
 
+from taichi_avatars.kernels.tasks import TASK
+
 DIGIT = 11  # bits per pass
 PASSES = 3  # 33 bits: all of a float
 BINS = 1 << DIGIT
@@ -14,7 +16,10 @@ I32x2 = ti.types.ndarray(dtype=ti.i32, ndim=2)
 def radix_pass(shift: ti.i32, chunk: ti.i32, keys: I32x1, items: I32x1, slot: I32x2, sorted_keys: I32x1, sorted_items: I32x1):
     """Sorts by the digit at bit `shift`, keeping the order of equals. slot (chunks, BINS): scratch, one row per task."""
     ti.loop_config(block_dim=1)
-    for c in range(slot.shape[0]):
+    for step in range(slot.shape[0] * TASK):
+        if step % TASK != 0:
+            continue
+        c = step // TASK
         for digit in range(BINS):
             slot[c, digit] = 0
         for i in range(c * chunk, ti.min((c + 1) * chunk, keys.shape[0])):
@@ -28,7 +33,10 @@ def radix_pass(shift: ti.i32, chunk: ti.i32, keys: I32x1, items: I32x1, slot: I3
                 slot[c, digit] = place
                 place += here
     ti.loop_config(block_dim=1)
-    for c in range(slot.shape[0]):
+    for step in range(slot.shape[0] * TASK):
+        if step % TASK != 0:
+            continue
+        c = step // TASK
         for i in range(c * chunk, ti.min((c + 1) * chunk, keys.shape[0])):
             digit = (keys[i] >> shift) & (BINS - 1)
             place = slot[c, digit]

@@ -13,6 +13,7 @@ import taichi as ti
 from taichi.math import mat3, vec3, vec4
 
 from taichi_avatars.kernels import sh as harmonics
+from taichi_avatars.kernels.tasks import TASK
 
 SPLAT = 12
 CHUNK = 256  # Gaussians per task; the pose's gradient is summed per chunk, in a fixed order, so that it repeats bit by bit
@@ -148,7 +149,10 @@ def project_adjoint(
 ):  # fmt: skip
     """grad_world (N,11): mean 0-2, quaternion 3-6, scale 7-9, opacity 10. grad_pose (chunks, POSE): a sum per chunk."""
     ti.loop_config(block_dim=1)
-    for chunk in range(grad_pose.shape[0]):
+    for step in range(grad_pose.shape[0] * TASK):
+        if step % TASK != 0:
+            continue
+        chunk = step // TASK
         view = read_view(camera)
         sum_R, sum_t, sum_center = mat3(0.0), vec3(0.0), vec3(0.0)
         for i in range(chunk * CHUNK, ti.min((chunk + 1) * CHUNK, means.shape[0])):

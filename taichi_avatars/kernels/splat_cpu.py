@@ -9,6 +9,7 @@ import math
 
 import taichi as ti
 
+from taichi_avatars.kernels.tasks import TILE_STRIDE
 from taichi_avatars.kernels.tiles import EXP_STEP, MAX_ALPHA, MIN_ALPHA, MIN_TRANSMITTANCE, TILE
 
 LANES = 16
@@ -89,8 +90,11 @@ def store(state: ti.template(), tile, k, p):
 @ti.kernel
 def composite(width: ti.i32, height: ti.i32, tiles_x: ti.i32, tile_end: I32x1, entries: I32x2, packed: F32x2, state: VecX3):
     """state (tiles, 4, CHANNELS): what each pixel has gathered."""
-    ti.loop_config(block_dim=4)
-    for tile in range(tile_end.shape[0]):
+    ti.loop_config(block_dim=1)
+    for step in range(tile_end.shape[0] * TILE_STRIDE):
+        if step % TILE_STRIDE != 0:
+            continue
+        tile = step // TILE_STRIDE
         x = lane_x() + ti.cast((tile % tiles_x) * TILE, ti.f32)
         y = lane_y() + ti.cast((tile // tiles_x) * TILE, ti.f32)
         p0 = clear(inside(x, y, width, height))
@@ -187,8 +191,11 @@ def composite_adjoint(
     state: VecX3, grad: VecX3, pair_grad: VecX1,
 ):  # fmt: skip
     """grad (tiles, 4, CHANNELS): gradient to `state`. pair_grad (pairs): each pair's sums, 0 for those behind opaque tiles."""
-    ti.loop_config(block_dim=4)
-    for tile in range(tile_end.shape[0]):
+    ti.loop_config(block_dim=1)
+    for step in range(tile_end.shape[0] * TILE_STRIDE):
+        if step % TILE_STRIDE != 0:
+            continue
+        tile = step // TILE_STRIDE
         x = lane_x() + ti.cast((tile % tiles_x) * TILE, ti.f32)
         y = lane_y() + ti.cast((tile // tiles_x) * TILE, ti.f32)
         p0 = begin_adjoint(state, grad, tile, 0, inside(x, y, width, height))

@@ -8,6 +8,8 @@ import math
 
 import taichi as ti
 
+from taichi_avatars.kernels.tasks import TASK
+
 LANES = 16
 RADIUS = 5
 SIGMA = 1.5
@@ -51,7 +53,10 @@ def blur_row(rows: ti.template(), chunk, k, column):
 def ssim_l1(width: ti.i32, chunk_rows: ti.i32, image: VecX3, truth: VecX3, rows: VecX3, slopes: VecX4, sums: VecX2):
     """rows (chunks, MOMENTS, columns + 2): scratch. slopes (SLOPES, 3, H, columns + 2). sums (chunks, 2): |x - y| and SSIM."""
     ti.loop_config(block_dim=1)
-    for chunk in range(rows.shape[0]):
+    for step in range(rows.shape[0] * TASK):
+        if step % TASK != 0:
+            continue
+        chunk = step // TASK
         height, columns = image.shape[1], image.shape[2] - 2
         zero = Vec(0.0)
         l1, similarity = zero, zero
@@ -95,7 +100,10 @@ def ssim_l1_adjoint(
 ):  # fmt: skip
     """grad (3, H, columns + 2): gradient to the image of g_l1 * sum |x - y| + g_ssim * sum SSIM."""
     ti.loop_config(block_dim=1)
-    for chunk in range(rows.shape[0]):
+    for step in range(rows.shape[0] * TASK):
+        if step % TASK != 0:
+            continue
+        chunk = step // TASK
         height, columns = image.shape[1], image.shape[2] - 2
         zero = Vec(0.0)
         for line in range(chunk * chunk_rows, ti.min((chunk + 1) * chunk_rows, 3 * height)):

@@ -7,6 +7,8 @@ by side and are summed in a fixed order, without atomics.
 
 import taichi as ti
 
+from taichi_avatars.kernels.tasks import TASK
+
 TILE = 8  # pixels along each side
 MIN_ALPHA = 1.0 / 255.0  # below it a splat is not drawn at a pixel
 MAX_ALPHA = 0.99
@@ -86,7 +88,10 @@ def pack(order: I32x1, splats: F32x2, packed: F32x2):
 def count(tiles_x: ti.i32, tiles_y: ti.i32, chunk: ti.i32, packed: F32x2, tile_count: I32x2, splat_count: I32x1):
     """tile_count (chunks, tiles): pairs of each chunk of splats in each tile; splat_count: pairs of each splat."""
     ti.loop_config(block_dim=1)
-    for c in range(tile_count.shape[0]):
+    for step in range(tile_count.shape[0] * TASK):
+        if step % TASK != 0:
+            continue
+        c = step // TASK
         for t in range(tile_count.shape[1]):
             tile_count[c, t] = 0
         for i in range(c * chunk, ti.min((c + 1) * chunk, packed.shape[0])):
@@ -107,7 +112,10 @@ def scatter(
 ):  # fmt: skip
     """Fills the lists of all tiles with (splat, pair). slot (chunks, tiles): where each chunk writes next."""
     ti.loop_config(block_dim=1)
-    for c in range(slot.shape[0]):
+    for step in range(slot.shape[0] * TASK):
+        if step % TASK != 0:
+            continue
+        c = step // TASK
         for i in range(c * chunk, ti.min((c + 1) * chunk, packed.shape[0])):
             pair = 0
             if i > 0:
