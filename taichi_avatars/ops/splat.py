@@ -30,7 +30,7 @@ class _Splat(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         from taichi_avatars.kernels import splat_cpu as kernel
 
         rows, background, state, alpha = ctx.saved_tensors
