@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from taichi_avatars import ops
-from taichi_avatars.avatar.avatar import Avatar
+from taichi_avatars.avatar.avatar import Avatar, to_world
 from taichi_avatars.avatar.density import DensityControl, prune_mask
 from taichi_avatars.avatar.gaussians import Gaussians
 from taichi_avatars.config import TrainConfig
@@ -154,11 +154,10 @@ def step(run: Run, view: View, truth: Tensor) -> tuple[float, float]:
             run.rest, pose.expr, pose.rotation, pose.neck, pose.jaw, pose.eyes, pose.translation,
             dynamic_offset=None if offsets is None else offsets[row],
         )  # fmt: skip
-        frames = ops.triangle_frames(mesh.vertices, run.head.faces)
-        world = ops.bind(gaussians.means, gaussians.quats, gaussians.log_scales, gaussians.binding, frames)
+        vertices = mesh.vertices
     else:
-        row, frames = 0, None
-        world = ops.World(gaussians.means, gaussians.quats, gaussians.log_scales.exp())
+        row, vertices = 0, None
+    world, frames = to_world(gaussians, vertices, run.head)
 
     # -> splats -> image -> loss
     sh = gaussians.sh(schedule.sh_degree(run.iteration, config.sh_degree))
