@@ -153,6 +153,11 @@ def pixels(option: str, text: str) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
+def file_name(text: str) -> str:
+    """A name that every file system takes."""
+    return re.sub(r"[^\w.-]+", "_", text)
+
+
 def _paragraphs(function: Callable[..., None]) -> str:
     """The docstring with one line per paragraph, so that the help fits any terminal."""
     return "\n\n".join(" ".join(paragraph.split()) for paragraph in (inspect.getdoc(function) or "").split("\n\n"))
