@@ -12,7 +12,7 @@ from torch import Tensor
 from taichi_avatars.errors import UserError
 from taichi_avatars.scene import blender, colmap, head_capture
 from taichi_avatars.scene.transforms import PrincipalPoint
-from taichi_avatars.scene.views import OnProblem, View, stop, target_size
+from taichi_avatars.scene.views import OnProblem, View, of_camera, stop, target_size
 
 if TYPE_CHECKING:
     from taichi_avatars.head.flame import FlameModel
@@ -70,6 +70,8 @@ def load_capture(
     use_mask: bool = False,
     principal_point: PrincipalPoint = "bottom",
     resolution: int = -1,
+    images: str = colmap.IMAGES,
+    camera: str | None = None,
     on_problem: OnProblem = stop,
 ) -> Capture:
     """Reads a capture folder. Images are looked for here and opened when they are used.
@@ -82,6 +84,8 @@ def load_capture(
         principal_point: where a head capture's `cy` is measured from: "bottom" as current VHAP writes it, "top" in sets
             exported before November 2024. A centred principal point is the same in both.
         resolution: 1, 2, 4 or 8 divide the image size; -1 keeps it up to a width of 1600; any other number is the width.
+        images: the folder of a COLMAP scene that holds its images; other captures name every file.
+        camera: train on the views of this camera alone, by its name or number.
         on_problem: called with each thing that is wrong; where it returns, what it concerns is left out.
 
     Raises:
@@ -112,7 +116,7 @@ def load_capture(
         splits = {**blender.read_blender_frames(path, resolution=resolution, on_problem=on_problem), "val": []}
         points = blender.random_points()
     else:
-        views = colmap.read_colmap_views(path, resolution=resolution, on_problem=on_problem)
+        views = colmap.read_colmap_views(path, images=images, resolution=resolution, on_problem=on_problem)
         splits = {"train": [], "val": [], "test": []}
         for position, view in enumerate(views):
             splits["test" if colmap.is_test(position) else "train"].append(view)
@@ -123,6 +127,11 @@ def load_capture(
     if not train:
         listing = "the images file in sparse/0/" if kind == "colmap" else "transforms_train.json"
         on_problem(UserError(f"{path}: the training split is empty: {listing} is missing or lists nothing; export it again"))
+    elif camera is not None:
+        known = ", ".join(dict.fromkeys(view.camera_id for view in train))
+        train = of_camera(train, camera)
+        if not train:
+            on_problem(UserError(f"{path}: no training view is of the camera {camera}; there are {known}"))
     extent = _head_extent(train, head, flame) if points is None else _static_extent(train, points[0])
     return Capture(path, kind, train, val, test, flame, points, extent)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +13,10 @@ from torch import Tensor
 
 from taichi_avatars.errors import UserError
 from taichi_avatars.scene.cameras import Camera
+from taichi_avatars.scene.images import check_aspect, image_size
 from taichi_avatars.scene.views import OnProblem, View, resolve, stop, target_size
 
+IMAGES = "images"
 TEST_EVERY = 8
 MODELS = {0: "SIMPLE_PINHOLE", 1: "PINHOLE", 2: "SIMPLE_RADIAL", 3: "RADIAL", 4: "OPENCV", 5: "OPENCV_FISHEYE"}
 PARAMETERS = {"SIMPLE_PINHOLE": 3, "PINHOLE": 4}
@@ -40,11 +42,12 @@ class Registered:
     translation: tuple[float, ...]
 
 
-def read_colmap_views(folder: Path, *, resolution: int = -1, on_problem: OnProblem = stop) -> list[View]:
+def read_colmap_views(folder: Path, *, images: str = IMAGES, resolution: int = -1, on_problem: OnProblem = stop) -> list[View]:
     """All views of a scene, in the order of their images' names.
 
     Args:
-        folder: holds `sparse/0/` and `images/`.
+        folder: holds `sparse/0/` and the images.
+        images: the folder in it that holds the images, at any size.
         resolution: as `taichi_avatars.scene.views.target_size` takes it.
         on_problem: called with what is wrong; where it returns, the image is left out and reading goes on.
 
@@ -57,7 +60,7 @@ def read_colmap_views(folder: Path, *, resolution: int = -1, on_problem: OnProbl
     views: list[View] = []
     for number, image in enumerate(registered):
         try:
-            views.append(_view(folder, images_file, number, image, intrinsics, resolution))
+            views.append(_view(folder / images, images_file, number, image, intrinsics, resolution))
         except UserError as problem:
             on_problem(problem)
     return views
@@ -86,12 +89,12 @@ def read_points(folder: Path) -> tuple[Tensor, Tensor]:
 
 
 def _view(
-    folder: Path, source: Path, number: int, image: Registered, intrinsics: dict[int, Intrinsics], resolution: int
+    images: Path, source: Path, number: int, image: Registered, intrinsics: dict[int, Intrinsics], resolution: int
 ) -> View:
     where = f"{source}: image {image.name}"
     if image.camera not in intrinsics:
         raise UserError(f"{where}: its camera {image.camera} is not in the cameras file; export the model again")
-    path = resolve(folder / "images", image.name)
+    path = resolve(images, image.name)
     if not path.is_file():
         raise UserError(f"{where}: the file {path} is missing; copy it there or remove it from the model")
     values = np.array([*image.quaternion, *image.translation])
@@ -107,7 +110,10 @@ def _view(
     except UserError as error:
         raise UserError(f"{where}: camera {image.camera}: {error}; export the model again") from error
     name = str(Path(image.name).with_suffix("")).replace("/", "_")
-    return View(camera.resized(*target_size(k.width, k.height, resolution)), None, number, str(image.camera), name, path, None)
+    view, size = View(camera, None, number, str(image.camera), name, path, None), image_size(path)
+    check_aspect(view, size)
+    # Scenes come with smaller copies of their images, while the model keeps the size that it was made from.
+    return replace(view, camera=camera.resized(*target_size(*size, resolution)))
 
 
 def _rotation(quaternion: np.ndarray) -> np.ndarray:

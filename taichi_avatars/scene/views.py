@@ -40,6 +40,11 @@ class View:
 OnProblem = Callable[[UserError], None]
 
 
+def of_camera(views: list[View], camera: str | None) -> list[View]:
+    """The views of one camera, by its name or number; all where `camera` is None."""
+    return [view for view in views if camera is None or camera in (view.camera_id, str(view.camera_index))]
+
+
 def stop(problem: UserError) -> None:
     """The strict way to meet a problem in a capture: raise it. `info` gives a list's `append` instead and sees them all."""
     raise problem

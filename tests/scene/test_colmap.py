@@ -147,3 +147,19 @@ def test_zero_focal_length_and_nan_pose(tmp_path: Path) -> None:
     capture = load_capture(tmp_path, on_problem=problems.append)
     assert any("its pose is NaN" in str(problem) for problem in problems)
     assert len(capture.train) + len(capture.test) == 9 - len(problems) == 4
+
+
+def test_smaller_copies_of_the_images_are_used_at_their_own_size(folder: Path) -> None:
+    for *_, name in images():
+        (folder / "images_2" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (12, 16)).save(folder / "images_2" / name)
+    whole, half = load_capture(folder), load_capture(folder, images="images_2")
+    for a, b in zip(whole.train, half.train, strict=True):
+        assert (b.camera.width, b.camera.height) == (a.camera.width // 2, a.camera.height // 2)
+        assert (b.camera.fx, b.camera.cy) == pytest.approx((a.camera.fx / 2, a.camera.cy / 2))
+        assert b.image.is_relative_to(folder / "images_2")
+    Image.new("RGB", (40, 32)).save(half.train[0].image)
+    with pytest.raises(UserError, match="aspect ratio"):
+        load_capture(folder, images="images_2")
+    with pytest.raises(UserError, match="images_8"):
+        load_capture(folder, images="images_8")

@@ -125,6 +125,14 @@ def test_without_evaluation_all_views_are_trained_on(folder: Path) -> None:
     assert len(capture.train) == 9 and capture.val == capture.test == []
 
 
+def test_one_camera_of_several_can_be_trained_on(folder: Path) -> None:
+    for name in ("2", "cam2"):
+        capture = load_capture(folder, camera=name)
+        assert [view.name for view in capture.train] == ["00003_02", "00004_02"]
+        assert len(capture.val) == 2 and len(capture.test) == 3, "what is held out stays"
+    assert "camera 7; there are cam1, cam2" in refusal(folder, camera="7")
+
+
 def test_missing_and_empty_splits(folder: Path) -> None:
     (folder / "transforms_val.json").unlink()
     write_split(folder, "test", {"frames": []})
