@@ -10,8 +10,15 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from taichi_avatars.errors import UserError
+from taichi_avatars.launching import quick
+
+if TYPE_CHECKING:
+    import torch
+
+DEVICES = ("auto", "cpu", "cuda", "vulkan")
 
 _started: str | None = None
 _threads = 1
@@ -23,26 +30,33 @@ def init(device: str = "auto", threads: int | None = None, **options: object) ->
     """Starts the Taichi backend of this process and returns its name.
 
     Args:
-        device: "auto" or "cpu".
+        device: "cpu", "cuda", "vulkan", or "auto": what runs already, else cuda where torch and Taichi find it, else cpu.
         threads: CPU threads for Taichi and torch; None uses every core that this process may run on.
         options: further arguments of `ti.init`, for tests and profiling (`kernel_profiler`, `offline_cache`).
 
     Raises:
-        UserError: for an unknown device, or when another backend, or one with other threads, already runs in this process.
+        UserError: for an unknown device, one that this machine lacks, or when another backend, or one with other threads,
+            already runs in this process.
     """
-    wanted = {"auto": "cpu", "cpu": "cpu"}.get(device)
-    if wanted is None:
-        raise UserError(f"device {device!r} is not supported: use auto or cpu")
+    if device not in DEVICES:
+        raise UserError(f"device {device!r} is not supported: use {', '.join(DEVICES[:-1])} or {DEVICES[-1]}")
     if threads is not None and threads < 1:
         raise UserError(f"threads must be at least 1, got {threads}")
     with _one_at_a_time:
         if _started is None:
-            return _start(wanted, threads, options)
-    if _started != wanted:
-        raise UserError(f"Taichi already runs on {_started} in this process and cannot change to {wanted}: start a new process")
+            return _start(_best() if device == "auto" else device, threads, options)
+    if device not in ("auto", _started):
+        raise UserError(f"Taichi already runs on {_started} in this process and cannot change to {device}: start a new process")
     if threads not in (None, _threads):
         raise UserError(f"Taichi already runs with {_threads} threads and cannot change to {threads}: start a new process")
     return _started
+
+
+def _best() -> str:
+    import taichi as ti
+    import torch
+
+    return "cuda" if torch.cuda.is_available() and ti.lang.misc.is_arch_supported(ti.cuda) else "cpu"
 
 
 def _start(device: str, threads: int | None, options: dict[str, object]) -> str:
@@ -50,26 +64,34 @@ def _start(device: str, threads: int | None, options: dict[str, object]) -> str:
     import taichi as ti
     import torch
 
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UserError("device cuda: torch finds no CUDA device: install its CUDA build and the driver, or use cpu")
+    if device == "vulkan" and not ti.lang.misc.is_arch_supported(ti.vulkan):
+        raise UserError("device vulkan: there is no Vulkan driver: install one (without a GPU: Mesa's lavapipe), or use cpu")
     count = threads or len(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1))
     torch.set_num_threads(count)
     cache = _kernel_cache()
     settings = {"log_level": ti.WARN, "cpu_max_num_threads": count, **cache, **options}
     # Taichi greets on stdout, which belongs to --json and to pipes.
     with redirect_stdout(io.StringIO()):
-        ti.init(arch=ti.cpu, **settings)
-    _serve_all_threads()
+        ti.init(arch=getattr(ti, device), **settings)
+    arch = ti.lang.impl.current_cfg().arch  # pyright: ignore[reportOptionalMemberAccess]
+    if arch != getattr(ti, device):  # Taichi goes on elsewhere, with no more than a warning; so it does where TI_ARCH is set
+        ti.reset()
+        raise UserError(f"device {device}: Taichi cannot use it here and would run on {arch.name}: use another device")
+    _serve_all_threads(device)
     _keep_freed_memory()
     _started, _threads = device, count
     return device
 
 
-def _serve_all_threads() -> None:
+def _serve_all_threads(device: str) -> None:
     """Lets any Python thread launch kernels, whichever of them started the backend."""
     from taichi.lang import impl
     from taichi.lang.kernel_impl import Kernel
 
     impl.get_runtime().materialize()  # what Taichi otherwise does at the first launch, and refuses to do in another thread
-    launch = Kernel.__call__
+    launch = quick(Kernel.__call__) if device == "cpu" else Kernel.__call__
 
     def launch_alone(self: Kernel, *args: object, **kwargs: object) -> object:
         with _one_at_a_time:
@@ -111,6 +133,25 @@ def start() -> None:
         init()
 
 
+def backend() -> str:
+    """Where kernels run: "cpu", "cuda" or "vulkan"; the default backend is started if none runs."""
+    start()
+    assert _started is not None
+    return _started
+
+
+def on_gpu() -> bool:
+    """Whether kernels run as many short threads, with shared memory; else as few long tasks on the CPU."""
+    return backend() != "cpu"
+
+
+def device() -> "torch.device":
+    """Where tensors belong. With Vulkan that is the CPU, too: Taichi copies them there and back."""
+    import torch
+
+    return torch.device("cuda" if backend() == "cuda" else "cpu")
+
+
 def threads() -> int:
     """CPU threads that Taichi and torch use."""
     return _threads
@@ -121,7 +162,11 @@ def native_vectors() -> Iterator[None]:
     """Kernels first launched inside compile lane-wide vectors to real SIMD instructions; all others stay scalarised.
 
     Setting this for the whole process breaks kernels with small-matrix array arguments, so it is limited to the launch.
+    A GPU's lanes are its threads: there, nothing changes.
     """
+    if on_gpu():
+        yield
+        return
     import taichi as ti
 
     with _one_at_a_time:
