@@ -1,4 +1,4 @@
-"""One CPU runtime for all tests, and the inputs that live beside the checkout where they exist."""
+"""One runtime for all tests, and the inputs that live beside the checkout where they exist."""
 
 from taichi_avatars import runtime  # before torch, to which the package says how its threads wait
 
@@ -9,9 +9,13 @@ import pytest
 import torch
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--device", default="cpu", help="where kernels run: cpu, vulkan, cuda; one per process")
+
+
 @pytest.fixture(scope="session", autouse=True)
-def taichi_runtime() -> str:
-    return runtime.init("cpu")
+def taichi_runtime(pytestconfig: pytest.Config) -> str:
+    return runtime.init(pytestconfig.getoption("--device"))
 
 
 @pytest.fixture(autouse=True)

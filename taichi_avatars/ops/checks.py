@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from taichi_avatars import runtime
 from taichi_avatars.errors import UserError
 
 Shape = tuple[int | str, ...]
@@ -19,7 +20,7 @@ def check(
     sizes: dict[str, int] | None = None,
     dtype: torch.dtype | tuple[torch.dtype, ...] = torch.float32,
 ) -> Tensor:
-    """Returns `value` if it is a finite CPU tensor of the wanted shape and dtype.
+    """Returns `value` if it is a finite tensor of the wanted shape and dtype that kernels can reach.
 
     Args:
         name: the argument's name, as the caller knows it.
@@ -35,8 +36,8 @@ def check(
         raise UserError(f"{name}: got {type(value).__name__}, want a {kinds} tensor of shape {_text(shape, sizes)}")
     if value.dtype not in wanted:
         raise UserError(f"{name}: got {str(value.dtype).removeprefix('torch.')}, want {kinds}")
-    if value.device.type != "cpu":
-        raise UserError(f"{name}: got a tensor on {value.device}, want it on cpu")
+    if value.device.type != "cpu" and value.device.type != runtime.device().type:
+        raise UserError(f"{name}: got a tensor on {value.device}, want it on {runtime.device()}, as the kernels")
     if not _fits(value.shape, shape, sizes):
         raise UserError(f"{name}: got shape {_plain(value.shape)}, want {_text(shape, sizes)}")
     if value.is_floating_point():
