@@ -87,7 +87,9 @@ def common_parameters() -> list[inspect.Parameter]:
 
     def options(
         *,
-        device: Annotated[str, typer.Option(rich_help_panel=COMMON, metavar="auto|cpu", help="Where kernels run.")] = "auto",
+        device: Annotated[
+            str, typer.Option(rich_help_panel=COMMON, metavar="auto|cpu|cuda|vulkan", help="Where kernels run.")
+        ] = "auto",
         threads: Annotated[
             int | None, typer.Option(rich_help_panel=COMMON, min=1, help="CPU threads.", show_default="all cores")
         ] = None,
