@@ -12,6 +12,7 @@ from taichi_avatars.cli.command import Head, Iteration, Model, Session, Source, 
 if TYPE_CHECKING:
     from taichi_avatars.outputs.lpips import Lpips
 
+MESH = "Mesh"
 SPLITS = ("train", "val", "test")
 METRICS = {
     "PSNR": "PSNR",
@@ -45,6 +46,28 @@ def render(
     skip_val: Annotated[bool, typer.Option("--skip-val", help="Leave the novel views out.")] = False,
     skip_test: Annotated[bool, typer.Option("--skip-test", help="Leave the self-reenactment views out.")] = False,
     camera_id: Annotated[str | None, typer.Option(metavar="ID", help="Only this camera.", show_default="all")] = None,
+    render_mesh: Annotated[
+        bool,
+        typer.Option("--render-mesh/--no-render-mesh", rich_help_panel=MESH, help="Show the mesh in pictures of their own."),
+    ] = True,
+    mesh_over: Annotated[
+        str, typer.Option(metavar="avatar|truth", rich_help_panel=MESH, help="What lies below the mesh.")
+    ] = "avatar",
+    mesh_colors: Annotated[
+        str,
+        typer.Option(
+            metavar="parts|gaussians",
+            rich_help_panel=MESH,
+            help="gaussians: how many ride on each triangle; those with none are grey.",
+        ),
+    ] = "parts",
+    mesh_shading: Annotated[
+        str, typer.Option(metavar="smooth|flat", rich_help_panel=MESH, help="flat: one normal per triangle.")
+    ] = "smooth",
+    mesh_opacity: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, rich_help_panel=MESH, help="1 hides what lies below.", show_default="0.6, gaussians: 0.85"),
+    ] = None,
     iteration: Iteration = None,
     head: Head = None,
 ) -> None:
@@ -55,12 +78,23 @@ def render(
 
     Example: taichi-avatars render -m output/me --skip-train
     """
+    one_of("--mesh-over", mesh_over, ("avatar", "truth"))
+    one_of("--mesh-colors", mesh_colors, ("parts", "gaussians"))
+    one_of("--mesh-shading", mesh_shading, ("smooth", "flat"))
     skipped = {"train": skip_train, "val": skip_val, "test": skip_test}
     wanted = [name for name in _splits(split) if not skipped[name]]
     from taichi_avatars.errors import UserError
     from taichi_avatars.outputs.model import load_model, load_source
     from taichi_avatars.outputs.motion import drive, load_motion
+    from taichi_avatars.outputs.overlay import MeshStyle
     from taichi_avatars.outputs.rendering import render_views
+
+    mesh = MeshStyle(
+        colors="gaussians" if mesh_colors == "gaussians" else "parts",
+        smooth=mesh_shading == "smooth",
+        opacity=mesh_opacity,
+        over="truth" if mesh_over == "truth" else "avatar",
+    )
 
     trained = load_model(model, head=head, iteration=iteration)
     avatar = trained.avatar
@@ -85,7 +119,9 @@ def render(
             continue
         folder = trained.folder / (name if camera_id is None else f"{name}_{file_name(camera_id)}") / trained.method
         with session.progress(f"render {name}", len(chosen), "views") as shown:
-            videos = render_views(avatar, chosen, folder, trained.background, on_view=shown.update)
+            videos = render_views(
+                avatar, chosen, folder, trained.background, mesh=mesh if render_mesh else None, on_view=shown.update
+            )
         made[name] = {"folder": str(folder), "views": len(chosen), "videos": [str(video) for video in videos]}
     text = "\n".join(f"{name}: {entry['views']} views in {entry['folder']}" for name, entry in made.items())  # pyright: ignore[reportIndexIssue]
     session.result({"model": str(trained.folder), "iteration": trained.iteration, "splits": made}, text)

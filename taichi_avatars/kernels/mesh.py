@@ -163,11 +163,12 @@ def shade_faces(
     face: I32x2,
     barycentric: F32x3,
     background: F32x1,
+    ambient: ti.f32,
     factor: ti.i32,
     rgb: F32x3,
     alpha: F32x2,
 ):
-    """normals, colors (F, 3, 3): per corner. A light at the eye over an ambient third; a pixel is the mean of its samples."""
+    """normals, colors (F, 3, 3): per corner. A light at the eye over an even one; a pixel is the mean of its samples."""
     for y in range(alpha.shape[0]):
         for x in range(alpha.shape[1]):
             total = tm.vec3(0.0)
@@ -185,7 +186,7 @@ def shade_faces(
                             color += w * tm.vec3(colors[f, k, 0], colors[f, k, 1], colors[f, k, 2])
                         to_eye = tm.vec3(eye[0], eye[1], eye[2]) - position
                         cosine = ti.abs(normal.dot(to_eye)) / ti.max(normal.norm() * to_eye.norm(), 1e-12)
-                        total += color * (0.3 + 0.7 * cosine)
+                        total += color * (ambient + (1.0 - ambient) * cosine)
                         covered += 1.0
             share = 1.0 / ti.cast(factor * factor, ti.f32)
             alpha[y, x] = covered * share

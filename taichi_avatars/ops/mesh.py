@@ -130,6 +130,7 @@ def shade_mesh(
     face_colors: Tensor | None = None,
     vertex_colors: Tensor | None = None,
     smooth: bool = True,
+    ambient: float = 0.3,
     background: tuple[float, float, float] | Tensor = (0.0, 0.0, 0.0),
     supersample: int = 2,
 ) -> tuple[Tensor, Tensor]:
@@ -141,6 +142,7 @@ def shade_mesh(
         face_colors: (F,3) in [0,1]; or
         vertex_colors: (V,3) in [0,1], interpolated; neutral grey where neither is given.
         smooth: normals interpolated between vertices, or one per triangle.
+        ambient: share of the light that comes from everywhere, 0 to 1; the rest comes from the eye.
         background: what shows where the mesh is not.
 
     Returns:
@@ -172,5 +174,5 @@ def shade_mesh(
         faces.to(torch.int32),
         camera_center(camera),
     )
-    kernels.shade_faces(*lit, buffers.face, buffers.barycentric, over, supersample, rgb, alpha)
+    kernels.shade_faces(*lit, buffers.face, buffers.barycentric, over, ambient, supersample, rgb, alpha)
     return rgb, alpha

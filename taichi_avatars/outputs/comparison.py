@@ -14,7 +14,8 @@ from torch import Tensor
 from taichi_avatars.avatar.avatar import Avatar
 from taichi_avatars.errors import UserError
 from taichi_avatars.outputs.evaluate import psnr
-from taichi_avatars.outputs.rendering import shaded_head, write_png
+from taichi_avatars.outputs.overlay import shaded_head
+from taichi_avatars.outputs.rendering import write_png
 from taichi_avatars.outputs.video import as_uint8
 from taichi_avatars.scene.images import Background, load_image
 from taichi_avatars.scene.views import View

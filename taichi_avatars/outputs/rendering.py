@@ -15,18 +15,12 @@ from torch import Tensor
 from taichi_avatars.avatar.avatar import Avatar
 from taichi_avatars.errors import UserError
 from taichi_avatars.files import atomic_path, writing
-from taichi_avatars.head.flame import FlameModel
-from taichi_avatars.ops.mesh import shade_mesh
+from taichi_avatars.outputs.overlay import MeshStyle, mesh_overlay
 from taichi_avatars.outputs.video import as_uint8, write_mp4
-from taichi_avatars.scene.cameras import Camera
 from taichi_avatars.scene.images import Background, load_image
 from taichi_avatars.scene.views import View
 
 RENDERS, TRUTH, MESHES = "renders", "gt", "renders_mesh"
-OVERLAY = 0.6  # weight of the mesh over the image
-TEETH_COLOR = (0.93, 0.90, 0.84)
-EYE_COLOR = (0.90, 0.92, 0.95)
-MESH_COLOR = (0.58, 0.66, 0.78)
 FAST_PNG = 3  # zlib level: a third of the time of the default, a few percent larger
 
 
@@ -37,14 +31,16 @@ def render_views(
     folder: Path | str,
     background: Background = (0.0, 0.0, 0.0),
     *,
+    mesh: MeshStyle | None = None,
     on_view: Callable[[int], None] | None = None,
 ) -> list[Path]:
     """Renders views into `folder`/{renders,gt,renders_mesh}/00000.png ... and one mp4 of each; whole or not at all.
 
-    The views are numbered camera by camera, in the order of time. An unbound scene has no mesh.
+    The views are numbered camera by camera, in the order of time.
 
     Args:
         folder: `<model>/<split>/ours_<iteration>`; what these names held before is replaced.
+        mesh: how the mesh lies over them; None for none, which is what an unbound scene has.
         on_view: called with the number of views done.
 
     Returns:
@@ -56,14 +52,19 @@ def render_views(
     if not views:
         raise UserError(f"{folder}: there are no views to render; choose another split or camera")
     with writing(folder):
-        return _render_views(avatar, views, Path(folder), background, on_view)
+        return _render_views(avatar, views, Path(folder), background, mesh, on_view)
 
 
 def _render_views(
-    avatar: Avatar, views: Sequence[View], folder: Path, background: Background, on_view: Callable[[int], None] | None
+    avatar: Avatar,
+    views: Sequence[View],
+    folder: Path,
+    background: Background,
+    mesh: MeshStyle | None,
+    on_view: Callable[[int], None] | None,
 ) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
-    kinds = [RENDERS, TRUTH, *([MESHES] if avatar.head is not None else [])]
+    kinds = [RENDERS, TRUTH, *([MESHES] if mesh is not None and avatar.head is not None else [])]
     behind = (float(background[0]), float(background[1]), float(background[2]))
     work = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=folder))
     try:
@@ -72,9 +73,10 @@ def _render_views(
         ordered = sorted(views, key=lambda view: (view.camera_index, view.timestep or 0, view.name))
         for index, view in enumerate(ordered):
             image = avatar.render(view.camera, timestep=view.timestep, background=behind).image
-            images = {RENDERS: image, TRUTH: load_image(view, background)}
-            if MESHES in kinds:
-                images[MESHES] = mesh_overlay(avatar, view.camera, view.timestep, image)
+            images: dict[str, Tensor | np.ndarray] = {RENDERS: image, TRUTH: (truth := load_image(view, background))}
+            if mesh is not None and MESHES in kinds:
+                below = image.clamp(0.0, 1.0) if mesh.over == "avatar" else truth
+                images[MESHES] = mesh_overlay(avatar, view.camera, view.timestep, below, mesh)
             for kind, pixels in images.items():
                 Image.fromarray(as_uint8(pixels)).save(work / kind / f"{index:05d}.png", compress_level=FAST_PNG)
             if on_view is not None:
@@ -90,41 +92,11 @@ def _render_views(
     return [folder / f"{kind}.mp4" for kind in kinds]
 
 
-def mesh_overlay(avatar: Avatar, camera: Camera, timestep: int | None, image: Tensor) -> Tensor:
-    """The head's mesh, half transparent, over an image (3,H,W)."""
-    mesh, alpha = shaded_head(avatar, camera, timestep)
-    weight = OVERLAY * alpha
-    return image * (1.0 - weight) + mesh * weight
-
-
-def shaded_head(
-    avatar: Avatar, camera: Camera, timestep: int | None, background: Background = (0.0, 0.0, 0.0)
-) -> tuple[Tensor, Tensor]:
-    """A picture (3,H,W) of the mesh that carries an avatar, and how much of each pixel it covers (H,W)."""
-    if avatar.head is None:
-        raise UserError("this scene has no head: there is no mesh to show")
-    vertices = avatar.mesh(timestep).vertices.detach()
-    behind = (float(background[0]), float(background[1]), float(background[2]))
-    rgb, alpha = shade_mesh(vertices, avatar.head.faces, camera, vertex_colors=_colors(avatar.head), background=behind)
-    return rgb, alpha
-
-
 def write_png(path: Path | str, image: Tensor | np.ndarray) -> Path:
     """Writes an image, (3,H,W) floats in [0,1] or (H,W,3) uint8."""
     with atomic_path(path) as temporary:
         Image.fromarray(as_uint8(image)).save(temporary)
     return Path(path)
-
-
-def _colors(head: FlameModel) -> Tensor:
-    """(V,3): teeth and eyes told apart from the rest where the head says which they are."""
-    colors = torch.tensor(MESH_COLOR).repeat(head.num_vertices, 1)
-    for name, vertices in head.regions.items():
-        if name.startswith("teeth"):
-            colors[vertices] = torch.tensor(TEETH_COLOR)
-        elif name in ("eye_left", "eye_right", "left_eyeball", "right_eyeball"):
-            colors[vertices] = torch.tensor(EYE_COLOR)
-    return colors
 
 
 def _frames(folder: Path) -> Iterator[np.ndarray]:

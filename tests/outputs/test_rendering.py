@@ -14,7 +14,8 @@ from taichi_avatars.errors import UserError
 from taichi_avatars.outputs.comparison import CAPTION, FULL_ERROR, GAP, HEADING, MARGIN, Row, error_colors, write_comparison
 from taichi_avatars.outputs.model import load_model, load_source
 from taichi_avatars.outputs.motion import place
-from taichi_avatars.outputs.rendering import mesh_overlay, render_views, shaded_head
+from taichi_avatars.outputs.overlay import MeshStyle, mesh_overlay, shaded_head
+from taichi_avatars.outputs.rendering import render_views
 from taichi_avatars.outputs.viewpoints import frontal_camera
 from taichi_avatars.scene.capture import Capture, load_capture
 
@@ -33,7 +34,7 @@ def avatar() -> Avatar:
 def test_folders_of_other_tools(tmp_path: Path, avatar: Avatar, capture: Capture) -> None:
     folder = tmp_path / "model/test/ours_7"
     seen: list[int] = []
-    videos = render_views(avatar, capture.test[::-1], folder, (0.0, 0.0, 0.0), on_view=seen.append)
+    videos = render_views(avatar, capture.test[::-1], folder, (0.0, 0.0, 0.0), mesh=MeshStyle(), on_view=seen.append)
     assert [video.name for video in videos] == ["renders.mp4", "gt.mp4", "renders_mesh.mp4"] and seen == [1, 2, 3]
     names = {path.relative_to(folder).as_posix() for path in folder.rglob("*")}
     frames = {f"{kind}/0000{index}.png" for kind in ("renders", "gt", "renders_mesh") for index in range(3)}
