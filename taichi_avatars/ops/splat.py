@@ -68,5 +68,7 @@ def splat(rows: Tensor, background: Tensor, width: int, height: int) -> tuple[Te
     Returns:
         image (3,H,W) over the background, alpha (H,W), depth (H,W) = sum of weight times view depth, metres.
     """
-    runtime.start()
-    return _Splat.apply(rows, background, width, height)
+    from taichi_avatars.ops.splat_gpu import SplatOnGpu
+
+    op = SplatOnGpu if runtime.on_gpu() else _Splat
+    return op.apply(rows, background.to(rows.device), width, height)

@@ -1,0 +1,201 @@
+"""Compositing on a GPU: a tile is a block of threads, a pixel a thread; splats come by the batch through shared memory.
+
+The arithmetic is that of `splat_cpu.py`, with the exact exponential. No atomics: the adjoint writes the sums of each pair of a
+splat and a tile to a place of their own, and `splat_cpu.gather` adds them up in a fixed order.
+"""
+
+import taichi as ti
+
+from taichi_avatars.kernels.splat_cpu import LOWEST
+from taichi_avatars.kernels.tiles import EXP_STEP, MAX_ALPHA, MIN_TRANSMITTANCE, TILE
+
+block = ti.simt.block
+BLOCK = TILE * TILE  # threads, one per pixel
+FIELDS = 10  # of a packed splat that compositing reads; and of a pair's gradient
+BATCH = 16  # splats at a time in the adjoint
+SHARE = BLOCK // BATCH  # threads that sum up one splat's gradient, BATCH pixels each
+PITCH = BLOCK + 1  # one more than the pixels, so that threads which read down a column meet different banks
+
+F32x1 = ti.types.ndarray(dtype=ti.f32, ndim=1)
+F32x2 = ti.types.ndarray(dtype=ti.f32, ndim=2)
+F32x3 = ti.types.ndarray(dtype=ti.f32, ndim=3)
+I32x1 = ti.types.ndarray(dtype=ti.i32, ndim=1)
+I32x2 = ti.types.ndarray(dtype=ti.i32, ndim=2)
+
+Sums = ti.types.vector(FIELDS, ti.f32)
+
+
+@ti.func
+def first_entry(tile_end: ti.template(), tile):
+    begin = 0
+    if tile > 0:
+        begin = tile_end[tile - 1]
+    return begin
+
+
+@ti.func
+def exponent_at(splats: ti.template(), j, size: ti.template(), x, y):
+    """Splat j of a batch of `size` at a pixel: log of its alpha, in the packed units."""
+    dx, dy = x - splats[j], y - splats[size + j]
+    flat = splats[5 * size + j] + dx * dx * splats[2 * size + j]
+    return flat + dy * (dx * splats[3 * size + j] + dy * splats[4 * size + j])
+
+
+@ti.kernel
+def composite(
+    tiles_x: ti.i32, tile_end: I32x1, entries: I32x2, packed: F32x2, background: F32x1,
+    image: F32x3, alpha: F32x2, depth: F32x2,
+):  # fmt: skip
+    ti.loop_config(block_dim=BLOCK)
+    for thread in range(tile_end.shape[0] * BLOCK):
+        splats = block.SharedArray((FIELDS * BLOCK,), ti.f32)
+        busy = block.SharedArray((2,), ti.i32)  # whether a pixel of the tile goes on; in turns, since some threads read late
+        tile, lane = thread // BLOCK, thread % BLOCK
+        column, row = (tile % tiles_x) * TILE + lane % TILE, (tile // tiles_x) * TILE + lane // TILE
+        x, y = ti.cast(column, ti.f32) + 0.5, ti.cast(row, ti.f32) + 0.5
+        inside = column < alpha.shape[1] and row < alpha.shape[0]
+        T = ti.select(inside, 1.0, 0.0)
+        red, green, blue, far, covered = 0.0, 0.0, 0.0, 0.0, 0.0
+        at, end, turn = first_entry(tile_end, tile), tile_end[tile], 0
+        while at < end:
+            if at + lane < end:
+                i = entries[at + lane, 0]
+                for k in ti.static(range(FIELDS)):
+                    splats[k * BLOCK + lane] = packed[i, k]
+            if lane == 0:
+                busy[turn] = 0
+            block.sync()
+            j, count = 0, ti.min(BLOCK, end - at)
+            while j < count and T > 0.0:
+                exponent = exponent_at(splats, j, BLOCK, x, y)
+                if exponent >= LOWEST:
+                    weight = T * ti.min(ti.exp(exponent / EXP_STEP), MAX_ALPHA)
+                    left = T - weight
+                    if left >= MIN_TRANSMITTANCE:
+                        red += weight * splats[6 * BLOCK + j]
+                        green += weight * splats[7 * BLOCK + j]
+                        blue += weight * splats[8 * BLOCK + j]
+                        far += weight * splats[9 * BLOCK + j]
+                        covered += weight
+                        T = left
+                    else:
+                        T = 0.0
+                j += 1
+            if T > 0.0:
+                busy[turn] = 1
+            block.sync()
+            at += BLOCK
+            if busy[turn] == 0:
+                at = end
+            turn = 1 - turn
+        if inside:
+            image[0, row, column] = red + (1.0 - covered) * background[0]
+            image[1, row, column] = green + (1.0 - covered) * background[1]
+            image[2, row, column] = blue + (1.0 - covered) * background[2]
+            alpha[row, column], depth[row, column] = covered, far
+
+
+@ti.kernel
+def composite_adjoint(
+    tiles_x: ti.i32, tile_end: I32x1, entries: I32x2, packed: F32x2, background: F32x1,
+    image: F32x3, alpha: F32x2, depth: F32x2, g_image: F32x3, g_alpha: F32x2, g_depth: F32x2, pair_grad: F32x2,
+):  # fmt: skip
+    """pair_grad (P,16): each pair's sums, see `splat_cpu.gather`; 0 where no pixel was left.
+
+    First every thread is a pixel that walks through the batch; then SHARE threads are a splat, and sum over BATCH pixels each.
+    """
+    ti.loop_config(block_dim=BLOCK)
+    for thread in range(tile_end.shape[0] * BLOCK):
+        splats = block.SharedArray((FIELDS * BATCH,), ti.f32)
+        slopes = block.SharedArray((BATCH * PITCH,), ti.f32)  # dL/dalpha * alpha of each splat at each pixel
+        weights = block.SharedArray((BATCH * PITCH,), ti.f32)
+        upstream = block.SharedArray((4 * BLOCK,), ti.f32)  # gradient to red, green, blue, depth of each pixel
+        parts = block.SharedArray((FIELDS * BLOCK,), ti.f32)
+        busy = block.SharedArray((2,), ti.i32)
+        tile, lane = thread // BLOCK, thread % BLOCK
+        left_edge, top_edge = (tile % tiles_x) * TILE, (tile // tiles_x) * TILE
+        column, row = left_edge + lane % TILE, top_edge + lane // TILE
+        x, y = ti.cast(column, ti.f32) + 0.5, ti.cast(row, ti.f32) + 0.5
+        T, g_covered, rest = 0.0, 0.0, 0.0  # rest: what the splats behind contribute to the loss
+        g_red, g_green, g_blue, g_far = 0.0, 0.0, 0.0, 0.0
+        if column < alpha.shape[1] and row < alpha.shape[0]:
+            T = 1.0
+            g_red, g_green, g_blue = g_image[0, row, column], g_image[1, row, column], g_image[2, row, column]
+            g_far, g_covered = g_depth[row, column], g_alpha[row, column]
+            rest = g_covered * alpha[row, column] + g_far * depth[row, column]
+            for c, g in ti.static(((0, g_red), (1, g_green), (2, g_blue))):
+                rest += g * (image[c, row, column] - background[c])
+                g_covered -= g * background[c]
+        upstream[lane], upstream[BLOCK + lane] = g_red, g_green
+        upstream[2 * BLOCK + lane], upstream[3 * BLOCK + lane] = g_blue, g_far
+        at, end, turn = first_entry(tile_end, tile), tile_end[tile], 0
+        while at < end:
+            count = ti.min(BATCH, end - at)
+            if lane < count:
+                i = entries[at + lane, 0]
+                for k in ti.static(range(FIELDS)):
+                    splats[k * BATCH + lane] = packed[i, k]
+            if lane == 0:
+                busy[turn] = 0
+            block.sync()
+            for j in range(count):
+                s, weight = 0.0, 0.0
+                exponent = exponent_at(splats, j, BATCH, x, y)
+                if T > 0.0 and exponent >= LOWEST:
+                    full = ti.exp(exponent / EXP_STEP)
+                    a = ti.min(full, MAX_ALPHA)
+                    left = T - a * T
+                    if left >= MIN_TRANSMITTANCE:
+                        weight = a * T
+                        value = g_red * splats[6 * BATCH + j] + g_green * splats[7 * BATCH + j]
+                        value += g_blue * splats[8 * BATCH + j] + g_far * splats[9 * BATCH + j] + g_covered
+                        value *= weight
+                        rest -= value
+                        if full < MAX_ALPHA:  # cut where alpha was clamped
+                            s = value - rest * a / (1.0 - a)
+                        T = left
+                    else:
+                        T = 0.0
+                slopes[j * PITCH + lane], weights[j * PITCH + lane] = s, weight
+            if T > 0.0:
+                busy[turn] = 1
+            block.sync()
+            mine, share = lane % BATCH, lane // BATCH
+            total = Sums(0.0)
+            if mine < count:
+                for k in range(BATCH):
+                    pixel = share * BATCH + k
+                    s, weight = slopes[mine * PITCH + pixel], weights[mine * PITCH + pixel]
+                    dx = ti.cast(left_edge + pixel % TILE, ti.f32) + 0.5 - splats[mine]
+                    dy = ti.cast(top_edge + pixel // TILE, ti.f32) + 0.5 - splats[BATCH + mine]
+                    total[0] += s
+                    total[1] += s * dx
+                    total[2] += s * dx * dx
+                    total[3] += s * dy
+                    total[4] += s * dx * dy
+                    total[5] += s * dy * dy
+                    for c in ti.static(range(4)):
+                        total[6 + c] += weight * upstream[c * BLOCK + pixel]
+            for k in ti.static(range(FIELDS)):
+                parts[k * BLOCK + lane] = total[k]
+            block.sync()
+            for k in range((FIELDS * BATCH + BLOCK - 1) // BLOCK):
+                j, field = (k * BLOCK + lane) // FIELDS, (k * BLOCK + lane) % FIELDS
+                if j < count:
+                    whole = 0.0
+                    for part in ti.static(range(SHARE)):
+                        whole += parts[field * BLOCK + part * BATCH + j]
+                    pair_grad[entries[at + j, 1], field] = whole
+            at += BATCH
+            if busy[turn] == 0:
+                while at < end:
+                    if at + lane < end:
+                        for k in ti.static(range(FIELDS)):
+                            pair_grad[entries[at + lane, 1], k] = 0.0
+                    at += BLOCK
+                at = end
+            turn = 1 - turn
+    listed = tile_end[tile_end.shape[0] - 1]
+    for j in range(entries.shape[0] - listed):  # pairs that no tile lists, see `tiles_gpu.list_pairs`
+        for k in ti.static(range(FIELDS)):
+            pair_grad[entries[listed + j, 1], k] = 0.0

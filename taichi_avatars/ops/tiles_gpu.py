@@ -1,0 +1,34 @@
+"""Depth order and tile lists on a GPU: pairs are listed splat by splat, then sorted by tile."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from taichi_avatars.ops.tiles import TileLists, refuse_too_many_pairs
+
+
+def sort_into_tiles(rows: Tensor, width: int, height: int) -> TileLists:
+    """The lists of `ops.tiles.sort_into_tiles`, from thousands of short threads and torch's sort."""
+    from taichi_avatars.kernels import tiles, tiles_gpu
+
+    tiles_x, tiles_y = -(-width // tiles.TILE), -(-height // tiles.TILE)
+    n, count = len(rows), tiles_x * tiles_y
+    order = torch.argsort(rows[:, 9], stable=True).int()
+    packed = rows.new_empty(n, tiles.PACKED)
+    pairs = torch.zeros(n, dtype=torch.int32, device=rows.device)
+    if n:
+        tiles.pack(order, rows, packed)
+        tiles_gpu.count_pairs(tiles_x, tiles_y, packed, pairs)
+    total = int(pairs.sum())  # in 64 bits
+    refuse_too_many_pairs(n, total)
+    splat_end = torch.cumsum(pairs, 0, dtype=torch.int32)
+    if not total:
+        nothing = torch.zeros(1, 2, dtype=torch.int32, device=rows.device)
+        return TileLists(order, packed, nothing[0, :1].repeat(count), nothing, splat_end, tiles_x, tiles_y)
+    tile, splat = (torch.empty(total, dtype=torch.int32, device=rows.device) for _ in range(2))
+    tiles_gpu.list_pairs(tiles_x, tiles_y, packed, splat_end, tile, splat)
+    tile, number = torch.sort(tile, stable=True)
+    entries = torch.stack([splat[number], number.int()], 1)
+    tile_end = torch.searchsorted(tile, torch.arange(count, dtype=torch.int32, device=rows.device), right=True)
+    return TileLists(order, packed, tile_end.int(), entries, splat_end, tiles_x, tiles_y)
