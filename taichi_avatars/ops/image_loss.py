@@ -58,6 +58,30 @@ class _ImageLoss(torch.autograd.Function):
         return grad.view(3, x.shape[1], -1)[:, :, lanes : lanes + ctx.width], None
 
 
+class _ImageLossOnGpu(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, image: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
+        from taichi_avatars.kernels import ssim_gpu as kernel
+
+        x, y = image.detach().contiguous(), truth.detach().contiguous()
+        slopes, similarity = x.new_empty(kernel.SLOPES, *x.shape), torch.empty_like(x)
+        kernel.ssim(x, y, slopes, similarity)
+        ctx.save_for_backward(x, y, slopes)
+        sums = torch.stack([(x - y).abs().sum(dtype=torch.float64), similarity.sum(dtype=torch.float64)])
+        l1, ssim = (sums / x.numel()).float().unbind()
+        return l1, ssim
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        from taichi_avatars.kernels import ssim_gpu as kernel
+
+        x, y, slopes = ctx.saved_tensors
+        grad = torch.empty_like(x)
+        kernel.ssim_l1_adjoint(torch.stack(grads) / x.numel(), x, y, slopes, grad)
+        return grad, None
+
+
 def l1_and_ssim(image: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
     """Mean absolute difference and mean SSIM of two images (3,H,W), differentiable in the first.
 
@@ -69,5 +93,4 @@ def l1_and_ssim(image: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
     sizes: dict[str, int] = {}
     check("image", image, (3, "H", "W"), sizes)
     check("truth", truth, (3, "H", "W"), sizes)
-    runtime.start()
-    return _ImageLoss.apply(image, truth)
+    return (_ImageLossOnGpu if runtime.on_gpu() else _ImageLoss).apply(image, truth.to(image.device))
