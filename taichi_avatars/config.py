@@ -31,6 +31,10 @@ class TrainConfig(BaseModel):
     """Make what lies outside the captured foreground masks background."""
     principal_point: Literal["bottom", "top"] = "bottom"
     """Where cy is measured from: bottom as current VHAP writes it, top in sets exported before November 2024."""
+    images: str = "images"
+    """Folder of a COLMAP scene that holds its images, such as images_4; other captures name every file."""
+    select_camera_id: int = -1
+    """Train on the views of this camera alone; -1 for all."""
     seed: int = Field(default=0, ge=0, lt=2**63)
     """Random numbers: order of images, splitting."""
 
@@ -57,6 +61,8 @@ class TrainConfig(BaseModel):
     """Learning rate of FLAME's translation, metres."""
     flame_expr_lr: float = Field(default=1e-3, ge=0)
     """Learning rate of FLAME's expression coefficients."""
+    flame_offset_lr: float = Field(default=1e-6, ge=0)
+    """Learning rate of the dynamic offset, metres, where one of its three losses has a weight."""
 
     lambda_dssim: float = Field(default=0.2, ge=0, le=1)
     """Weight of 1 - SSIM against L1."""
@@ -72,6 +78,12 @@ class TrainConfig(BaseModel):
     """Size that costs nothing, in triangle units (metres with metric_scale)."""
     metric_scale: bool = False
     """Measure that size in metres."""
+    lambda_dynamic_offset: float = Field(default=0.0, ge=0)
+    """Weight of the length of the dynamic offset, metres."""
+    lambda_dynamic_offset_std: float = Field(default=0.0, ge=0)
+    """Weight of the standard deviation over time of the dynamic offset, metres."""
+    lambda_laplacian: float = Field(default=0.0, ge=0)
+    """Weight of the roughness (uniform Laplacian over the mesh) of the dynamic offset, metres."""
 
     densify_from_iter: int = Field(default=10_000, ge=0)
     """Density control starts after this step of a paper-length run."""
@@ -90,6 +102,18 @@ class TrainConfig(BaseModel):
 
     interval: int = Field(default=2_000, ge=1)
     """Steps between two evaluations and saves; the last step always has both."""
+    test_iterations: list[int] = Field(default_factory=list)
+    """Steps after which to evaluate, instead of every `interval`."""
+    save_iterations: list[int] = Field(default_factory=list)
+    """Steps after which to save the avatar, instead of every `interval`."""
+    checkpoint_iterations: list[int] = Field(default_factory=list)
+    """Steps after which to keep the state of the run as chkpntN.pth, for --start-checkpoint."""
+
+    @property
+    def tunes_offset(self) -> bool:
+        """Whether the dynamic offset is trained: free of all three losses it would fit whatever noise it can."""
+        weights = self.lambda_dynamic_offset, self.lambda_dynamic_offset_std, self.lambda_laplacian
+        return any(weights) and not self.not_finetune_flame_params
 
     @staticmethod
     def from_toml(path: Path | str) -> TrainConfig:

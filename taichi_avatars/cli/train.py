@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from taichi_avatars.training.events import Evaluated, Event
 
 DATA = "Data and results"
-SHORT_NAMES = {"resolution": "-r", "white_background": "-w"}
+SHORT_NAMES = {"resolution": "-r", "white_background": "-w", "images": "-i"}
 COMMON_FIELDS = ("seed",)  # every command has these
 # Panel of an option: the first whose words its name holds.
 PANELS = {
-    "Data and results": ("resolution", "white_background", "use_mask", "principal_point"),
+    "Data and results": ("resolution", "white_background", "use_mask", "principal_point", "images", "camera"),
     "FLAME": ("flame",),
     "Density control": ("dens", "opacity_reset", "max_gaussians"),
     "Learning rates": ("_lr",),
@@ -39,10 +39,19 @@ def add_to(app: typer.Typer) -> None:
 def train(
     session: Session,
     *,
-    source: Annotated[Path, typer.Option("--source", "-s", rich_help_panel=DATA, metavar="DATA", help="Capture folder.")],
+    source: Annotated[
+        Path, typer.Option("--source", "--source-path", "-s", rich_help_panel=DATA, metavar="DATA", help="Capture folder.")
+    ],
     model: Annotated[
         Path,
-        typer.Option("--model", "-m", rich_help_panel=DATA, metavar="MODEL", help="Folder for the avatar, log and results."),
+        typer.Option(
+            "--model",
+            "--model-path",
+            "-m",
+            rich_help_panel=DATA,
+            metavar="MODEL",
+            help="Folder for the avatar, log and results.",
+        ),
     ],
     config: Annotated[
         Path | None,
@@ -51,6 +60,10 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", rich_help_panel=DATA, help="Go on where the run in MODEL stopped.")
     ] = False,
+    start_checkpoint: Annotated[
+        Path | None,
+        typer.Option(rich_help_panel=DATA, metavar="FILE.pth", help="Go on from what --checkpoint-iterations kept."),
+    ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", rich_help_panel=DATA, help="Remove the avatar, checkpoint and log that MODEL holds.")
     ] = False,
@@ -74,15 +87,18 @@ def train(
 
     Example: taichi-avatars train -s capture -m output/me --iterations 30000
     """
-    if resume and overwrite:
-        raise typer.BadParameter("--resume goes on with what --overwrite removes; give one of them")
+    goes_on = resume or (start_checkpoint is not None and start_checkpoint.parent.resolve() == model.resolve())
+    if overwrite and goes_on:
+        raise typer.BadParameter("--resume and --start-checkpoint go on with what --overwrite removes; give one of them")
+    if resume and start_checkpoint is not None:
+        raise typer.BadParameter("--resume and --start-checkpoint both say where to begin; give one of them")
     chosen = _configuration(config, {**options, "seed": session.seed})
     from taichi_avatars.avatar.avatar import iterations
     from taichi_avatars.head.assets import resolve_head
     from taichi_avatars.scene.capture import capture_kind, load_capture
     from taichi_avatars.training import folder, trainer
 
-    if not (resume or overwrite):
+    if not (goes_on or overwrite):
         folder.refuse_earlier_run(model)
     kind = capture_kind(source)
     if bind_to_mesh and kind in ("blender", "colmap"):
@@ -95,13 +111,17 @@ def train(
         use_mask=chosen.use_mask,
         principal_point=chosen.principal_point,
         resolution=chosen.resolution,
+        images=chosen.images,
+        camera=None if chosen.select_camera_id < 0 else str(chosen.select_camera_id),
     )
     if overwrite:
         folder.remove_earlier_run(model)
     watched = _Watched(session, chosen.iterations)
     try:
         with watched.progress:
-            avatar = trainer.train(chosen, capture, model_head, model, watched, resume=resume)
+            avatar = trainer.train(
+                chosen, capture, model_head, model, watched, resume=resume, start_checkpoint=start_checkpoint
+            )
     except KeyboardInterrupt:
         where = (
             f"saved iteration {watched.iteration}; go on with the same command and --resume"
@@ -109,10 +129,12 @@ def train(
             else "nothing saved"
         )
         raise KeyboardInterrupt(f"interrupted: {where}") from None
-    if resume and watched.saved is None:
+    if (resume or start_checkpoint is not None) and watched.saved is None:
         saved = iterations(model)
         if not saved:
-            raise UserError(f"{model}: the run is finished, but its avatar is gone; train again with --overwrite")
+            raise UserError(
+                f"{model}: the checkpoint is at the last step and there is no avatar here; raise --iterations, or --overwrite"
+            )
         watched.iteration, watched.saved = max(saved.items())
         watched.gaussians = len(avatar.gaussians)
         text = f"already finished at {watched.iteration} steps; a larger --iterations goes on\navatar: {watched.saved}"
@@ -164,7 +186,7 @@ class _Watched:
 def _configuration(file: Path | None, given: dict[str, Any]) -> TrainConfig:
     """Defaults, then the file, then what was given on the command line."""
     values = {} if file is None else TrainConfig.from_toml(file).model_dump(exclude_unset=True)
-    values.update({name: value for name, value in given.items() if value is not None})
+    values.update({name: value for name, value in given.items() if value is not None and value != []})
     try:
         return TrainConfig.from_values(values, "option")
     except UserError as error:  # the file's own values were checked when it was read
@@ -180,12 +202,14 @@ def _option(name: str, field: FieldInfo) -> inspect.Parameter:
         *([SHORT_NAMES[name]] if name in SHORT_NAMES else []),
     ]
     choices = get_args(field.annotation) if get_origin(field.annotation) is Literal else None
+    several = get_origin(field.annotation) is list
+    shown = "" if is_flag or several else rf" [dim]\[default: {field.default}][/dim]"
     info = typer.Option(
         *names,
-        help=(field.description or "").replace("[", r"\[") + ("" if is_flag else rf" [dim]\[default: {field.default}][/dim]"),
+        help=(field.description or "").replace("[", r"\[") + shown,
         rich_help_panel=next(panel for panel, words in PANELS.items() if any(word in name for word in words)),
         show_default=False,  # None is the default here, and stands for the configuration's
-        metavar="|".join(choices) if choices else None,
+        metavar="|".join(choices) if choices else "N ..." if several else None,
     )
     kind = str if choices else field.annotation
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, info])

@@ -16,12 +16,15 @@ from taichi_avatars.files import atomic_path
 if TYPE_CHECKING:
     from taichi_avatars.training.trainer import Run
 
-NAME = "checkpoint.pt"
+NAME = "checkpoint.pt"  # of the last save, for --resume
+KEPT = "chkpnt{}.pth"  # of the steps in checkpoint_iterations, for --start-checkpoint
 VERSION = 2
+# Options that a resumed run may change: none of its steps depends on them, or, as `iterations`, not on those done.
+FREE = ("iterations", "interval", "test_iterations", "save_iterations", "checkpoint_iterations")
 
 
-def save(model: Path, run: Run) -> Path:
-    """Writes the run's state into its model folder, atomically; returns the file."""
+def save(path: Path, run: Run) -> None:
+    """Writes the run's state into a file, atomically."""
     optimizer, tuner = run.optimizer, run.tuner
     state: dict[str, Any] = {
         "version": VERSION,
@@ -39,20 +42,18 @@ def save(model: Path, run: Run) -> Path:
     }
     buffer = io.BytesIO()  # torch's own writer does not say that a disk is full, but something about positions
     torch.save(state, buffer)
-    with atomic_path(model / NAME) as temporary:
+    with atomic_path(path) as temporary:
         temporary.write_bytes(buffer.getbuffer())
-    return model / NAME
 
 
-def load(model: Path, run: Run) -> None:
-    """Puts a run back where its checkpoint was written.
+def load(path: Path, run: Run) -> None:
+    """Puts a run back where a checkpoint was written.
 
     Raises:
         UserError: where there is no checkpoint, it is damaged, or it belongs to another capture or configuration.
     """
-    path = model / NAME
     state = _read(path)
-    held = {k: v for k, v in state["config"].items() if k not in ("iterations", "interval")}
+    held = {k: v for k, v in state["config"].items() if k not in FREE}
     now = {k: v for k, v in run.config.model_dump().items() if k in held}
     for name, value in held.items():
         if now.get(name) != value:
@@ -82,7 +83,7 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         state = torch.load(path, weights_only=True)
     except FileNotFoundError:
-        raise UserError(f"{path}: no checkpoint here to resume from; train without --resume") from None
+        raise UserError(f"{path}: no checkpoint here to go on from; train without --resume and --start-checkpoint") from None
     except pickle.UnpicklingError:  # torch's text is a page about trust
         raise UserError(f"{path}: the checkpoint is damaged (not torch's); train anew with --overwrite") from None
     except (RuntimeError, EOFError, OSError, KeyError, ValueError) as error:

@@ -28,17 +28,21 @@ class Pose:
     eyes: Tensor
     translation: Tensor
     expr: Tensor
+    dynamic_offset: Tensor | None
 
 
 class FlameTuner:
     """The per-timestep parameters of a sequence as one table, of which a step sees and moves one row.
 
+    The dynamic offset is one of them where one of its losses has a weight.
+
     Args:
         sequence: left as it is; `self.sequence` shares its constants and views the table for the rest.
         visits: expected training steps per timestep.
+        num_vertices: V of the head.
     """
 
-    def __init__(self, sequence: FlameSequence, config: TrainConfig, visits: float) -> None:
+    def __init__(self, sequence: FlameSequence, config: TrainConfig, visits: float, num_vertices: int) -> None:
         parts = {
             "rotation": config.flame_pose_lr,
             "neck_pose": config.flame_pose_lr,
@@ -48,9 +52,17 @@ class FlameTuner:
             "expr": config.flame_expr_lr,
         }
         self.fixed = config.not_finetune_flame_params
-        self.table = torch.cat([getattr(sequence, name) for name in parts], 1).contiguous()
-        self.sizes = [getattr(sequence, name).shape[1] for name in parts]
-        self.sequence = replace(sequence, **dict(zip(parts, self.table.split(self.sizes, 1), strict=True)))
+        values = [getattr(sequence, name) for name in parts]
+        if config.tunes_offset:
+            offsets = sequence.dynamic_offset
+            parts["dynamic_offset"] = config.flame_offset_lr
+            values.append(torch.zeros(len(sequence), 3 * num_vertices) if offsets is None else offsets.flatten(1))
+        self.table = torch.cat(values, 1).contiguous()
+        self.sizes = [value.shape[1] for value in values]
+        columns = dict(zip(parts, self.table.split(self.sizes, 1), strict=True))
+        if config.tunes_offset:
+            columns["dynamic_offset"] = columns["dynamic_offset"].unflatten(1, (-1, 3))
+        self.sequence = replace(sequence, **columns)
         stretch = MOMENTUM_BETWEEN_VISITS * min(max(ENOUGH_VISITS / max(visits, 1.0), 1.0), LARGEST_STRETCH)
         self.rates = stretch * torch.cat([torch.full((n,), lr) for n, lr in zip(self.sizes, parts.values(), strict=True)])
         self.moments = torch.zeros(2, *self.table.shape)
@@ -60,7 +72,19 @@ class FlameTuner:
     def pose(self, row: int) -> Pose:
         """The parameters of a row of the sequence, ready for a gradient."""
         self._leaf = self.table[row].clone().requires_grad_(not self.fixed)
-        return Pose(*self._leaf.split(self.sizes))
+        rotation, neck, jaw, eyes, translation, expr, *tuned = self._leaf.split(self.sizes)
+        if tuned:
+            offset = tuned[0].unflatten(0, (-1, 3))
+        else:
+            offset = None if self.sequence.dynamic_offset is None else self.sequence.dynamic_offset[row]
+        return Pose(rotation, neck, jaw, eyes, translation, expr, offset)
+
+    def offsets_beside(self, row: int) -> Tensor:
+        """(n,V,3) dynamic offsets of the timesteps before and after a row, as far as training has seen them."""
+        offsets = self.sequence.dynamic_offset
+        assert offsets is not None
+        beside = [r for r in (row - 1, row + 1) if 0 <= r < len(self.steps) and self.steps[r] > 0]
+        return offsets[beside]
 
     @torch.no_grad()
     def step(self, row: int, progress: float) -> None:

@@ -30,5 +30,10 @@ def remove_earlier_run(model: Path) -> None:
     with writing(model):
         if (model / "point_cloud").is_dir():
             shutil.rmtree(model / "point_cloud")
-        for file in (model / checkpoint.NAME, model / log.NAME, *model.glob(BOARD_FILES)):
+        for file in (
+            model / checkpoint.NAME,
+            model / log.NAME,
+            *model.glob(checkpoint.KEPT.format("*")),
+            *model.glob(BOARD_FILES),
+        ):
             file.unlink(missing_ok=True)

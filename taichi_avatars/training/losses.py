@@ -8,6 +8,7 @@ from torch import Tensor
 from taichi_avatars.avatar.gaussians import Gaussians
 from taichi_avatars.config import TrainConfig
 from taichi_avatars.ops import l1_and_ssim
+from taichi_avatars.ops.laplacian import Neighbours, laplacian
 
 
 def image_loss(image: Tensor, truth: Tensor, config: TrainConfig) -> Tensor:
@@ -34,6 +35,22 @@ def scale_loss(gaussians: Gaussians, triangle_scale: Tensor, visible: Tensor, co
     if config.metric_scale:
         size = size * triangle_scale[:, None]
     return _mean_over(torch.relu(size - config.threshold_scale).norm(dim=1), visible)
+
+
+def offset_loss(offset: Tensor, beside: Tensor, neighbours: Neighbours, config: TrainConfig) -> Tensor:
+    """What a dynamic offset costs: its length, its change over time, its roughness over the mesh. 0 where it is 0.
+
+    Args:
+        offset: (V,3) of the step's timestep, metres.
+        beside: (n,V,3) of the timesteps around it, as they are.
+        neighbours: of the head's vertices.
+    """
+    around = torch.cat([offset[None], beside])
+    # norm() has the gradient 0 at 0, where a square root has none
+    spread = (around - around.mean(0)).norm(dim=0).mean() / len(around) ** 0.5
+    loss = config.lambda_dynamic_offset * offset.norm(dim=1).mean()
+    loss = loss + config.lambda_dynamic_offset_std * spread
+    return loss + config.lambda_laplacian * laplacian(offset, neighbours).norm(dim=1).mean()
 
 
 def _mean_over(values: Tensor, mask: Tensor) -> Tensor:

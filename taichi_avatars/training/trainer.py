@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,13 +15,14 @@ from taichi_avatars.avatar.density import DensityControl, prune_mask
 from taichi_avatars.avatar.gaussians import Gaussians
 from taichi_avatars.config import TrainConfig
 from taichi_avatars.errors import UserError
-from taichi_avatars.files import atomic_path
 from taichi_avatars.head.flame import FlameModel
+from taichi_avatars.ops.laplacian import Neighbours
 from taichi_avatars.outputs.evaluate import evaluate
 from taichi_avatars.scene.capture import Capture
 from taichi_avatars.scene.images import ImageStream
 from taichi_avatars.scene.views import View
 from taichi_avatars.training import checkpoint, losses
+from taichi_avatars.training.description import describe
 from taichi_avatars.training.events import Evaluated, Event, Progress, Saved
 from taichi_avatars.training.flame_tuning import FlameTuner
 from taichi_avatars.training.interrupts import held_back
@@ -52,11 +52,13 @@ class Run:
         self.background = (1.0, 1.0, 1.0) if config.white_background else (0.0, 0.0, 0.0)
         self.stream = ImageStream(capture.train, self.background, seed=config.seed)
         self.tuner: FlameTuner | None = None
-        self.rest = None
+        self.rest, self.neighbours = None, None
         if head is not None and capture.flame is not None:
             gaussians = Gaussians.on_triangles(head.num_faces, config.sh_degree, self.generator)
             timesteps = {view.timestep for view in capture.train}
-            self.tuner = FlameTuner(_sequence(capture, config), config, visits=config.iterations / len(timesteps))
+            visits = config.iterations / len(timesteps)
+            self.tuner = FlameTuner(_sequence(capture, config), config, visits, head.num_vertices)
+            self.neighbours = Neighbours(head.faces, head.num_vertices) if config.tunes_offset else None
             self.rest = self.tuner.sequence.rest(head)
         elif capture.points is not None:
             gaussians = Gaussians.from_points(*capture.points, config.sh_degree)
@@ -80,6 +82,7 @@ def train(
     on_event: Callable[[Event], None] | None = None,
     *,
     resume: bool = False,
+    start_checkpoint: Path | str | None = None,
 ) -> Avatar:
     """Trains an avatar (or, without a head, a static scene) and writes it into a model folder.
 
@@ -87,6 +90,7 @@ def train(
         model: folder for the avatar, log and checkpoint.
         on_event: told of progress, evaluations and saves.
         resume: go on from the folder's checkpoint.
+        start_checkpoint: go on from this one, which `checkpoint_iterations` kept, perhaps in another folder.
 
     Returns:
         The trained avatar.
@@ -98,9 +102,10 @@ def train(
     model = Path(model)
     run = Run(config, capture, head)
     try:
-        if resume:
-            checkpoint.load(model, run)
-        _loop(run, model, RunLog(model, resume=resume), on_event)
+        start = model / checkpoint.NAME if resume else start_checkpoint
+        if start is not None:
+            checkpoint.load(Path(start), run)
+        _loop(run, model, RunLog(model, resume=start is not None), on_event)
     finally:
         run.stream.close()
     return run.avatar
@@ -116,7 +121,7 @@ def _loop(run: Run, model: Path, log: RunLog, on_event: Callable[[Event], None] 
 
     began, first, psnr, whole = time.perf_counter(), run.iteration, 0.0, True
     try:
-        _describe(model, config, run.capture)
+        describe(model, config, run.capture)
         while run.iteration < config.iterations:
             view, truth = next(run.stream)
             with held_back():
@@ -127,15 +132,24 @@ def _loop(run: Run, model: Path, log: RunLog, on_event: Callable[[Event], None] 
             if run.iteration % REPORT_EVERY == 0 or run.iteration == config.iterations:
                 count = len(run.optimizer.gaussians)
                 tell(Progress(run.iteration, config.iterations, loss, psnr, count, time.perf_counter() - began))
-            if run.iteration % config.interval == 0 or run.iteration == config.iterations:
+            if _due(run, config.test_iterations):
                 _evaluate(run, tell)
+            if _due(run, config.save_iterations):
                 _save(run, model, tell)
+            if run.iteration in config.checkpoint_iterations:
+                checkpoint.save(model / checkpoint.KEPT.format(run.iteration), run)
     except KeyboardInterrupt:
         if whole:  # half a step could neither be used nor gone on from
             _save(run, model, tell)
         raise
     finally:
         log.close()
+
+
+def _due(run: Run, steps: list[int]) -> bool:
+    """Whether something that is asked for after these steps, or else every interval, is to be done now; at last always."""
+    now, config = run.iteration, run.config
+    return now == config.iterations or (now in steps if steps else now % config.interval == 0)
 
 
 def step(run: Run, view: View, truth: Tensor) -> tuple[float, float]:
@@ -149,14 +163,12 @@ def step(run: Run, view: View, truth: Tensor) -> tuple[float, float]:
         assert view.timestep is not None
         row = run.tuner.sequence.row(view.timestep)
         pose = run.tuner.pose(row)
-        offsets = run.tuner.sequence.dynamic_offset
         mesh = run.head.pose(
-            run.rest, pose.expr, pose.rotation, pose.neck, pose.jaw, pose.eyes, pose.translation,
-            dynamic_offset=None if offsets is None else offsets[row],
+            run.rest, pose.expr, pose.rotation, pose.neck, pose.jaw, pose.eyes, pose.translation, pose.dynamic_offset
         )  # fmt: skip
-        vertices = mesh.vertices
+        vertices, offset = mesh.vertices, pose.dynamic_offset
     else:
-        row, vertices = 0, None
+        row, vertices, offset = 0, None, None
     world, frames = to_world(gaussians, vertices, run.head)
 
     # -> splats -> image -> loss
@@ -168,6 +180,8 @@ def step(run: Run, view: View, truth: Tensor) -> tuple[float, float]:
         triangle_scale = frames.scale.detach()[gaussians.binding]
         loss = loss + config.lambda_xyz * losses.position_loss(gaussians, triangle_scale, visible, config)
         loss = loss + config.lambda_scale * losses.scale_loss(gaussians, triangle_scale, visible, config)
+    if run.neighbours is not None and run.tuner is not None and offset is not None:
+        loss = loss + losses.offset_loss(offset, run.tuner.offsets_beside(row), run.neighbours, config)
     value = loss.item()
     if not value - value == 0:
         raise UserError(
@@ -239,32 +253,5 @@ def _evaluate(run: Run, tell: Callable[[Event], None]) -> None:
 
 def _save(run: Run, model: Path, tell: Callable[[Event], None]) -> None:
     ply = run.avatar.save(model / "point_cloud" / f"iteration_{run.iteration}")
-    checkpoint.save(model, run)
+    checkpoint.save(model / checkpoint.NAME, run)
     tell(Saved(run.iteration, ply))
-
-
-def _describe(model: Path, config: TrainConfig, capture: Capture) -> None:
-    """Configuration, source and cameras of the run, for `render`, `eval` and other people's viewers."""
-    cameras = []
-    for index, view in enumerate({view.camera_id: view for view in [*capture.train, *capture.val, *capture.test]}.values()):
-        camera = view.camera
-        pose = torch.linalg.inv(camera.world_to_camera.double())
-        cameras.append(
-            {
-                "id": index,
-                "img_name": view.name,
-                "width": camera.width,
-                "height": camera.height,
-                "position": pose[:3, 3].tolist(),
-                "rotation": pose[:3, :3].tolist(),
-                "fx": camera.fx,
-                "fy": camera.fy,
-            }
-        )
-    for name, text in (
-        ("cameras.json", json.dumps(cameras)),
-        ("config.toml", config.to_toml()),
-        ("source.json", json.dumps({"source": str(capture.path.absolute())})),
-    ):
-        with atomic_path(model / name) as temporary:
-            temporary.write_text(text, encoding="utf-8")

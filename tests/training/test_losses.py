@@ -5,7 +5,8 @@ import torch
 from avatar.test_gaussians import random_gaussians
 
 from taichi_avatars.config import TrainConfig
-from taichi_avatars.training.losses import image_loss, position_loss, scale_loss
+from taichi_avatars.ops.laplacian import Neighbours, laplacian
+from taichi_avatars.training.losses import image_loss, offset_loss, position_loss, scale_loss
 
 SCALE = torch.tensor([0.5, 2.0, 1.0])
 
@@ -52,3 +53,46 @@ def test_gradient_is_finite_at_the_centre_and_within_the_free_size():
 def test_image_loss_of_equal_images_is_zero():
     image = torch.rand(3, 16, 16)
     assert image_loss(image, image, TrainConfig()).item() == pytest.approx(0.0, abs=1e-6)
+
+
+# Two triangles that share the edge 1-2, and a vertex 4 that belongs to none.
+FACES, VERTICES = torch.tensor([[0, 1, 2], [2, 1, 3]]), 5
+AROUND = Neighbours(FACES, VERTICES)
+NO_ROWS = torch.zeros(0, VERTICES, 3)
+
+
+def test_laplacian_is_the_distance_from_the_mean_of_the_neighbours():
+    values = torch.arange(15.0).view(5, 3) ** 2
+    expected = values - torch.stack(
+        [values[[1, 2]].mean(0), values[[0, 2, 3]].mean(0), values[[0, 1, 3]].mean(0), values[[1, 2]].mean(0), values[4]]
+    )
+    torch.testing.assert_close(laplacian(values, AROUND), expected)
+    assert not laplacian(torch.ones(5, 3), AROUND).any()
+
+
+def test_laplacian_has_its_own_gradient():
+    values = torch.randn(5, 3, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda v: laplacian(v, AROUND), values)
+
+
+def test_offset_losses_on_known_numbers():
+    offset = torch.zeros(5, 3)
+    offset[0], offset[4] = torch.tensor([3.0, 0, 4.0]), torch.tensor([0, 1.0, 0])
+    length = offset_loss(offset, NO_ROWS, AROUND, TrainConfig(lambda_dynamic_offset=2.0))
+    assert length.item() == pytest.approx(2.0 * (5.0 + 1.0) / 5)
+    rough = offset_loss(offset, NO_ROWS, AROUND, TrainConfig(lambda_laplacian=1.0))  # vertex 0 itself, and 1/3 at 1 and at 2
+    assert rough.item() == pytest.approx((5.0 + 5.0 / 3 + 5.0 / 3) / 5)
+    beside = torch.randn(2, 5, 3)
+    spread = offset_loss(offset, beside, AROUND, TrainConfig(lambda_dynamic_offset_std=1.0))
+    expected = torch.cat([offset[None], beside]).std(dim=0, unbiased=False).mean()
+    torch.testing.assert_close(spread, expected)
+    assert offset_loss(offset, NO_ROWS, AROUND, TrainConfig(lambda_dynamic_offset_std=1.0)).item() == 0.0
+
+
+def test_offset_losses_of_no_offset_are_zero_with_zero_gradient():
+    offset = torch.zeros(5, 3, requires_grad=True)
+    config = TrainConfig(lambda_dynamic_offset=1.0, lambda_dynamic_offset_std=1.0, lambda_laplacian=1.0)
+    loss = offset_loss(offset, torch.zeros(2, 5, 3), AROUND, config)
+    loss.backward()
+    assert loss.item() == 0.0
+    assert not offset.grad.any()

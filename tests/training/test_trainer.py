@@ -58,7 +58,7 @@ def test_it_learns_saves_and_tells(tmp_path, capture, head):
     loaded = Avatar.load(tmp_path)
     image = avatar.render(view.camera, view.timestep, background=(1.0, 1.0, 1.0)).image
     assert torch.equal(loaded.render(view.camera, view.timestep, background=(1.0, 1.0, 1.0)).image, image)
-    for name in ("log.jsonl", "config.toml", "cameras.json", "checkpoint.pt", "point_cloud/iteration_40/head.json"):
+    for name in ("log.jsonl", "config.toml", "cfg_args", "cameras.json", "checkpoint.pt", "point_cloud/iteration_40/head.json"):
         assert (tmp_path / name).is_file(), name
     assert TrainConfig.from_toml(tmp_path / "config.toml") == SHORT
 
@@ -102,7 +102,7 @@ def interrupting(function, *, at_call: int, times: int = 1):
 
 @pytest.mark.parametrize(
     ("where", "call", "saved"),
-    [("losses.image_loss", 1, 1), ("prune_mask", 1, 10), ("checkpoint.save", 1, 24), ("_describe", 1, 0)],
+    [("losses.image_loss", 1, 1), ("prune_mask", 1, 10), ("checkpoint.save", 1, 24), ("describe", 1, 0)],
     ids=["first step", "densification", "saving", "before the first step"],
 )
 def test_ctrl_c_saves_and_resuming_gives_the_same_bits(tmp_path, capture, head, densifying, monkeypatch, where, call, saved):
@@ -182,6 +182,45 @@ def test_fine_tuning_can_be_switched_off(tmp_path, capture, head):
     assert capture.flame is not None
     assert avatar.sequence is not None
     assert torch.equal(avatar.sequence.expr, capture.flame.expr)
+
+
+def test_the_dynamic_offset_is_tuned_saved_and_resumed(tmp_path, capture, head):
+    losses = {"lambda_dynamic_offset": 0.1, "lambda_dynamic_offset_std": 0.1, "lambda_laplacian": 0.1}
+    config = SHORT.model_copy(update={**losses, "iterations": 12, "interval": 6})
+    avatar = train(config, capture, head, tmp_path / "whole")
+    offset = avatar.sequence.dynamic_offset
+    trained = [avatar.sequence.row(t) for t in {v.timestep for v in capture.train}]
+    assert offset.shape == (len(avatar.sequence), head.num_vertices, 3)
+    assert all(offset[row].abs().max() > 1e-5 for row in trained)
+    assert not offset[avatar.sequence.row(capture.test[0].timestep)].any()
+    loaded = Avatar.load(tmp_path / "whole")
+    assert torch.equal(loaded.sequence.dynamic_offset, offset)
+    view = capture.train[0]
+    torch.testing.assert_close(loaded.mesh(view.timestep).vertices, avatar.mesh(view.timestep).vertices)
+    kept = config.model_copy(update={"checkpoint_iterations": [5]})
+    train(kept, capture, head, tmp_path / "kept")
+    train(kept, capture, head, tmp_path / "again", start_checkpoint=tmp_path / "kept" / "chkpnt5.pth")
+    assert bits(tmp_path / "again", 12) == bits(tmp_path / "whole", 12)
+
+
+def test_without_its_losses_no_offset_is_tuned(capture, head):
+    run = trainer.Run(SHORT, capture, head)
+    assert run.neighbours is None
+    assert run.avatar.sequence.dynamic_offset is None
+    fixed = SHORT.model_copy(update={"lambda_laplacian": 1.0, "not_finetune_flame_params": True})
+    assert trainer.Run(fixed, capture, head).neighbours is None
+
+
+def test_steps_of_ones_own_are_evaluated_saved_and_kept(tmp_path, capture, head):
+    own = {"test_iterations": [3, 5, 900], "save_iterations": [4], "checkpoint_iterations": [2, -1], "iterations": 8}
+    events = []
+    config = SHORT.model_copy(update={**own, "interval": 2})
+    train(config, capture, head, tmp_path, events.append)
+    assert [e.iteration for e in events if isinstance(e, Evaluated) and e.split == "val"] == [3, 5, 8]
+    assert [e.iteration for e in events if isinstance(e, Saved)] == [4, 8]
+    assert sorted(path.name for path in (tmp_path / "point_cloud").iterdir()) == ["iteration_4", "iteration_8"]
+    assert [path.name for path in tmp_path.glob("chkpnt*")] == ["chkpnt2.pth"]
+    assert TrainConfig.from_toml(tmp_path / "config.toml") == config
 
 
 def test_a_checkpoint_of_other_options_is_refused(tmp_path, capture, head):
