@@ -38,6 +38,7 @@ Footprint = ti.types.struct(
     p=vec3, u=ti.f32, v=ti.f32, uc=ti.f32, vc=ti.f32, q=vec4, norm=ti.f32, R=mat3,
     j0=vec3, j1=vec3, r0=vec3, r1=vec3, b0=vec3, b1=vec3,
 )  # fmt: skip
+PoseGradient = ti.types.struct(R=mat3, t=vec3, center=vec3)
 
 
 @ti.func
@@ -142,6 +143,79 @@ def project(
         radii[i] = radius
 
 
+@ti.func
+def gaussian_adjoint(
+    view, degree, i, means: ti.template(), quats: ti.template(), scales: ti.template(), sh: ti.template(),
+    splats: ti.template(), grad_splats: ti.template(), grad_world: ti.template(), grad_sh: ti.template(),
+):  # fmt: skip
+    """One Gaussian: writes its own gradients, returns what it gives to the pose's."""
+    pose = PoseGradient(R=mat3(0.0), t=vec3(0.0), center=vec3(0.0))
+    mean, scale = read3(means, i), read3(scales, i)
+    f = footprint(view, mean, vec4(quats[i, 0], quats[i, 1], quats[i, 2], quats[i, 3]), scale)
+    g_mean, g_scale, g_quat, g_color, d = vec3(0.0), vec3(0.0), vec4(0.0), vec3(0.0), vec3(0.0)
+    touched = 0.0
+    for k in ti.static(range(10)):
+        touched += ti.abs(grad_splats[i, k])
+    if f.p.z > view.near and touched > 0.0:
+        # Conic to covariance: d(S^-1) = -S^-1 dS S^-1
+        a, b, c = splats[i, 2], splats[i, 3], splats[i, 4]
+        ga, gb, gc = grad_splats[i, 2], grad_splats[i, 3], grad_splats[i, 4]
+        h00 = -(a * a * ga + a * b * gb + b * b * gc)
+        h01 = -(a * b * ga + 0.5 * (a * c + b * b) * gb + b * c * gc)
+        h11 = -(b * b * ga + b * c * gb + c * c * gc)
+        g_b0, g_b1 = 2.0 * (h00 * f.b0 + h01 * f.b1), 2.0 * (h11 * f.b1 + h01 * f.b0)
+        g_scale = g_b0 * f.r0 + g_b1 * f.r1
+        g_r0, g_r1 = g_b0 * scale, g_b1 * scale
+        g_R = f.j0.outer_product(g_r0) + f.j1.outer_product(g_r1)
+        g_q = rotation_matrix_adjoint(f.q, g_R)
+        g_quat = (g_q - f.q * f.q.dot(g_q)) / ti.max(f.norm, 1e-20)
+        g_j0, g_j1 = f.R @ g_r0, f.R @ g_r1
+
+        iz = 1.0 / f.p.z
+        back = vec3(view.R[2, 0], view.R[2, 1], view.R[2, 2])
+        fx, fy = view.fx * iz, view.fy * iz
+        g_u, g_v = view.fx * grad_splats[i, 0], view.fy * grad_splats[i, 1]
+        if f.u == f.uc:  # cut where clamped
+            g_u -= fx * g_j0.dot(back)
+        if f.v == f.vc:
+            g_v -= fy * g_j1.dot(back)
+        g_z = grad_splats[i, 9] - iz * (g_j0.dot(f.j0) + g_j1.dot(f.j1) + g_u * f.u + g_v * f.v)
+        g_p = vec3(g_u * iz, g_v * iz, g_z)
+
+        away = mean - view.center
+        distance = away.norm()
+        d = away / distance
+        for channel in ti.static(range(3)):
+            if splats[i, 6 + channel] > 0.0:  # cut where clamped
+                g_color[channel] = grad_splats[i, 6 + channel]
+        g_d = harmonics.direction_gradient(sh, i, degree, d, g_color)
+        g_away = (g_d - d * d.dot(g_d)) / distance
+
+        g_mean = view.R.transpose() @ g_p + g_away
+        pose.t = g_p
+        pose.center = -g_away
+        pose.R = g_p.outer_product(mean)
+        rows = ti.Matrix.rows([fx * g_j0, fy * g_j1, -fx * f.uc * g_j0 - fy * f.vc * g_j1])
+        pose.R += rows
+    for k in ti.static(range(3)):
+        grad_world[i, k] = g_mean[k]
+        grad_world[i, 7 + k] = g_scale[k]
+    for k in ti.static(range(4)):
+        grad_world[i, 3 + k] = g_quat[k]
+    grad_world[i, 10] = grad_splats[i, 5] * ti.select(f.p.z > view.near, 1.0, 0.0)
+    harmonics.write_gradient(grad_sh, i, sh.shape[1], degree, d, g_color)
+    return pose
+
+
+@ti.func
+def write_pose(grad_pose: ti.template(), row, pose):
+    for r in ti.static(range(3)):
+        for k in ti.static(range(3)):
+            grad_pose[row, 3 * r + k] = pose.R[r, k]
+        grad_pose[row, 9 + r] = pose.t[r]
+        grad_pose[row, 12 + r] = pose.center[r]
+
+
 @ti.kernel
 def project_adjoint(
     degree: ti.i32, camera: F32x1, means: F32x2, quats: F32x2, scales: F32x2, sh: F32x3,
@@ -154,64 +228,21 @@ def project_adjoint(
             continue
         chunk = step // TASK
         view = read_view(camera)
-        sum_R, sum_t, sum_center = mat3(0.0), vec3(0.0), vec3(0.0)
+        total = PoseGradient(R=mat3(0.0), t=vec3(0.0), center=vec3(0.0))
         for i in range(chunk * CHUNK, ti.min((chunk + 1) * CHUNK, means.shape[0])):
-            mean, scale = read3(means, i), read3(scales, i)
-            f = footprint(view, mean, vec4(quats[i, 0], quats[i, 1], quats[i, 2], quats[i, 3]), scale)
-            g_mean, g_scale, g_quat, g_color, d = vec3(0.0), vec3(0.0), vec4(0.0), vec3(0.0), vec3(0.0)
-            touched = 0.0
-            for k in ti.static(range(10)):
-                touched += ti.abs(grad_splats[i, k])
-            if f.p.z > view.near and touched > 0.0:
-                # Conic to covariance: d(S^-1) = -S^-1 dS S^-1
-                a, b, c = splats[i, 2], splats[i, 3], splats[i, 4]
-                ga, gb, gc = grad_splats[i, 2], grad_splats[i, 3], grad_splats[i, 4]
-                h00 = -(a * a * ga + a * b * gb + b * b * gc)
-                h01 = -(a * b * ga + 0.5 * (a * c + b * b) * gb + b * c * gc)
-                h11 = -(b * b * ga + b * c * gb + c * c * gc)
-                g_b0, g_b1 = 2.0 * (h00 * f.b0 + h01 * f.b1), 2.0 * (h11 * f.b1 + h01 * f.b0)
-                g_scale = g_b0 * f.r0 + g_b1 * f.r1
-                g_r0, g_r1 = g_b0 * scale, g_b1 * scale
-                g_R = f.j0.outer_product(g_r0) + f.j1.outer_product(g_r1)
-                g_q = rotation_matrix_adjoint(f.q, g_R)
-                g_quat = (g_q - f.q * f.q.dot(g_q)) / ti.max(f.norm, 1e-20)
-                g_j0, g_j1 = f.R @ g_r0, f.R @ g_r1
+            own = gaussian_adjoint(view, degree, i, means, quats, scales, sh, splats, grad_splats, grad_world, grad_sh)
+            total.R += own.R
+            total.t += own.t
+            total.center += own.center
+        write_pose(grad_pose, chunk, total)
 
-                iz = 1.0 / f.p.z
-                back = vec3(view.R[2, 0], view.R[2, 1], view.R[2, 2])
-                fx, fy = view.fx * iz, view.fy * iz
-                g_u, g_v = view.fx * grad_splats[i, 0], view.fy * grad_splats[i, 1]
-                if f.u == f.uc:  # cut where clamped
-                    g_u -= fx * g_j0.dot(back)
-                if f.v == f.vc:
-                    g_v -= fy * g_j1.dot(back)
-                g_z = grad_splats[i, 9] - iz * (g_j0.dot(f.j0) + g_j1.dot(f.j1) + g_u * f.u + g_v * f.v)
-                g_p = vec3(g_u * iz, g_v * iz, g_z)
 
-                away = mean - view.center
-                distance = away.norm()
-                d = away / distance
-                for channel in ti.static(range(3)):
-                    if splats[i, 6 + channel] > 0.0:  # cut where clamped
-                        g_color[channel] = grad_splats[i, 6 + channel]
-                g_d = harmonics.direction_gradient(sh, i, degree, d, g_color)
-                g_away = (g_d - d * d.dot(g_d)) / distance
-
-                g_mean = view.R.transpose() @ g_p + g_away
-                sum_t += g_p
-                sum_center -= g_away
-                sum_R += g_p.outer_product(mean)
-                rows = ti.Matrix.rows([fx * g_j0, fy * g_j1, -fx * f.uc * g_j0 - fy * f.vc * g_j1])
-                sum_R += rows
-            for k in ti.static(range(3)):
-                grad_world[i, k] = g_mean[k]
-                grad_world[i, 7 + k] = g_scale[k]
-            for k in ti.static(range(4)):
-                grad_world[i, 3 + k] = g_quat[k]
-            grad_world[i, 10] = grad_splats[i, 5] * ti.select(f.p.z > view.near, 1.0, 0.0)
-            harmonics.write_gradient(grad_sh, i, sh.shape[1], degree, d, g_color)
-        for r in ti.static(range(3)):
-            for k in ti.static(range(3)):
-                grad_pose[chunk, 3 * r + k] = sum_R[r, k]
-            grad_pose[chunk, 9 + r] = sum_t[r]
-            grad_pose[chunk, 12 + r] = sum_center[r]
+@ti.kernel
+def project_adjoint_gpu(
+    degree: ti.i32, camera: F32x1, means: F32x2, quats: F32x2, scales: F32x2, sh: F32x3,
+    splats: F32x2, grad_splats: F32x2, grad_world: F32x2, grad_sh: F32x3, grad_pose: F32x2,
+):  # fmt: skip
+    """The same with a thread per Gaussian. grad_pose (N, POSE)."""
+    for i in range(means.shape[0]):
+        own = gaussian_adjoint(read_view(camera), degree, i, means, quats, scales, sh, splats, grad_splats, grad_world, grad_sh)
+        write_pose(grad_pose, i, own)

@@ -61,9 +61,9 @@ class _Project(torch.autograd.Function):
         means, quats, scales, opacities, sh = (t.detach().contiguous() for t in (means, quats, scales, opacities, sh))
         pose = pose.detach().double()
         center = -pose[:3, :3].T @ pose[:3, 3]
-        view = torch.cat([pose[:3, :3].reshape(9), pose[:3, 3], center, lens.double()]).float()
+        view = torch.cat([pose[:3, :3].reshape(9), pose[:3, 3], center, lens.to(pose.device)]).float().to(means.device)
         rows = means.new_empty(len(means), kernel.SPLAT)
-        radii = torch.empty(len(means), dtype=torch.int32)
+        radii = torch.empty(len(means), dtype=torch.int32, device=means.device)
         if len(means):
             kernel.project(degree, view, means, quats, scales, opacities, sh, rows, radii)
         ctx.save_for_backward(means, quats, scales, sh, view, rows)
@@ -80,16 +80,15 @@ class _Project(torch.autograd.Function):
         n = len(means)
         grad = means.new_empty(n, 11)
         grad_sh = torch.empty_like(sh)
-        partial = means.new_zeros(-(-n // kernel.CHUNK), kernel.POSE)
+        each, launch = (1, kernel.project_adjoint_gpu) if runtime.on_gpu() else (kernel.CHUNK, kernel.project_adjoint)
+        partial = means.new_empty(-(-n // each), kernel.POSE)
         if n:
-            kernel.project_adjoint(
-                ctx.degree, view, means, quats, scales, sh, rows, grads[0].contiguous(), grad, grad_sh, partial
-            )
+            launch(ctx.degree, view, means, quats, scales, sh, rows, grads[0].contiguous(), grad, grad_sh, partial)
         grad_pose = None
         if ctx.needs_input_grad[5]:
-            total, pose = partial.double().sum(0), ctx.pose
+            total, pose = partial.double().sum(0).to(ctx.pose.device), ctx.pose
             g_center = total[12:15]  # centre = -R^T t
-            grad_pose = torch.zeros(4, 4, dtype=torch.float64)
+            grad_pose = torch.zeros_like(pose)
             grad_pose[:3, :3] = total[:9].view(3, 3) - torch.outer(pose[:3, 3], g_center)
             grad_pose[:3, 3] = total[9:12] - pose[:3, :3] @ g_center
             grad_pose = grad_pose.float()
