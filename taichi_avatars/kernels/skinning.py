@@ -9,7 +9,7 @@ with the global rotation carries a point of the rest pose, posed joint 21-23. Th
 
 import taichi as ti
 
-from taichi_avatars.kernels.skinning_layout import CHUNKS, JOINTS, LANES, PARTIAL, STATE
+from taichi_avatars.kernels.skinning_layout import JOINTS, LANES, PARTIAL, STATE
 
 Vec = ti.types.vector(LANES, ti.f32)
 Vecx2 = ti.types.ndarray(dtype=Vec, ndim=2)
@@ -46,13 +46,13 @@ def blend(split: ti.i32, coefficients: F32x2, basis: Vecx2, base: Vecx2, canonic
 # Native vectors: launch inside runtime.native_vectors().
 @ti.kernel
 def blend_adjoint(split: ti.i32, basis: Vecx2, g_shaped: Vecx2, g_canonical: Vecx2, partial: Vecx3, g_coefficients: F32x2):
-    """Adds g_shaped to g_canonical, which then is the gradient of the base. partial (bodies, CHUNKS, K) is scratch."""
-    bodies, last, blocks = g_coefficients.shape[0], g_coefficients.shape[1], basis.shape[0]
-    for i in range(bodies * CHUNKS):
-        body, chunk = i // CHUNKS, i % CHUNKS
+    """Adds g_shaped to g_canonical, which then is the gradient of the base. partial (bodies, chunks, K) is scratch."""
+    bodies, last, blocks, chunks = g_coefficients.shape[0], g_coefficients.shape[1], basis.shape[0], partial.shape[1]
+    for i in range(bodies * chunks):
+        body, chunk = i // chunks, i % chunks
         for k in range(last):
             partial[body, chunk, k] = Vec(0.0)
-        for block in range(chunk * blocks // CHUNKS, (chunk + 1) * blocks // CHUNKS):
+        for block in range(chunk * blocks // chunks, (chunk + 1) * blocks // chunks):
             g = g_shaped[body, block]
             for k in range(split, last):
                 partial[body, chunk, k] = partial[body, chunk, k] + g * basis[block, k]
@@ -63,7 +63,7 @@ def blend_adjoint(split: ti.i32, basis: Vecx2, g_shaped: Vecx2, g_canonical: Vec
     for i in range(bodies * last):
         body, k = i // last, i % last
         total = Vec(0.0)
-        for chunk in range(CHUNKS):
+        for chunk in range(chunks):
             total = total + partial[body, chunk, k]
         g_coefficients[body, k] = total.sum()
 
@@ -136,8 +136,11 @@ def cross_matrix(r):
 
 
 @ti.kernel
-def rotate(split: ti.i32, pose: F32x2, state: F32x2, coefficients: F32x2):
-    """Local rotations by Rodrigues' formula from axis-angles (bodies,15), and R - I of joints 1-4 as the last coefficients."""
+def rotate(expr: F32x2, pose: F32x2, state: F32x2, coefficients: F32x2):
+    """Local rotations by Rodrigues' formula from axis-angles (bodies,15). Coefficients: expr, then R - I of joints 1-4."""
+    split = expr.shape[1]
+    for i in range(expr.shape[0] * split):
+        coefficients[i // split, i % split] = expr[i // split, i % split]
     for i in range(pose.shape[0] * JOINTS):
         body, j = i // JOINTS, i % JOINTS
         r = vec3(pose[body, 3 * j], pose[body, 3 * j + 1], pose[body, 3 * j + 2])
@@ -224,12 +227,12 @@ def skin_adjoint(
     g_translation: F32x2,
 ):
     """Gradients of the shape (its padding is left alone), of the local rotations (g_state 0-8) and of the translation."""
-    n = weights.shape[0]
-    for i in range(state.shape[0] * CHUNKS):
-        body, chunk = i // CHUNKS, i % CHUNKS
+    n, chunks = weights.shape[0], partial.shape[1]
+    for i in range(state.shape[0] * chunks):
+        body, chunk = i // chunks, i % chunks
         for k in range(PARTIAL):
             partial[body, chunk, k] = 0.0
-        for v in range(chunk * n // CHUNKS, (chunk + 1) * n // CHUNKS):
+        for v in range(chunk * n // chunks, (chunk + 1) * n // chunks):
             g = vec3(g_vertices[body, v, 0], g_vertices[body, v, 1], g_vertices[body, v, 2])
             p = vec3(shaped[body, 3 * v], shaped[body, 3 * v + 1], shaped[body, 3 * v + 2])
             g_p = vec3(0.0)
@@ -246,8 +249,13 @@ def skin_adjoint(
             for c in ti.static(range(3)):
                 g_shaped[body, 3 * v + c] = g_p[c]
                 partial[body, chunk, 12 * JOINTS + c] = partial[body, chunk, 12 * JOINTS + c] + g[c]
+    for i in range(state.shape[0] * PARTIAL):
+        body, k = i // PARTIAL, i % PARTIAL
+        total = 0.0
+        for chunk in range(chunks):
+            total += partial[body, chunk, k]
+        partial[body, 0, k] = total
     for body in range(state.shape[0]):
-        sum_chunks(partial, body)
         for c in ti.static(range(3)):
             g_translation[body, c] = partial[body, 0, 12 * JOINTS + c]
         for j in range(JOINTS):
@@ -259,15 +267,6 @@ def skin_adjoint(
             store3(g_state, body, j, 21, vec3(g_joints[body, j, 0], g_joints[body, j, 1], g_joints[body, j, 2]))
         for k in range(JOINTS):
             chain_adjoint(shaped, state, g_state, g_shaped, body, n, JOINTS - 1 - k)
-
-
-@ti.func
-def sum_chunks(partial: ti.template(), body):
-    for k in range(PARTIAL):
-        total = 0.0
-        for chunk in range(CHUNKS):
-            total += partial[body, chunk, k]
-        partial[body, 0, k] = total
 
 
 @ti.func

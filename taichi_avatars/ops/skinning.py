@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
 from taichi_avatars import runtime
-from taichi_avatars.kernels.skinning_layout import CHUNKS, JOINTS, LANES, PARTIAL, STATE
+from taichi_avatars.kernels.skinning_layout import CHUNKS, CHUNKS_GPU, JOINTS, LANES, PARTIAL, STATE
 from taichi_avatars.ops.checks import check
 
 
@@ -99,7 +99,7 @@ class _WithJoints(torch.autograd.Function):
 
         runtime.start()
         bodies, n_vertices, _ = vertices.shape
-        shapes = torch.zeros(bodies, shape_size(n_vertices))
+        shapes = vertices.new_zeros(bodies, shape_size(n_vertices))
         shapes[:, : 3 * n_vertices] = vertices.detach().reshape(bodies, -1)
         if bodies:
             regress(regressor, shapes)
@@ -111,7 +111,7 @@ class _WithJoints(torch.autograd.Function):
     def backward(ctx, g_shapes: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
         from taichi_avatars.kernels.skinning import regress_adjoint
 
-        g_vertices = torch.empty(len(g_shapes), len(ctx.regressor), 3)
+        g_vertices = g_shapes.new_empty(len(g_shapes), len(ctx.regressor), 3)
         if len(g_shapes):
             regress_adjoint(ctx.regressor, g_shapes.contiguous(), g_vertices)
         return g_vertices, None
@@ -120,14 +120,11 @@ class _WithJoints(torch.autograd.Function):
 class _Blend(torch.autograd.Function):
     @staticmethod
     def forward(ctx: FunctionCtx, base: Tensor, coefficients: Tensor, basis: Tensor) -> Tensor:
-        from taichi_avatars.kernels.skinning import blend as kernel
-
         runtime.start()
         base, coefficients = base.detach().contiguous(), coefficients.detach().contiguous()
         shapes = torch.empty_like(base)
         if len(base):
-            with runtime.native_vectors():
-                kernel(coefficients.shape[1], coefficients, basis, _blocks(base), _blocks(shapes), _blocks(shapes))
+            _blend(coefficients.shape[1], coefficients, basis, base, shapes, shapes)
         ctx.basis = basis  # type: ignore[attr-defined]
         return shapes
 
@@ -138,17 +135,30 @@ class _Blend(torch.autograd.Function):
         return g_shapes, g_coefficients, None
 
 
+def _blend(split: int, coefficients: Tensor, basis: Tensor, base: Tensor, canonical: Tensor, shaped: Tensor) -> None:
+    from taichi_avatars.kernels import skinning, skinning_gpu
+
+    if runtime.on_gpu():
+        skinning_gpu.blend(split, coefficients, basis, base, canonical, shaped)
+        return
+    with runtime.native_vectors():
+        skinning.blend(split, coefficients, basis, _blocks(base), _blocks(canonical), _blocks(shaped))
+
+
 def _blend_adjoint(split: int, basis: Tensor, g_shaped: Tensor, g_canonical: Tensor) -> Tensor:
-    from taichi_avatars.kernels.skinning import blend_adjoint
+    from taichi_avatars.kernels import skinning, skinning_gpu
 
     bodies, count = len(g_shaped), basis.shape[1]
-    g_coefficients = torch.empty(bodies, count)
-    if bodies and count:
-        partial = torch.empty(bodies, CHUNKS, count, LANES)
-        with runtime.native_vectors():
-            blend_adjoint(split, basis, _blocks(g_shaped), _blocks(g_canonical), partial, g_coefficients)
-    else:
+    g_coefficients = g_shaped.new_empty(bodies, count)
+    if not bodies or not count:
         g_canonical += g_shaped
+    elif runtime.on_gpu():
+        partial = g_shaped.new_empty(bodies, CHUNKS_GPU, count)
+        skinning_gpu.blend_adjoint(split, basis, g_shaped, g_canonical, partial, g_coefficients)
+    else:
+        partial = g_shaped.new_empty(bodies, CHUNKS, count, LANES)
+        with runtime.native_vectors():
+            skinning.blend_adjoint(split, basis, _blocks(g_shaped), _blocks(g_canonical), partial, g_coefficients)
     return g_coefficients
 
 
@@ -160,18 +170,15 @@ class _Skin(torch.autograd.Function):
         from taichi_avatars.kernels import skinning as kernels
 
         runtime.start()
-        rest, pose, translation = (t.detach().contiguous() for t in (rest, pose, translation))
-        bodies, n_vertices, n_expr = len(rest), len(rig.weights), rig.n_expr
-        state = torch.zeros(bodies, JOINTS * STATE)
-        coefficients = torch.empty(bodies, rig.basis.shape[1])
-        coefficients[:, :n_expr] = expr.detach()
+        rest, expr, pose, translation = (t.detach().contiguous() for t in (rest, expr, pose, translation))
+        bodies, n_vertices = len(rest), len(rig.weights)
+        state, coefficients = rest.new_empty(bodies, JOINTS * STATE), rest.new_empty(bodies, rig.basis.shape[1])
         canonical, shaped = torch.empty_like(rest), torch.empty_like(rest)
-        vertices, joints = torch.empty(bodies, n_vertices, 3), torch.empty(bodies, JOINTS, 3)
+        vertices, joints = rest.new_empty(bodies, n_vertices, 3), rest.new_empty(bodies, JOINTS, 3)
         if bodies:
-            kernels.rotate(n_expr, pose, state, coefficients)
+            kernels.rotate(expr, pose, state, coefficients)
             if rig.basis.shape[1]:
-                with runtime.native_vectors():
-                    kernels.blend(n_expr, coefficients, rig.basis, _blocks(rest), _blocks(canonical), _blocks(shaped))
+                _blend(rig.n_expr, coefficients, rig.basis, rest, canonical, shaped)
             else:
                 canonical.copy_(rest)
                 shaped.copy_(rest)
@@ -189,10 +196,10 @@ class _Skin(torch.autograd.Function):
         rig: Rig = ctx.rig
         bodies = len(pose)
         g_shaped, g_state = torch.zeros_like(shaped), torch.empty_like(state)
-        partial = torch.empty(bodies, CHUNKS, PARTIAL)
-        g_rest, g_pose, g_translation = g_canonical.clone(), torch.empty_like(pose), torch.empty(bodies, 3)
+        partial = pose.new_empty(bodies, CHUNKS_GPU if runtime.on_gpu() else CHUNKS, PARTIAL)
+        g_rest, g_pose, g_translation = g_canonical.clone(), torch.empty_like(pose), pose.new_empty(bodies, 3)
         if not bodies:
-            return g_rest, torch.empty(0, rig.n_expr), g_pose, g_translation, None
+            return g_rest, pose.new_empty(0, rig.n_expr), g_pose, g_translation, None
         g_vertices, g_joints = g_vertices.contiguous(), g_joints.contiguous()
         kernels.skin_adjoint(rig.weights, shaped, state, g_vertices, g_joints, g_shaped, partial, g_state, g_translation)
         g_coefficients = _blend_adjoint(rig.n_expr, rig.basis, g_shaped, g_rest)
