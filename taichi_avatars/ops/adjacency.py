@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from taichi_avatars import runtime
 from taichi_avatars.errors import UserError
 from taichi_avatars.ops.checks import INDEX, Shape, check
 
@@ -14,12 +15,12 @@ class Adjacency:
     """Indices into `count` targets (vertices, triangles), and for each target the places that hold its index.
 
     Attributes:
-        index: the indices, int32, contiguous, in the shape they came in.
+        index: the indices, int32, contiguous, in the shape they came in, where kernels reach them.
         count: number of targets.
     """
 
     def __init__(self, index: Tensor, count: int) -> None:
-        self.index = index.detach().to(torch.int32).contiguous()
+        self.index = index.detach().to(runtime.device(), torch.int32).contiguous()
         self.count = count
         self._users: Tensor | None = None
 
@@ -28,9 +29,9 @@ class Adjacency:
         """(count + 1 + n,) int32: starts, then places; target t is used at places users[users[t] : users[t+1]]."""
         if self._users is None:
             flat = self.index.reshape(-1).long()
-            starts = torch.zeros(self.count + 1, dtype=torch.int64)
-            starts[1:] = torch.bincount(flat, minlength=self.count).cumsum(0)
-            places = torch.argsort(flat, stable=True)
+            targets = torch.arange(self.count + 1, device=flat.device)
+            in_order, places = torch.sort(flat, stable=True)
+            starts = torch.searchsorted(in_order, targets)
             self._users = torch.cat([starts + self.count + 1, places]).to(torch.int32)
         return self._users
 

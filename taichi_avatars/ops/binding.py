@@ -73,7 +73,7 @@ class _Bind(torch.autograd.Function):
         means, quats, exp_scales = (t.detach().contiguous().view(-1) for t in (means, quats, exp_scales))
         rotation, scale, center, quat = (t.detach().contiguous().view(-1) for t in frames)
         count = len(bound.index)
-        packed = torch.empty(10 * count)
+        packed = means.new_empty(10 * count)
         if count:
             kernel(means, quats, exp_scales, bound.index, rotation, scale, center, quat, packed)
         ctx.save_for_backward(means, quats, exp_scales, rotation, scale, quat)
@@ -88,10 +88,10 @@ class _Bind(torch.autograd.Function):
         means, quats, exp_scales, rotation, scale, quat = ctx.saved_tensors
         bound: Adjacency = ctx.bound
         count, triangles = len(bound.index), bound.count
-        out = torch.empty(10 * count + 17 * triangles)
+        out = means.new_empty(10 * count + 17 * triangles)
         if count:
             g_means, g_quats, g_scales = (g.contiguous().view(-1) for g in gradients)
-            records = torch.empty(16 * count)
+            records = means.new_empty(16 * count)
             local, frames = (means, quats, exp_scales), (rotation, scale, quat)
             bind_adjoint(*local, bound.index, bound.users, *frames, g_means, g_quats, g_scales, records, out)
         else:

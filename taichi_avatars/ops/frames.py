@@ -60,7 +60,7 @@ class _Frames(torch.autograd.Function):
         runtime.start()
         vertices = vertices.detach().contiguous()
         count = len(corners.index)
-        packed = torch.empty(17 * count)
+        packed = vertices.new_empty(17 * count)
         if count:
             frames(vertices, corners.index, packed)
         ctx.save_for_backward(vertices)
@@ -75,7 +75,7 @@ class _Frames(torch.autograd.Function):
         (vertices,) = ctx.saved_tensors
         corners: Adjacency = ctx.corners
         rotation, scale, center, quat = (g.contiguous().view(-1) for g in gradients)
-        out = torch.empty(3 * len(vertices) + 3 * corners.index.numel())
+        out = vertices.new_empty(3 * len(vertices) + 3 * corners.index.numel())
         if len(vertices) and corners.index.numel():
             frames_adjoint(vertices, corners.index, rotation, scale, center, quat, corners.users, out, len(vertices))
         else:
