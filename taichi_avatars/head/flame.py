@@ -139,6 +139,11 @@ class FlameModel:
     def num_faces(self) -> int:
         return len(self.faces)
 
+    @property
+    def rig(self) -> Rig:
+        """Skinning weights, joints from vertices, and what expressions and pose correctives add to both."""
+        return self._rig
+
     @cached_property
     def identity(self) -> dict[str, str | bool]:
         """What head.json says about this head: its name, or the file it came from, so that it can be found again."""

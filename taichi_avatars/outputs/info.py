@@ -9,6 +9,8 @@ from pathlib import Path
 from taichi_avatars.errors import UserError
 from taichi_avatars.head.arrays import load_npz
 from taichi_avatars.head.assets import HEAD_FILE
+from taichi_avatars.outputs import info_exports as exports
+from taichi_avatars.outputs.export.web import INDEX as BUNDLE_INDEX
 from taichi_avatars.outputs.info_files import (
     WIDTHS,
     Arrays,
@@ -27,6 +29,12 @@ from taichi_avatars.scene.images import check_aspect, check_image
 from taichi_avatars.scene.transforms import read_transforms
 from taichi_avatars.scene.views import View
 
+EXPORTED = {
+    ".splat": exports.describe_splat,
+    ".zip": exports.describe_sequence,
+    ".glb": exports.describe_glb,
+    ".obj": exports.describe_obj,
+}
 SHOWN = 20  # problems in the text; the dictionary has them all
 
 
@@ -34,7 +42,8 @@ def describe(path: Path | str) -> dict[str, object]:
     """What `path` is and everything that is wrong with it, as values that JSON can hold.
 
     Args:
-        path: a capture, an avatar (PLY or model folder), a FLAME model (pkl, npz), a motion (npz, folder of npz, ARKit JSON).
+        path: a capture, an avatar (PLY or model folder), a FLAME model (pkl, npz), a motion (npz, folder of npz, ARKit JSON),
+            or what `export` wrote.
 
     Returns:
         "path", "kind", "whole", "facts" {name: value}, "notes" [line], "problems" [line: file, what is wrong, what to do].
@@ -85,6 +94,8 @@ def _describe_folder(path: Path) -> Description:
         return described
     if (path / "point_cloud.ply").is_file():
         return describe_avatar(path / "point_cloud.ply")
+    if (path / BUNDLE_INDEX).is_file():
+        return exports.describe_bundle(path)
     files = sorted(path.glob("*.npz"))
     if files:
         described = Description(str(path), "motion (folder of timesteps)", {"timesteps": len(files)})
@@ -98,14 +109,18 @@ def _describe_folder(path: Path) -> Description:
 
 def _describe_file(path: Path) -> Description:
     suffix = path.suffix.lower()
+    if suffix in EXPORTED:
+        return EXPORTED[suffix](path)
     if suffix == ".ply":
-        return describe_avatar(path)
+        return exports.describe_compressed(path) if exports.is_compressed(path) else describe_avatar(path)
     if suffix == ".pkl":
         return describe_flame_model(path)
     if suffix == ".npz":
         arrays = load_npz(path)
         if "v_template" in arrays:
             return describe_flame_model(path)
+        if exports.is_export(arrays):
+            return exports.describe_arrays(path, arrays)
         if arrays.keys() & {*WIDTHS, "expr"}:
             return _motion(path, arrays)
         raise UserError(f"{path}: holds {', '.join(sorted(arrays)[:6]) or 'nothing'}: neither a FLAME model nor a motion")

@@ -8,10 +8,13 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from taichi_avatars.avatar.avatar import Avatar, find_ply, iterations
 from taichi_avatars.config import TrainConfig
 from taichi_avatars.errors import UserError
 from taichi_avatars.head.assets import resolve_head
+from taichi_avatars.scene.cameras import Camera
 from taichi_avatars.scene.capture import Capture, load_capture
 
 
@@ -42,12 +45,13 @@ class TrainedModel:
         return (1.0, 1.0, 1.0) if self.config.white_background else (0.0, 0.0, 0.0)
 
 
-def load_model(path: Path | str, *, head: str | None = None, iteration: int | None = None) -> TrainedModel:
+def load_model(path: Path | str, *, head: str | None = None, iteration: int | None = None, **options: object) -> TrainedModel:
     """Reads a model folder, or one PLY.
 
     Args:
         head: "builtin" or a FLAME file; None takes what lies beside the PLY.
         iteration: which of those saved; None takes the newest.
+        options: of `TrainConfig`, that are to be others than in training; None leaves one as it was.
 
     Raises:
         UserError: where there is no avatar, or not of this iteration.
@@ -67,6 +71,8 @@ def load_model(path: Path | str, *, head: str | None = None, iteration: int | No
     number = re.fullmatch(r"iteration_(\d+)", ply.parent.name)
     folder = ply.absolute().parents[2] if number and ply.absolute().parents[1].name == "point_cloud" else ply.parent
     source, config = _training(folder)
+    given = {name: value for name, value in options.items() if value is not None}
+    config = TrainConfig.from_values({**config.model_dump(), **given}, "option")
     return TrainedModel(folder, int(number[1]) if number else 0, avatar, source, config)
 
 
@@ -91,7 +97,22 @@ def load_source(model: TrainedModel, source: Path | None = None) -> Capture:
         use_mask=config.use_mask,
         principal_point=config.principal_point,
         resolution=config.resolution,
+        images=config.images,
+        camera=config.camera,
     )
+
+
+def first_camera(folder: Path) -> Camera | None:
+    """The first camera in a model folder's `cameras.json`; None where there is none that can be read."""
+    try:
+        entry = json.loads((folder / "cameras.json").read_text(encoding="utf-8"))[0]
+        turn = torch.tensor(entry["rotation"], dtype=torch.float64).T
+        pose = torch.eye(4, dtype=torch.float64)
+        pose[:3, :3], pose[:3, 3] = turn, -turn @ torch.tensor(entry["position"], dtype=torch.float64)
+        width, height = int(entry["width"]), int(entry["height"])
+        return Camera.from_opencv(pose, float(entry["fx"]), float(entry["fy"]), 0.5 * width, 0.5 * height, width, height)
+    except (OSError, ValueError, KeyError, IndexError, TypeError, RuntimeError):
+        return None
 
 
 def _training(folder: Path) -> tuple[Path | None, TrainConfig]:
@@ -101,11 +122,10 @@ def _training(folder: Path) -> tuple[Path | None, TrainConfig]:
     if not (folder / "cfg_args").is_file():
         return None, TrainConfig()
     values = _namespace(folder / "cfg_args")
-    known = {key: values[key] for key in ("sh_degree", "white_background", "resolution") if key in values}
+    known = {name: value for name, value in values.items() if name in TrainConfig.model_fields}
     source = values.get("source_path")
-    return Path(source) if isinstance(source, str) and source else None, TrainConfig.from_values(
-        known, str(folder / "cfg_args")
-    )
+    config = TrainConfig.from_values(known, str(folder / "cfg_args"))
+    return Path(source) if isinstance(source, str) and source else None, config
 
 
 def _source(path: Path) -> Path | None:
@@ -119,7 +139,7 @@ def _namespace(path: Path) -> dict[str, object]:
     """The text `Namespace(a=1, ...)`, read as literals and never run."""
     try:
         call = ast.parse(path.read_text(encoding="utf-8").strip(), mode="eval").body
-        if not isinstance(call, ast.Call) or call.args:
+        if not isinstance(call, ast.Call) or call.args or not isinstance(call.func, ast.Name) or call.func.id != "Namespace":
             raise ValueError("want Namespace(name=value, ...)")
         return {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in call.keywords}
     except (ValueError, SyntaxError, RecursionError) as error:

@@ -1,0 +1,56 @@
+"""An avatar's Gaussians in the world, at a pose: what every other viewer of 3D Gaussians understands.
+
+Colour is evaluated along the direction from the camera to the Gaussian in the world (`method.md` 2), whatever the triangle
+does. So the coefficients of the spherical harmonics stay as they are when the Gaussians are carried into the world.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from taichi_avatars.avatar.avatar import Avatar
+from taichi_avatars.avatar.gaussians import Gaussians
+from taichi_avatars.head.flame import HeadMesh
+
+
+@torch.no_grad()
+def in_world(avatar: Avatar, mesh: HeadMesh | None, degree: int | None = None) -> Gaussians:
+    """Unbound Gaussians that look like an avatar whose head has this mesh.
+
+    Args:
+        mesh: from `Avatar.mesh`; None for an unbound scene.
+        degree: the SH bands above it are left out; None keeps all.
+    """
+    world, _ = avatar.world(mesh)
+    g = avatar.gaussians
+    bands = (min(g.degree if degree is None else degree, g.degree) + 1) ** 2
+    return Gaussians(
+        world.means, world.quats, world.scales.log(), g.logit_opacities, g.sh_base, g.sh_rest[:, : bands - 1].contiguous(), None
+    )
+
+
+def y_down(gaussians: Gaussians) -> Gaussians:
+    """Gaussians after half a turn about z, which swaps up and down, left and right; exact to the bit.
+
+    Most viewers expect y down in a file, as captures reconstructed with COLMAP have it, and SuperSplat turns a file by this
+    half turn when it opens it. The turn maps x and y to -x and -y, so a basis function changes sign where its degree in x
+    and y together is odd, which is every other one in the order of the files.
+    """
+    means = gaussians.means * torch.tensor([-1.0, -1.0, 1.0])
+    w, x, y, z = gaussians.quats.unbind(1)
+    signs = 1.0 - 2.0 * (torch.arange(1, gaussians.sh_rest.shape[1] + 1) % 2)
+    return replace(
+        gaussians, means=means, quats=torch.stack([-z, -y, x, w], 1), sh_rest=gaussians.sh_rest * signs[None, :, None]
+    )
+
+
+def unit_quats(quats: Tensor) -> np.ndarray:
+    """(N,4) w,x,y,z of length 1; no turn where one is too short to have a direction."""
+    q = quats.detach().double()
+    length = q.norm(dim=1, keepdim=True)
+    none = torch.tensor([1.0, 0.0, 0.0, 0.0], dtype=torch.float64)
+    return torch.where(length > 1e-10, q / length.clamp_min(1e-10), none).numpy()
