@@ -110,6 +110,11 @@ class TrainConfig(BaseModel):
     """Steps after which to keep the state of the run as chkpntN.pth, for --start-checkpoint."""
 
     @property
+    def camera(self) -> str | None:
+        """The camera that is trained on alone; None for all."""
+        return None if self.select_camera_id < 0 else str(self.select_camera_id)
+
+    @property
     def tunes_offset(self) -> bool:
         """Whether the dynamic offset is trained: free of all three losses it would fit whatever noise it can."""
         weights = self.lambda_dynamic_offset, self.lambda_dynamic_offset_std, self.lambda_laplacian

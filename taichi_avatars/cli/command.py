@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TextIO, get_type_hin
 import typer
 
 from taichi_avatars.cli.progress import Progress
+from taichi_avatars.cli.scripts import ScriptCommand
 from taichi_avatars.errors import UserError
 
 if TYPE_CHECKING:
@@ -22,15 +23,46 @@ if TYPE_CHECKING:
 
 FAILED, INTERRUPTED = 1, 130
 COMMON = "Every command"
+CAPTURE = "Reading the capture"
 SMALLEST_PICTURE = 16  # pixels
 
 # Options that mean the same wherever they occur.
 Model = Annotated[
-    Path, typer.Option("--model", "-m", help="Model folder that `train` wrote, or one point_cloud.ply.", metavar="MODEL")
+    Path,
+    typer.Option(
+        "--model", "--model-path", "-m", help="Model folder that `train` wrote, or one point_cloud.ply.", metavar="MODEL"
+    ),
 ]
 Source = Annotated[
     Path | None,
-    typer.Option("--source", "-s", metavar="DATA", help="Capture folder, where it is not the one the model was trained on."),
+    typer.Option(
+        "--source",
+        "--source-path",
+        "-s",
+        metavar="DATA",
+        help="Capture folder, where it is not the one the model was trained on.",
+    ),
+]
+# What the configuration of the model says unless it is given.
+Resolution = Annotated[
+    int | None,
+    typer.Option(
+        "--resolution",
+        "-r",
+        rich_help_panel=CAPTURE,
+        help="1, 2, 4, 8 divide the image size; -1 caps the width at 1600; any other value is the width.",
+        show_default="as trained",
+    ),
+]
+White = Annotated[
+    bool | None,
+    typer.Option(
+        "--white-background/--black-background", "-w", rich_help_panel=CAPTURE, help="Background.", show_default="as trained"
+    ),
+]
+Images = Annotated[
+    str | None,
+    typer.Option("--images", "-i", rich_help_panel=CAPTURE, help="Folder of a COLMAP scene.", show_default="as trained"),
 ]
 Iteration = Annotated[int | None, typer.Option(min=1, help="Saved iteration to take.", show_default="the newest")]
 Head = Annotated[
@@ -128,7 +160,7 @@ def command(app: typer.Typer, panel: str, name: str | None = None) -> Callable[[
         run.__name__, run.__doc__, run.__module__ = function.__name__, _paragraphs(function), function.__module__
         run.__signature__ = inspect.Signature([*own, *added])  # pyright: ignore[reportFunctionMemberAccess]
         run.__annotations__ = {parameter.name: parameter.annotation for parameter in [*own, *added]}
-        app.command(name, rich_help_panel=panel)(run)
+        app.command(name, cls=ScriptCommand, rich_help_panel=panel)(run)
         return function
 
     return register

@@ -112,7 +112,7 @@ def train(
         principal_point=chosen.principal_point,
         resolution=chosen.resolution,
         images=chosen.images,
-        camera=None if chosen.select_camera_id < 0 else str(chosen.select_camera_id),
+        camera=chosen.camera,
     )
     if overwrite:
         folder.remove_earlier_run(model)

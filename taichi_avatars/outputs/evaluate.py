@@ -18,7 +18,7 @@ from taichi_avatars.outputs.lpips import Lpips
 from taichi_avatars.outputs.lpips_weights import Net
 from taichi_avatars.scene.cameras import Camera
 from taichi_avatars.scene.images import Background, load_image, load_mask
-from taichi_avatars.scene.views import View
+from taichi_avatars.scene.views import View, in_order
 
 EvaluationProtocol = Literal["standard", "paper"]
 Metrics = dict[str, float]
@@ -141,7 +141,7 @@ def evaluate(
         raise UserError("there are no views to evaluate: the split is empty; choose another or check the capture with `info`")
     behind = (float(background[0]), float(background[1]), float(background[2]))
     scores: dict[str, Metrics] = {}
-    for view in views:
+    for view in in_order(views):
         truth = load_image(view, background)
         image = model.render(view.camera, timestep=view.timestep, background=behind).image.cpu()
         scores[view.name] = compare(image, truth, protocol=protocol, perceptual=perceptual)
@@ -156,7 +156,7 @@ def evaluate(
 def write_scores(folder: Path | str, method: str, scores: Scores) -> tuple[Path, Path]:
     """Writes `results.json` ({method: {metric: mean}}) and `per_view.json` ({method: {metric: {file: value}}}) into a folder.
 
-    Other methods that stand in the files stay there.
+    A file is what `rendering.render_views` calls the view. Other methods that stand in the files stay there.
 
     Args:
         folder: of one split.
@@ -167,7 +167,7 @@ def write_scores(folder: Path | str, method: str, scores: Scores) -> tuple[Path,
     """
     metrics = scores.mean
     per_view = {
-        metric: {f"{name}.png": values[metric] for name, values in scores.views.items() if metric in values}
+        metric: {f"{n:05d}.png": values[metric] for n, values in enumerate(scores.views.values()) if metric in values}
         for metric in metrics
     }
     return (

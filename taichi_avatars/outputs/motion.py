@@ -48,7 +48,9 @@ class Motion:
     remark: str | None = None
 
 
-def load_motion(path: Path | str, head: FlameModel, *, principal_point: PrincipalPoint = "bottom") -> Motion:
+def load_motion(
+    path: Path | str, head: FlameModel, *, principal_point: PrincipalPoint = "bottom", resolution: int = -1
+) -> Motion:
     """Reads a motion and fits it to a head: fewer expression or shape coefficients than the head's are filled with zeros.
 
     Args:
@@ -56,6 +58,7 @@ def load_motion(path: Path | str, head: FlameModel, *, principal_point: Principa
             a head capture, or ARKit weights as JSON.
         head: the head of the avatar to drive.
         principal_point: where a capture's `cy` is measured from, see `scene.capture.load_capture`.
+        resolution: of a capture's views, see there.
 
     Raises:
         UserError: where it is none of these, is broken, or belongs to another kind of head.
@@ -72,7 +75,7 @@ def load_motion(path: Path | str, head: FlameModel, *, principal_point: Principa
             return _performed(name, FlameSequence.load_npz(path), head, path, [])
         raise UserError(f"{path}: cannot drive an avatar; {WANTED}")
     if capture_kind(path) == "head":
-        frames = read_head_frames(path, principal_point=principal_point)
+        frames = read_head_frames(path, principal_point=principal_point, resolution=resolution)
         views = [view for split in frames.splits.values() for view in split]
         return _performed(name, FlameSequence.from_frames(frames.flame_files), head, path, views)
     files = sorted(path.glob("*.npz"))

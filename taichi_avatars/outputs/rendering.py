@@ -18,7 +18,7 @@ from taichi_avatars.files import atomic_path, writing
 from taichi_avatars.outputs.overlay import MeshStyle, mesh_overlay
 from taichi_avatars.outputs.video import as_uint8, write_mp4
 from taichi_avatars.scene.images import Background, load_image
-from taichi_avatars.scene.views import View
+from taichi_avatars.scene.views import View, in_order
 
 RENDERS, TRUTH, MESHES = "renders", "gt", "renders_mesh"
 FAST_PNG = 3  # zlib level: a third of the time of the default, a few percent larger
@@ -70,8 +70,7 @@ def _render_views(
     try:
         for kind in kinds:
             (work / kind).mkdir()
-        ordered = sorted(views, key=lambda view: (view.camera_index, view.timestep or 0, view.name))
-        for index, view in enumerate(ordered):
+        for index, view in enumerate(in_order(views)):
             image = avatar.render(view.camera, timestep=view.timestep, background=behind).image
             images: dict[str, Tensor | np.ndarray] = {RENDERS: image, TRUTH: (truth := load_image(view, background))}
             if mesh is not None and MESHES in kinds:

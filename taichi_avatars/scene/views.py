@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,6 +43,11 @@ OnProblem = Callable[[UserError], None]
 def of_camera(views: list[View], camera: str | None) -> list[View]:
     """The views of one camera, by its name or number; all where `camera` is None."""
     return [view for view in views if camera is None or camera in (view.camera_id, str(view.camera_index))]
+
+
+def in_order(views: Sequence[View]) -> list[View]:
+    """Camera by camera, in the order of time: as the files of rendered views are numbered."""
+    return sorted(views, key=lambda view: (view.camera_index, view.timestep or 0, view.name))
 
 
 def stop(problem: UserError) -> None:

@@ -141,9 +141,9 @@ def test_files_keep_other_methods(tmp_path: Path) -> None:
         "ours_200": {"PSNR": 31.0, "SSIM": 0.95},
     }
     assert json.loads(per_view.read_text())["ours_100"] == {
-        "PSNR": {"a.png": 30.0, "b.png": 32.0},
-        "SSIM": {"a.png": 0.9, "b.png": 0.8},
-        "PSNR_hair": {"b.png": 25.0},
+        "PSNR": {"00000.png": 30.0, "00001.png": 32.0},
+        "SSIM": {"00000.png": 0.9, "00001.png": 0.8},
+        "PSNR_hair": {"00001.png": 25.0},
     }
     assert sorted(path.name for path in (tmp_path / "val").iterdir()) == ["per_view.json", "results.json"]
     results.write_text("{broken")
