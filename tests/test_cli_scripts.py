@@ -62,21 +62,7 @@ def test_a_training_script_with_every_option(
     union: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], script: list[str]
 ) -> None:
     out = tmp_path / "out"
-    line = [
-        "train",
-        "-s",
-        str(union),
-        "-m",
-        str(out),
-        "-r",
-        "2",
-        "-w",
-        "-i",
-        "images",
-        "--eval",
-        "--bind_to_mesh",
-        *shared_script,
-    ]
+    line = ["train", "-s", str(union), "-m", str(out), "-r", "2", "-w", "-i", "images", "--eval", "--bind_to_mesh", *script]
     assert run([*line, "--head", "builtin", "--use-mask", "--quiet"]) == 0
     notes = [text for text in capsys.readouterr().err.splitlines() if text.startswith("note: ")]
     assert [text.split()[1] for text in notes] == [
