@@ -1,0 +1,54 @@
+"""Times of calls, and what they depend on."""
+
+from __future__ import annotations
+
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from taichi_avatars import runtime
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Milliseconds of one call: median and least of several, and CPU time of all threads together (median)."""
+
+    median_ms: float
+    min_ms: float
+    cpu_ms: float
+
+
+def timed(call: Callable[[], object], repeats: int) -> Timing:
+    """Times `repeats` calls after two that do not count: compilation, memory."""
+    call()
+    call()
+    walls, cpus = [], []
+    for _ in range(repeats):
+        wall, cpu = time.perf_counter(), time.process_time()
+        call()
+        walls.append(1e3 * (time.perf_counter() - wall))
+        cpus.append(1e3 * (time.process_time() - cpu))
+    return Timing(statistics.median(walls), min(walls), statistics.median(cpus))
+
+
+def machine() -> dict[str, object]:
+    """What the numbers depend on."""
+    return {
+        "processor": _processor(),
+        "backend": runtime.init("auto"),
+        "threads": runtime.threads(),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as info:
+            return next(line.split(":", 1)[1].strip() for line in info if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
