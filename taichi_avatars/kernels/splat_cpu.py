@@ -1,8 +1,10 @@
 """Compositing on the CPU: a tile of 8x8 pixels as four vectors of 16 lanes, splat by splat, all state in registers.
 
-Vector k of a tile holds its pixel rows 2k and 2k+1. `composite` and its adjoint must be launched inside
-`runtime.native_vectors()`; in that mode `-v`, `v -= w` and casts of comparisons abort, so the code writes `0.0 - v`,
-`v = v - w` and `ti.select`.
+A vector holds a quad of 4x4 pixels: 0 upper left, 1 upper right, 2 lower left, 3 lower right. Quads that a splat does not
+touch, by its entry's bits, and quads that are opaque already are skipped: with small splats that is half of them.
+
+`composite` and its adjoint must be launched inside `runtime.native_vectors()`; in that mode `-v`, `v -= w` and casts of
+comparisons abort, so the code writes `0.0 - v`, `v = v - w` and `ti.select`.
 """
 
 import math
@@ -10,10 +12,10 @@ import math
 import taichi as ti
 
 from taichi_avatars.kernels.tasks import TILE_STRIDE
-from taichi_avatars.kernels.tiles import EXP_STEP, MAX_ALPHA, MIN_ALPHA, MIN_TRANSMITTANCE, TILE
+from taichi_avatars.kernels.tiles import EXP_STEP, MAX_ALPHA, MIN_ALPHA, MIN_TRANSMITTANCE, QUAD, TILE
 
-LANES = 16
-BATCH = 8  # splats between two looks at whether the whole tile is opaque
+LANES = QUAD * QUAD
+BATCH = 8
 LOWEST = EXP_STEP * math.log(MIN_ALPHA)  # the exponent at which alpha is 1/255, in the packed units
 CHANNELS = 5  # red, green, blue, depth, alpha
 
@@ -29,7 +31,9 @@ VecX3 = ti.types.ndarray(dtype=Vec, ndim=3)
 
 Pixels = ti.types.struct(T=Vec, red=Vec, green=Vec, blue=Vec, depth=Vec, alpha=Vec)
 Adjoint = ti.types.struct(T=Vec, rest=Vec)  # rest: what the splats behind contribute to the loss, per pixel
-Sums = ti.types.struct(s=Vec, s_dy=Vec, s_dy2=Vec, red=Vec, green=Vec, blue=Vec, depth=Vec)
+Sums = ti.types.struct(
+    s=Vec, s_dx=Vec, s_dx2=Vec, s_dy=Vec, s_dxdy=Vec, s_dy2=Vec, red=Vec, green=Vec, blue=Vec, depth=Vec
+)  # fmt: skip
 
 
 @ti.func
@@ -43,12 +47,12 @@ def exp_packed(x):
 
 @ti.func
 def lane_x():
-    return Vec([i % TILE + 0.5 for i in range(LANES)])
+    return Vec([i % QUAD + 0.5 for i in range(LANES)])
 
 
 @ti.func
 def lane_y():
-    return Vec([i // TILE + 0.5 for i in range(LANES)])
+    return Vec([i // QUAD + 0.5 for i in range(LANES)])
 
 
 @ti.func
@@ -76,6 +80,34 @@ def blend(p, exponent, red, green, blue, depth):
 
 
 @ti.func
+def exponent(packed: ti.template(), i, dx, dy):
+    """ln alpha of splat i, in the packed units."""
+    return packed[i, 5] + dx * (dx * packed[i, 2] + dy * packed[i, 3]) + dy * dy * packed[i, 4]
+
+
+@ti.func
+def halve(a, b, group: ti.template()):
+    """Adds neighbouring groups of `group` lanes of a, and of b: a's sums are the lower half of the result, b's the upper."""
+    low = ti.static([i for i in range(LANES) if i % (2 * group) < group])
+    high = ti.static([i for i in range(LANES) if i % (2 * group) >= group])
+    near = Vec([a[i] for i in ti.static(low)] + [b[i] for i in ti.static(low)])
+    far = Vec([a[i] for i in ti.static(high)] + [b[i] for i in ti.static(high)])
+    return near + far
+
+
+@ti.func
+def transparent(T0, T1, T2, T3):
+    """Which quads still let light through, a bit each."""
+    both = halve(halve(T0, T1, 8), halve(T2, T3, 8), 4)
+    both = halve(both, both, 2)
+    sums = halve(both, both, 1)
+    quads = 0
+    for k in ti.static(range(4)):
+        quads += ti.select(sums[k] > 0.0, 1 << k, 0)
+    return quads
+
+
+@ti.func
 def clear(T):
     zero = Vec(0.0)
     return Pixels(T=T, red=zero, green=zero, blue=zero, depth=zero, alpha=zero)
@@ -98,31 +130,30 @@ def composite(width: ti.i32, height: ti.i32, tiles_x: ti.i32, tile_end: I32x1, e
         x = lane_x() + ti.cast((tile % tiles_x) * TILE, ti.f32)
         y = lane_y() + ti.cast((tile // tiles_x) * TILE, ti.f32)
         p0 = clear(inside(x, y, width, height))
-        p1 = clear(inside(x, y + 2.0, width, height))
-        p2 = clear(inside(x, y + 4.0, width, height))
-        p3 = clear(inside(x, y + 6.0, width, height))
+        p1 = clear(inside(x + QUAD, y, width, height))
+        p2 = clear(inside(x, y + QUAD, width, height))
+        p3 = clear(inside(x + QUAD, y + QUAD, width, height))
         at, end = 0, tile_end[tile]
         if tile > 0:
             at = tile_end[tile - 1]
         while at < end:
             batch_end = ti.min(at + BATCH, end)
+            alive = transparent(p0.T, p1.T, p2.T, p3.T)
+            if alive == 0:
+                batch_end, end = at, at
             for j in range(at, batch_end):
-                i = entries[j, 0]
+                i, quads = entries[j, 0], entries[j, 2] & alive
                 dx, dy = x - packed[i, 0], y - packed[i, 1]
-                flat = packed[i, 5] + dx * dx * packed[i, 2]
-                cross, c = dx * packed[i, 3], packed[i, 4]
                 red, green, blue, depth = packed[i, 6], packed[i, 7], packed[i, 8], packed[i, 9]
-                p0 = blend(p0, flat + dy * (cross + dy * c), red, green, blue, depth)
-                dy = dy + 2.0
-                p1 = blend(p1, flat + dy * (cross + dy * c), red, green, blue, depth)
-                dy = dy + 2.0
-                p2 = blend(p2, flat + dy * (cross + dy * c), red, green, blue, depth)
-                dy = dy + 2.0
-                p3 = blend(p3, flat + dy * (cross + dy * c), red, green, blue, depth)
+                if quads & 1:
+                    p0 = blend(p0, exponent(packed, i, dx, dy), red, green, blue, depth)
+                if quads & 2:
+                    p1 = blend(p1, exponent(packed, i, dx + QUAD, dy), red, green, blue, depth)
+                if quads & 4:
+                    p2 = blend(p2, exponent(packed, i, dx, dy + QUAD), red, green, blue, depth)
+                if quads & 8:
+                    p3 = blend(p3, exponent(packed, i, dx + QUAD, dy + QUAD), red, green, blue, depth)
             at = batch_end
-            alive = p0.T + p1.T + p2.T + p3.T
-            if alive.sum() <= 0.0:
-                at = end
         store(state, tile, 0, p0)
         store(state, tile, 1, p1)
         store(state, tile, 2, p2)
@@ -138,11 +169,13 @@ def begin_adjoint(state: ti.template(), grad: ti.template(), tile, k, T):
 
 
 @ti.func
-def blend_adjoint(grad: ti.template(), tile, k, p, sums, exponent, dy, red, green, blue, depth):
+def blend_adjoint(grad: ti.template(), tile, k, packed: ti.template(), i, p, sums, dx, dy):
     """One splat over 16 pixels, in the order of forward: T and the stop repeat, `rest` shrinks to what lies behind."""
     g_red, g_green, g_blue, g_depth = grad[tile, k, 0], grad[tile, k, 1], grad[tile, k, 2], grad[tile, k, 3]
-    full = exp_packed(exponent)
-    alpha = ti.select(exponent >= LOWEST, ti.min(full, MAX_ALPHA), 0.0)
+    red, green, blue, depth = packed[i, 6], packed[i, 7], packed[i, 8], packed[i, 9]
+    power = exponent(packed, i, dx, dy)
+    full = exp_packed(power)
+    alpha = ti.select(power >= LOWEST, ti.min(full, MAX_ALPHA), 0.0)
     weight = alpha * p.T
     left = p.T - weight
     goes_on = left >= MIN_TRANSMITTANCE
@@ -151,10 +184,13 @@ def blend_adjoint(grad: ti.template(), tile, k, p, sums, exponent, dy, red, gree
     rest = p.rest - value
     s = ti.select(goes_on, value - rest * alpha / (1.0 - alpha), 0.0)
     s = ti.select(full < MAX_ALPHA, s, 0.0)  # cut where alpha was clamped
-    s_dy = s * dy
+    s_dx, s_dy = s * dx, s * dy
     after = Sums(
         s=sums.s + s,
+        s_dx=sums.s_dx + s_dx,
+        s_dx2=sums.s_dx2 + s_dx * dx,
         s_dy=sums.s_dy + s_dy,
+        s_dxdy=sums.s_dxdy + s_dx * dy,
         s_dy2=sums.s_dy2 + s_dy * dy,
         red=sums.red + weight * g_red,
         green=sums.green + weight * g_green,
@@ -165,22 +201,11 @@ def blend_adjoint(grad: ti.template(), tile, k, p, sums, exponent, dy, red, gree
 
 
 @ti.func
-def halve(a, b, group: ti.template()):
-    """Adds neighbouring groups of `group` lanes of a, and of b: a's sums are the lower half of the result, b's the upper."""
-    low = ti.static([i for i in range(LANES) if i % (2 * group) < group])
-    high = ti.static([i for i in range(LANES) if i % (2 * group) >= group])
-    near = Vec([a[i] for i in ti.static(low)] + [b[i] for i in ti.static(low)])
-    far = Vec([a[i] for i in ti.static(high)] + [b[i] for i in ti.static(high)])
-    return near + far
-
-
-@ti.func
-def lane_sums(sums, dx):
+def lane_sums(t):
     """The ten sums over 16 lanes at once, by a tree of shuffles: lanes 0-9 of the result are what `gather` wants."""
-    s_dx, s_dxdy = sums.s * dx, sums.s_dy * dx
-    ab, cd = halve(sums.s, s_dx, 8), halve(s_dx * dx, sums.s_dy, 8)
-    ef, gh = halve(s_dxdy, sums.s_dy2, 8), halve(sums.red, sums.green, 8)
-    ij = halve(sums.blue, sums.depth, 8)
+    ab, cd = halve(t.s, t.s_dx, 8), halve(t.s_dx2, t.s_dy, 8)
+    ef, gh = halve(t.s_dxdy, t.s_dy2, 8), halve(t.red, t.green, 8)
+    ij = halve(t.blue, t.depth, 8)
     abcd, efgh, ijij = halve(ab, cd, 4), halve(ef, gh, 4), halve(ij, ij, 4)
     return halve(halve(abcd, efgh, 2), halve(ijij, ijij, 2), 1)
 
@@ -190,7 +215,7 @@ def composite_adjoint(
     width: ti.i32, height: ti.i32, tiles_x: ti.i32, tile_end: I32x1, entries: I32x2, packed: F32x2,
     state: VecX3, grad: VecX3, pair_grad: VecX1,
 ):  # fmt: skip
-    """grad (tiles, 4, CHANNELS): gradient to `state`. pair_grad (pairs): each pair's sums, 0 for those behind opaque tiles."""
+    """grad (tiles, 4, CHANNELS): gradient to `state`. pair_grad (pairs): each pair's sums, 0 for those behind opaque quads."""
     ti.loop_config(block_dim=1)
     for step in range(tile_end.shape[0] * TILE_STRIDE):
         if step % TILE_STRIDE != 0:
@@ -199,36 +224,45 @@ def composite_adjoint(
         x = lane_x() + ti.cast((tile % tiles_x) * TILE, ti.f32)
         y = lane_y() + ti.cast((tile // tiles_x) * TILE, ti.f32)
         p0 = begin_adjoint(state, grad, tile, 0, inside(x, y, width, height))
-        p1 = begin_adjoint(state, grad, tile, 1, inside(x, y + 2.0, width, height))
-        p2 = begin_adjoint(state, grad, tile, 2, inside(x, y + 4.0, width, height))
-        p3 = begin_adjoint(state, grad, tile, 3, inside(x, y + 6.0, width, height))
+        p1 = begin_adjoint(state, grad, tile, 1, inside(x + QUAD, y, width, height))
+        p2 = begin_adjoint(state, grad, tile, 2, inside(x, y + QUAD, width, height))
+        p3 = begin_adjoint(state, grad, tile, 3, inside(x + QUAD, y + QUAD, width, height))
         zero = Vec(0.0)
         at, end = 0, tile_end[tile]
         if tile > 0:
             at = tile_end[tile - 1]
         while at < end:
             batch_end = ti.min(at + BATCH, end)
-            for j in range(at, batch_end):
-                i = entries[j, 0]
-                dx, dy = x - packed[i, 0], y - packed[i, 1]
-                flat = packed[i, 5] + dx * dx * packed[i, 2]
-                cross, c = dx * packed[i, 3], packed[i, 4]
-                red, green, blue, depth = packed[i, 6], packed[i, 7], packed[i, 8], packed[i, 9]
-                sums = Sums(s=zero, s_dy=zero, s_dy2=zero, red=zero, green=zero, blue=zero, depth=zero)
-                p0, sums = blend_adjoint(grad, tile, 0, p0, sums, flat + dy * (cross + dy * c), dy, red, green, blue, depth)
-                dy = dy + 2.0
-                p1, sums = blend_adjoint(grad, tile, 1, p1, sums, flat + dy * (cross + dy * c), dy, red, green, blue, depth)
-                dy = dy + 2.0
-                p2, sums = blend_adjoint(grad, tile, 2, p2, sums, flat + dy * (cross + dy * c), dy, red, green, blue, depth)
-                dy = dy + 2.0
-                p3, sums = blend_adjoint(grad, tile, 3, p3, sums, flat + dy * (cross + dy * c), dy, red, green, blue, depth)
-                pair_grad[entries[j, 1]] = lane_sums(sums, dx)
-            at = batch_end
-            alive = p0.T + p1.T + p2.T + p3.T
-            if alive.sum() <= 0.0:
+            alive = transparent(p0.T, p1.T, p2.T, p3.T)
+            if alive == 0:
                 for j in range(at, end):
                     pair_grad[entries[j, 1]] = zero
-                at = end
+                batch_end, end = at, at
+            for j in range(at, batch_end):
+                i, quads = entries[j, 0], entries[j, 2] & alive
+                dx, dy = x - packed[i, 0], y - packed[i, 1]
+                sums = Sums(
+                    s=zero,
+                    s_dx=zero,
+                    s_dx2=zero,
+                    s_dy=zero,
+                    s_dxdy=zero,
+                    s_dy2=zero,
+                    red=zero,
+                    green=zero,
+                    blue=zero,
+                    depth=zero,
+                )
+                if quads & 1:
+                    p0, sums = blend_adjoint(grad, tile, 0, packed, i, p0, sums, dx, dy)
+                if quads & 2:
+                    p1, sums = blend_adjoint(grad, tile, 1, packed, i, p1, sums, dx + QUAD, dy)
+                if quads & 4:
+                    p2, sums = blend_adjoint(grad, tile, 2, packed, i, p2, sums, dx, dy + QUAD)
+                if quads & 8:
+                    p3, sums = blend_adjoint(grad, tile, 3, packed, i, p3, sums, dx + QUAD, dy + QUAD)
+                pair_grad[entries[j, 1]] = lane_sums(sums)
+            at = batch_end
 
 
 @ti.kernel
@@ -264,7 +298,7 @@ def to_image(tiles_x: ti.i32, background: F32x1, state: F32x4, image: F32x3, alp
     for y in range(alpha.shape[0]):
         for x in range(alpha.shape[1]):
             tile = (y // TILE) * tiles_x + x // TILE
-            k, lane = (y % TILE) // 2, (y % 2) * TILE + x % TILE
+            k, lane = (y % TILE) // QUAD * 2 + (x % TILE) // QUAD, (y % QUAD) * QUAD + x % QUAD
             a = state[tile, k, 4, lane]
             alpha[y, x], depth[y, x] = a, state[tile, k, 3, lane]
             for channel in ti.static(range(3)):
@@ -277,7 +311,8 @@ def from_image(tiles_x: ti.i32, background: F32x1, grad_image: F32x3, grad_alpha
     for tile in range(grad.shape[0]):
         for k in range(4):
             for lane in range(LANES):
-                x, y = (tile % tiles_x) * TILE + lane % TILE, (tile // tiles_x) * TILE + 2 * k + lane // TILE
+                x = (tile % tiles_x) * TILE + k % 2 * QUAD + lane % QUAD
+                y = (tile // tiles_x) * TILE + k // 2 * QUAD + lane // QUAD
                 if x < grad_alpha.shape[1] and y < grad_alpha.shape[0]:
                     behind = 0.0
                     for channel in ti.static(range(3)):

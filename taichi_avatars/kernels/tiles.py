@@ -1,6 +1,7 @@
 """Which splats touch which tile, in depth order: pack, count, scatter (a stable counting sort).
 
-Tiles are TILE x TILE pixels. A splat is listed exactly in the tiles that hold a pixel centre where its alpha can reach 1/255.
+Tiles are TILE x TILE pixels. A splat is listed exactly in the tiles that hold a pixel centre where its alpha can reach 1/255,
+with the quads of the tile that do.
 A "pair" is one splat in one tile. Pairs are numbered splat by splat in depth order, so that the gradients of a splat lie side
 by side and are summed in a fixed order, without atomics.
 """
@@ -10,6 +11,7 @@ import taichi as ti
 from taichi_avatars.kernels.tasks import TASK
 
 TILE = 8  # pixels along each side
+QUAD = TILE // 2  # the compositing kernel works on a tile's four quads of 4x4 pixels, and skips those that a splat misses
 MIN_ALPHA = 1.0 / 255.0  # below it a splat is not drawn at a pixel
 MAX_ALPHA = 0.99
 MIN_TRANSMITTANCE = 1e-4  # a pixel stops before the splat that would take it below
@@ -27,38 +29,54 @@ I32x2 = ti.types.ndarray(dtype=ti.i32, ndim=2)
 
 
 @ti.func
-def first_tile(low, tiles):
-    """First tile whose pixel centres may lie at or above `low` pixels, clamped to [0, tiles]."""
-    return ti.cast(ti.min(ti.max(ti.ceil(low - 0.5 - FLOAT_MARGIN), 0.0), ti.cast(tiles * TILE, ti.f32)), ti.i32) // TILE
+def first_cell(low, size: ti.template(), cells):
+    """First cell, of `size` pixels each, whose pixel centres may lie at or above `low` pixels, clamped to [0, cells]."""
+    return ti.cast(ti.min(ti.max(ti.ceil(low - 0.5 - FLOAT_MARGIN), 0.0), ti.cast(cells * size, ti.f32)), ti.i32) >> ti.static(
+        size.bit_length() - 1
+    )
 
 
 @ti.func
-def past_tile(high, tiles):
-    """One past the last tile whose pixel centres may lie at or below `high` pixels, clamped to [0, tiles]."""
-    last = ti.min(ti.max(ti.floor(high - 0.5 + FLOAT_MARGIN), -1.0), ti.cast(tiles * TILE - 1, ti.f32))
-    return (ti.cast(last, ti.i32) + TILE) // TILE
+def past_cell(high, size: ti.template(), cells):
+    """One past the last cell whose pixel centres may lie at or below `high` pixels, clamped to [0, cells]."""
+    last = ti.min(ti.max(ti.floor(high - 0.5 + FLOAT_MARGIN), -1.0), ti.cast(cells * size - 1, ti.f32))
+    return (ti.cast(last, ti.i32) + size) >> ti.static(size.bit_length() - 1)
 
 
 @ti.func
 def tile_rows(packed: ti.template(), i, tiles_y):
     """First and one past the last row of tiles that splat i touches."""
     y, half_height = packed[i, 1], packed[i, 11]
-    return first_tile(y - half_height, tiles_y), past_tile(y + half_height, tiles_y)
+    return first_cell(y - half_height, TILE, tiles_y), past_cell(y + half_height, TILE, tiles_y)
 
 
 @ti.func
-def tile_columns(packed: ti.template(), i, row, tiles_x):
-    """First and one past the last tile that splat i touches in a row of tiles: its ellipse cut by a band of pixel centres."""
+def quad_columns(packed: ti.template(), i, line, quads_x):
+    """First and one past the last quad that splat i touches in a row of quads: its ellipse cut by a band of pixel centres."""
     x, y, half_height = packed[i, 0], packed[i, 1], packed[i, 11]
-    top = ti.max(ti.cast(row * TILE, ti.f32) + 0.5 - y, -half_height)
-    bottom = ti.min(ti.cast(row * TILE + TILE, ti.f32) - 0.5 - y, half_height)
+    above = ti.cast(line * QUAD, ti.f32) + 0.5 - y
+    below = above + (QUAD - 1.0)
+    top, bottom = ti.min(ti.max(above, -half_height), half_height), ti.max(ti.min(below, half_height), -half_height)
     slope, waist = packed[i, 12], packed[i, 14]
     right_y = ti.min(ti.max(packed[i, 13], top), bottom)
     left_y = ti.min(ti.max(-packed[i, 13], top), bottom)
     right_part, left_part = right_y * packed[i, 15], left_y * packed[i, 15]
     right = -slope * right_y + waist * ti.sqrt(ti.max(1.0 - right_part * right_part, 0.0))
     left = -slope * left_y - waist * ti.sqrt(ti.max(1.0 - left_part * left_part, 0.0))
-    return first_tile(x + left, tiles_x), past_tile(x + right, tiles_x)
+    hit = (above <= half_height + FLOAT_MARGIN) & (below >= -half_height - FLOAT_MARGIN)
+    begin = ti.select(hit, first_cell(x + left, QUAD, quads_x), quads_x)
+    end = ti.select(hit, past_cell(x + right, QUAD, quads_x), 0)
+    return begin, end
+
+
+@ti.func
+def touched(column, begin, end, begin_below, end_below):
+    """Which quads of a tile lie in its two rows' spans: bit 0 upper left, 1 upper right, 2 lower left, 3 lower right."""
+    left, right = 2 * column, 2 * column + 1
+    upper_left, upper_right = (begin <= left) & (left < end), (begin <= right) & (right < end)
+    lower_left, lower_right = (begin_below <= left) & (left < end_below), (begin_below <= right) & (right < end_below)
+    upper = ti.cast(upper_left, ti.i32) + 2 * ti.cast(upper_right, ti.i32)
+    return upper + 4 * ti.cast(lower_left, ti.i32) + 8 * ti.cast(lower_right, ti.i32)
 
 
 @ti.kernel
@@ -98,10 +116,12 @@ def count(tiles_x: ti.i32, tiles_y: ti.i32, chunk: ti.i32, packed: F32x2, tile_c
             pairs = 0
             first, past = tile_rows(packed, i, tiles_y)
             for row in range(first, past):
-                begin, end = tile_columns(packed, i, row, tiles_x)
-                for column in range(begin, end):
-                    tile_count[c, row * tiles_x + column] = tile_count[c, row * tiles_x + column] + 1
-                pairs += ti.max(end - begin, 0)
+                begin, end = quad_columns(packed, i, 2 * row, 2 * tiles_x)
+                begin_below, end_below = quad_columns(packed, i, 2 * row + 1, 2 * tiles_x)
+                for column in range(ti.min(begin, begin_below) >> 1, (ti.max(end, end_below) + 1) >> 1):
+                    if touched(column, begin, end, begin_below, end_below) > 0:
+                        tile_count[c, row * tiles_x + column] = tile_count[c, row * tiles_x + column] + 1
+                        pairs += 1
             splat_count[i] = pairs
 
 
@@ -110,7 +130,7 @@ def scatter(
     tiles_x: ti.i32, tiles_y: ti.i32, chunk: ti.i32, packed: F32x2, splat_end: I32x1,
     slot: I32x2, entries: I32x2,
 ):  # fmt: skip
-    """Fills the lists of all tiles with (splat, pair). slot (chunks, tiles): where each chunk writes next."""
+    """Fills the lists of all tiles with (splat, pair, quads it touches). slot (chunks, tiles): where each chunk writes next."""
     ti.loop_config(block_dim=1)
     for step in range(slot.shape[0] * TASK):
         if step % TASK != 0:
@@ -122,10 +142,13 @@ def scatter(
                 pair = splat_end[i - 1]
             first, past = tile_rows(packed, i, tiles_y)
             for row in range(first, past):
-                begin, end = tile_columns(packed, i, row, tiles_x)
-                for column in range(begin, end):
-                    tile = row * tiles_x + column
-                    at = slot[c, tile]
-                    slot[c, tile] = at + 1
-                    entries[at, 0], entries[at, 1] = i, pair
-                    pair += 1
+                begin, end = quad_columns(packed, i, 2 * row, 2 * tiles_x)
+                begin_below, end_below = quad_columns(packed, i, 2 * row + 1, 2 * tiles_x)
+                for column in range(ti.min(begin, begin_below) >> 1, (ti.max(end, end_below) + 1) >> 1):
+                    quads = touched(column, begin, end, begin_below, end_below)
+                    if quads > 0:
+                        tile = row * tiles_x + column
+                        at = slot[c, tile]
+                        slot[c, tile] = at + 1
+                        entries[at, 0], entries[at, 1], entries[at, 2] = i, pair, quads
+                        pair += 1

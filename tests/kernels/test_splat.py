@@ -6,7 +6,7 @@ import torch
 
 import taichi_avatars as ta
 from taichi_avatars.errors import UserError
-from taichi_avatars.kernels.tiles import TILE
+from taichi_avatars.kernels.tiles import QUAD
 from taichi_avatars.reference import projection as reference_projection
 from taichi_avatars.reference import splat as reference_splat
 
@@ -153,8 +153,8 @@ def test_mean2d_grad_is_that_of_the_last_backward():
     assert torch.equal(out.mean2d_grad, first)
 
 
-def test_tile_lists_hold_exactly_the_tiles_that_are_touched():
-    """Against every splat at every pixel centre: no tile is missing, and hardly any is listed in vain."""
+def test_tile_lists_hold_exactly_the_quads_that_are_touched():
+    """Against every splat at every pixel centre: no quad of 4x4 pixels is missing, and hardly any is listed in vain."""
     from taichi_avatars.ops.projection import project
     from taichi_avatars.ops.tiles import sort_into_tiles
 
@@ -167,12 +167,15 @@ def test_tile_lists_hold_exactly_the_tiles_that_are_touched():
         dx, dy = (x - rows[i, 0]).double(), (y - rows[i, 1]).double()
         q = rows[i, 2] * dx * dx + 2 * rows[i, 3] * dx * dy + rows[i, 4] * dy * dy
         for row, column in (rows[i, 5] * torch.exp(-0.5 * q) >= 1 / 255).nonzero().tolist():
-            wanted.add((i, row // TILE, column // TILE))
+            wanted.add((i, row // QUAD, column // QUAD))
     listed, begin = set(), 0
     for tile, end in enumerate(lists.tile_end.tolist()):
-        entries = lists.entries[begin:end, 0].tolist()
+        entries = lists.entries[begin:end].tolist()
         assert entries == sorted(entries), "front to back"
-        listed |= {(int(lists.order[i]), tile // lists.tiles_x, tile % lists.tiles_x) for i in entries}
+        for i, _, quads in entries:
+            assert 0 < quads < 16, "a splat is listed where it touches a quad"
+            top, left = 2 * (tile // lists.tiles_x), 2 * (tile % lists.tiles_x)
+            listed |= {(int(lists.order[i]), top + k // 2, left + k % 2) for k in range(4) if quads & 1 << k}
         begin = end
     assert wanted <= listed
     assert len(listed - wanted) <= 0.1 * len(wanted)
