@@ -40,6 +40,8 @@ class TrainConfig(BaseModel):
 
     not_finetune_flame_params: bool = False
     """Keep the tracked FLAME parameters as they are."""
+    full_flame_param: bool = False
+    """Save FLAME parameters as the reference's own tools ask for them: also offsets that are zero, 62 MB per 1000 timesteps."""
     disable_flame_static_offset: bool = False
     """Leave the static offset of the capture's mesh out."""
 

@@ -70,13 +70,17 @@ class Avatar:
         head = head or resolve_head(None, ply.parent)
         return Avatar(gaussians, head, FlameSequence.load_npz(ply.parent / FLAME_NAME, head))
 
-    def save(self, folder: Path | str) -> Path:
-        """Writes PLY, FLAME parameters and `head.json` into a folder; returns the path of the PLY."""
+    def save(self, folder: Path | str, *, full_flame_param: bool = False) -> Path:
+        """Writes PLY, FLAME parameters and `head.json` into a folder; returns the path of the PLY.
+
+        Args:
+            full_flame_param: see `FlameSequence.save_npz`.
+        """
         folder = Path(folder)
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
         if self.head is not None and self.sequence is not None:
-            self.sequence.save_npz(folder / FLAME_NAME)
+            self.sequence.save_npz(folder / FLAME_NAME, full_for=self.head.num_vertices if full_flame_param else None)
             write_head_json(folder, self.head)
         self.gaussians.save_ply(folder / PLY_NAME)  # last: a folder with a PLY is whole
         return folder / PLY_NAME

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -152,26 +153,36 @@ class FlameSequence:
             stacked["dynamic_offset"] = torch.cat([torch.zeros_like(known) if o is None else o for o in offsets])
         return FlameSequence(sorted(frames), rows[0].shape, static_offset=rows[0].static_offset, **stacked)
 
-    def save_npz(self, path: Path | str, *, offsets_for: int | None = None) -> None:
+    def save_npz(self, path: Path | str, *, full_for: int | None = None) -> None:
         """Writes flame_param.npz, as other tools read it: numbers only.
 
         Args:
-            offsets_for: V: also writes offsets that are zero, which old tools ask for and which are large.
+            full_for: V: offsets are written even where they are zero, and a row for every number up to the last timestep.
+                The reference's own tools ask for that, and it is large.
         """
-        arrays = {name: getattr(self, name).detach().numpy() for name in ("shape", "expr", *POSES)}
-        count = len(self)
+        arrays: dict[str, Any] = {name: getattr(self, name).detach().numpy() for name in ("expr", *POSES)}
         static, dynamic = (None if t is None else t.detach().numpy() for t in (self.static_offset, self.dynamic_offset))
-        if offsets_for is not None:
-            static = np.zeros((offsets_for, 3), np.float32) if static is None else static
-            dynamic = np.zeros((count, offsets_for, 3), np.float32) if dynamic is None else dynamic
+        timesteps, full = np.array(self.timesteps, np.int64), full_for is not None and min(self.timesteps, default=0) >= 0
+        if full_for is not None and full:
+            static = np.zeros((full_for, 3), np.float32) if static is None else static
+            arrays["dynamic_offset"] = np.zeros((len(self), full_for, 3), np.float32) if dynamic is None else dynamic
+            arrays = {name: _spread(values, timesteps) for name, values in arrays.items()}
+        elif dynamic is not None and dynamic.any():
+            arrays["dynamic_offset"] = dynamic
+        if not full and self.timesteps != list(range(len(self))):
+            arrays["timesteps"] = timesteps
         if static is not None:
             arrays["static_offset"] = static[None]
-        if dynamic is not None and (offsets_for is not None or dynamic.any()):
-            arrays["dynamic_offset"] = dynamic
-        if self.timesteps != list(range(count)):
-            arrays["timesteps"] = np.array(self.timesteps, np.int64)
+        arrays["shape"] = self.shape.detach().numpy()
         with atomic_path(path) as temporary, temporary.open("wb") as file:
             np.savez(file, **arrays)
+
+
+def _spread(rows: np.ndarray, timesteps: np.ndarray) -> np.ndarray:
+    """Row t for timestep t, zeros where there is none."""
+    spread = np.zeros((int(timesteps.max(initial=-1)) + 1, *rows.shape[1:]), rows.dtype)
+    spread[timesteps] = rows
+    return spread
 
 
 def _same(a: tuple, b: tuple) -> bool:

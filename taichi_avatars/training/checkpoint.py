@@ -20,7 +20,7 @@ NAME = "checkpoint.pt"  # of the last save, for --resume
 KEPT = "chkpnt{}.pth"  # of the steps in checkpoint_iterations, for --start-checkpoint
 VERSION = 2
 # Options that a resumed run may change: none of its steps depends on them, or, as `iterations`, not on those done.
-FREE = ("iterations", "interval", "test_iterations", "save_iterations", "checkpoint_iterations")
+FREE = ("iterations", "interval", "test_iterations", "save_iterations", "checkpoint_iterations", "full_flame_param")
 
 
 def save(path: Path, run: Run) -> None:

@@ -252,6 +252,7 @@ def _evaluate(run: Run, tell: Callable[[Event], None]) -> None:
 
 
 def _save(run: Run, model: Path, tell: Callable[[Event], None]) -> None:
-    ply = run.avatar.save(model / "point_cloud" / f"iteration_{run.iteration}")
+    folder = model / "point_cloud" / f"iteration_{run.iteration}"
+    ply = run.avatar.save(folder, full_flame_param=run.config.full_flame_param)
     checkpoint.save(model / checkpoint.NAME, run)
     tell(Saved(run.iteration, ply))

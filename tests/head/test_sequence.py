@@ -150,7 +150,7 @@ def test_zero_offsets_are_written_only_when_asked_for(tmp_path, head) -> None:
     assert sequence.dynamic_offset is None
     sequence.dynamic_offset = torch.zeros(2, 30, 3)
     sequence.save_npz(tmp_path / "b.npz")
-    sequence.save_npz(tmp_path / "c.npz", offsets_for=30)
+    sequence.save_npz(tmp_path / "c.npz", full_for=30)
     with np.load(tmp_path / "b.npz") as b, np.load(tmp_path / "c.npz") as c:
         assert not {"static_offset", "dynamic_offset"} & set(b.files)
         assert c["static_offset"].shape == (1, 30, 3) and c["dynamic_offset"].shape == (2, 30, 3)
