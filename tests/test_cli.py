@@ -244,12 +244,12 @@ def test_reenact(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     out, err = capsys.readouterr()
     values = json.loads(out)
     assert len([line for line in err.splitlines() if "10 expression coefficients" in line]) == 1
-    assert values == {"video": str(model / "reenactment_move.mp4"), "frames": 3, "fps": 25.0, "side_by_side": False}
+    assert values == {"video": str(model / "reenactment_move.mp4"), "frames": 3, "fps": 25.0, "panels": ["avatar"]}
     assert Path(values["video"]).is_file()
     target = write_tiny_capture(tmp_path / "friend")
     out = tmp_path / "b.mp4"
     values = printed(capsys, [*common, str(target), "--camera-id", "2", "--black", "--fps", "10", "-o", str(out)])
-    assert values == {"video": str(out), "frames": 3, "fps": 10.0, "side_by_side": True}
+    assert values == {"video": str(out), "frames": 3, "fps": 10.0, "panels": ["driver", "avatar"]}
     assert run([*common, str(tmp_path / "move.npz"), "--camera-id", "99"]) == 1
     assert "cam0, cam1, cam2" in capsys.readouterr().err
     assert run([*common, str(tmp_path / "move.npz"), "-o", str(tmp_path / "a.avi")]) == 1

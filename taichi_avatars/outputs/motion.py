@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from taichi_avatars.avatar.avatar import Avatar
 from taichi_avatars.errors import UserError
 from taichi_avatars.head.assets import read_head_json
 from taichi_avatars.head.flame import FlameModel
-from taichi_avatars.head.sequence import FlameSequence
+from taichi_avatars.head.sequence import POSES, FlameSequence
 from taichi_avatars.outputs.arkit import read_arkit
 from taichi_avatars.outputs.video import FPS
 from taichi_avatars.scene.capture import capture_kind
@@ -24,7 +24,8 @@ from taichi_avatars.scene.transforms import PrincipalPoint
 from taichi_avatars.scene.views import View
 
 WANTED = (
-    "a motion is an .npz with FLAME parameters, a folder of one .npz per timestep, a head capture, or ARKit weights (.json)"
+    "a motion is an .npz with FLAME parameters, a folder of one .npz per timestep, a head capture, or ARKit weights (.json, "
+    "or .csv of Live Link Face)"
 )
 SAMPLES = 24  # poses that stand for a whole motion where its place and size are measured
 
@@ -49,14 +50,20 @@ class Motion:
 
 
 def load_motion(
-    path: Path | str, head: FlameModel, *, principal_point: PrincipalPoint = "bottom", resolution: int = -1
+    path: Path | str,
+    head: FlameModel,
+    *,
+    splits: Sequence[str] | None = None,
+    principal_point: PrincipalPoint = "bottom",
+    resolution: int = -1,
 ) -> Motion:
     """Reads a motion and fits it to a head: fewer expression or shape coefficients than the head's are filled with zeros.
 
     Args:
         path: an npz (a capture's, an avatar's `flame_param.npz`, VHAP's tracked output), a folder with one npz per timestep,
-            a head capture, or ARKit weights as JSON.
+            a head capture, or ARKit weights as JSON or as the CSV of Live Link Face.
         head: the head of the avatar to drive.
+        splits: of a capture, "train", "val" and "test"; None for all.
         principal_point: where a capture's `cy` is measured from, see `scene.capture.load_capture`.
         resolution: of a capture's views, see there.
 
@@ -68,20 +75,44 @@ def load_motion(
     if not path.exists():
         raise UserError(f"{path}: there is no such file or folder; {WANTED}")
     _check_head(path, head)
+    if splits is not None and (path.is_file() or capture_kind(path) != "head"):
+        raise UserError(f"{path}: is no capture and has no splits; leave --split out")
     if path.is_file():
-        if path.suffix.lower() == ".json":
+        if path.suffix.lower() in (".json", ".csv"):
             return Motion(name, *read_arkit(path, head), views=[])
         if path.suffix.lower() == ".npz":
             return _performed(name, FlameSequence.load_npz(path), head, path, [])
         raise UserError(f"{path}: cannot drive an avatar; {WANTED}")
     if capture_kind(path) == "head":
         frames = read_head_frames(path, principal_point=principal_point, resolution=resolution)
-        views = [view for split in frames.splits.values() for view in split]
-        return _performed(name, FlameSequence.from_frames(frames.flame_files), head, path, views)
+        views = [view for split, held in frames.splits.items() if splits is None or split in splits for view in held]
+        if not views:
+            raise UserError(f"{path}: holds no views in {', '.join(splits or frames.splits)}; choose another --split")
+        timesteps = {view.timestep for view in views}
+        files = {timestep: file for timestep, file in frames.flame_files.items() if timestep in timesteps}
+        return _performed(name, FlameSequence.from_frames(files), head, path, views)
     files = sorted(path.glob("*.npz"))
     if not files:
         raise UserError(f"{path}: holds no .npz files; {WANTED}")
     return _performed(name, FlameSequence.from_frames(dict(enumerate(files))), head, path, [])
+
+
+def own_motion(avatar: Avatar, views: list[View], name: str) -> Motion:
+    """What an avatar's own capture shows in some of its views, for self-reenactment: as the avatar's file has it.
+
+    Args:
+        views: of a split of the capture.
+        name: for file names.
+    """
+    if avatar.sequence is None:
+        raise UserError("this scene is not bound to a head: there is nothing that a motion could drive")
+    if not views:
+        raise UserError("the avatar's capture holds no such views; choose another --split, or give a --motion")
+    timesteps = sorted({view.timestep for view in views if view.timestep is not None})
+    rows = torch.tensor([avatar.sequence.row(timestep) for timestep in timesteps])
+    moving = {field: getattr(avatar.sequence, field)[rows] for field in ("expr", *POSES)}
+    sequence = replace(avatar.sequence, timesteps=timesteps, dynamic_offset=None, **moving)
+    return Motion(name, sequence, float(FPS), views)
 
 
 def drive(avatar: Avatar, motion: Motion) -> Avatar:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from taichi_avatars.errors import UserError
 from taichi_avatars.files import atomic_path
+from taichi_avatars.outputs.audio import Soundtrack
 
 FPS = 25
 BT709 = 1  # ITU-T H.273: the same number for primaries, transfer and matrix
@@ -27,7 +28,9 @@ FFMPEG_QP2LAMBDA = 118
 MPEG4_QUALITY = 2  # 1 is best, 31 worst
 
 
-def write_mp4(path: Path | str, frames: Iterable[np.ndarray | Tensor], fps: int | Fraction = FPS) -> int:
+def write_mp4(
+    path: Path | str, frames: Iterable[np.ndarray | Tensor], fps: int | Fraction = FPS, *, audio: Path | str | None = None
+) -> int:
     """Writes frames as an mp4 (yuv420p, BT.709) that browsers and players show; h264, or mpeg4 where PyAV has no libx264.
 
     Frames are taken one by one, so they may be rendered as they are asked for. Nothing is left under `path` where that fails.
@@ -36,12 +39,13 @@ def write_mp4(path: Path | str, frames: Iterable[np.ndarray | Tensor], fps: int 
         frames: (H,W,3) uint8 arrays or (3,H,W) float tensors in [0,1] (values outside are clamped), all of one size.
             An odd height or width grows by one repeated row or column, since the format stores colour for 2x2 pixels.
         fps: frames per second.
+        audio: an audio file, or a video whose sound is taken; cut where the frames end.
 
     Returns:
         Number of frames.
 
     Raises:
-        UserError: where there is no frame.
+        UserError: where there is no frame, or the audio cannot be read.
         ValueError: where a frame has another shape, type or size.
     """
     images = (as_uint8(frame) for frame in frames)
@@ -51,6 +55,7 @@ def write_mp4(path: Path | str, frames: Iterable[np.ndarray | Tensor], fps: int 
     count = 0
     with atomic_path(path) as temporary, av.open(str(temporary), "w", options={"movflags": "faststart"}) as container:
         stream = _open_stream(container, first.shape, fps)
+        sound = None if audio is None else Soundtrack(audio, container)
         for image in chain([first], images):
             if image.shape != first.shape:
                 raise ValueError(f"frame {count}: got size {image.shape}, the first frame has {first.shape}")
@@ -63,7 +68,11 @@ def write_mp4(path: Path | str, frames: Iterable[np.ndarray | Tensor], fps: int 
             frame.pts = count
             container.mux(stream.encode(frame))
             count += 1
+            if sound is not None:
+                sound.play_to(float(count / fps))
         container.mux(stream.encode())
+        if sound is not None:
+            sound.end()
     return count
 
 

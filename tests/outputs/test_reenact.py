@@ -109,7 +109,7 @@ def test_the_driver_stands_on_the_left(tmp_path: Path, avatar: Avatar) -> None:
     actor, shot = stage(avatar, performed, size=(48, 64))
     driver = driver_images(performed, None, actor)
     assert {view.camera_id for view in driver.values()} == {"cam1"} and list(driver) == [3, 4, 9]
-    frames = list(film(actor, shot, 25, {3: driver[3], 9: driver[9]}))
+    frames = list(film(actor, shot, 25, ("driver", "avatar"), {3: driver[3], 9: driver[9]}))
     assert frames[0].shape == (64, 2 * WIDTH + GAP + 48, 3)
     with Image.open(tmp_path / "friend/images/00009_01.png") as image:
         truth = np.asarray(image.resize((48, 64), Image.Resampling.LANCZOS))
