@@ -49,6 +49,8 @@ class TrainConfig(BaseModel):
     """Learning rate of the local positions at the start, times the extent of the cameras."""
     position_lr_final: float = Field(default=0.00005, gt=0)
     """The same at the end; log-linear in between."""
+    position_lr_max_steps: int | None = Field(default=None, ge=1)
+    """Step at which that end is reached; the last step of the run where it is not given."""
     feature_lr: float = Field(default=0.0025, ge=0)
     """Learning rate of the colour; a twentieth of it for the view-dependent part."""
     opacity_lr: float = Field(default=0.05, ge=0)
@@ -157,6 +159,6 @@ class TrainConfig(BaseModel):
     def to_toml(self) -> str:
         """All options as TOML, readable by `from_toml`."""
         lines = []
-        for name, value in self.model_dump().items():
+        for name, value in self.model_dump(exclude_none=True).items():  # TOML has no word for nothing
             lines.append(f"{name} = {str(value).lower() if isinstance(value, bool) else repr(value)}")
         return "\n".join(lines) + "\n"

@@ -22,6 +22,7 @@ OPTIMISATION = {
     "feature_lr": 0.002,
     "opacity_lr": 0.04,
     "scaling_lr": 0.016,
+    "position_lr_max_steps": 400000,
     "rotation_lr": 0.002,
     "percent_dense": 0.02,
     "lambda_dssim": 0.1,

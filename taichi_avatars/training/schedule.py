@@ -19,6 +19,7 @@ class Schedule:
     densify_from, densify_until: strict bounds of density control.  densify_every: its interval.
     reset_every: interval of the opacity resets, None where the run is too short for one.
     band_at: first step of SH bands 1, 2, 3.
+    position_steps: step at which the positions' learning rate is at its end.
     """
 
     iterations: int
@@ -27,17 +28,18 @@ class Schedule:
     densify_every: int
     reset_every: int | None
     band_at: tuple[int, int, int]
+    position_steps: int
 
     @staticmethod
     def of(config: TrainConfig) -> Schedule:
         """The schedule of a run; below 60,000 steps everything shrinks with the run."""
         total = config.iterations
+        ends = config.position_lr_max_steps or total
         if total >= SHORT:
             bands = (SH_INTERVAL, 2 * SH_INTERVAL, 3 * SH_INTERVAL)
             reset = config.opacity_reset_interval
-            return Schedule(
-                total, config.densify_from_iter, config.densify_until_iter, config.densification_interval, reset, bands
-            )
+            first, last, every = config.densify_from_iter, config.densify_until_iter, config.densification_interval
+            return Schedule(total, first, last, every, reset, bands, ends)
         share = total / PAPER_ITERATIONS
         every = max(SHORTEST_INTERVAL, round(config.densification_interval * share))
         reset = round(config.opacity_reset_interval * share)
@@ -48,6 +50,7 @@ class Schedule:
             densify_every=every,
             reset_every=reset if reset >= SHORTEST_RESET else None,
             band_at=(round(SH_SHARES[0] * total), round(SH_SHARES[1] * total), round(SH_SHARES[2] * total)),
+            position_steps=ends,
         )
 
     def sh_degree(self, iteration: int, highest: int) -> int:
@@ -64,6 +67,6 @@ class Schedule:
         return iteration % self.reset_every == 0 or (white and iteration == self.densify_from)
 
     def position_lr(self, iteration: int, first: float, last: float) -> float:
-        """Log-linear from `first` to `last` over the run."""
-        t = min(iteration / self.iterations, 1.0)
+        """Log-linear from `first` to `last` over `position_steps`."""
+        t = min(iteration / self.position_steps, 1.0)
         return first ** (1.0 - t) * last**t

@@ -37,3 +37,10 @@ def test_position_rate_is_log_linear():
     schedule = Schedule.of(TrainConfig(iterations=1000))
     rates = [schedule.position_lr(i, 1e-2, 1e-4) for i in (0, 500, 1000)]
     assert rates == pytest.approx([1e-2, 1e-3, 1e-4])
+
+
+def test_the_learning_rate_of_positions_ends_where_it_is_told():
+    to_the_end, sooner = (Schedule.of(TrainConfig(iterations=100, position_lr_max_steps=steps)) for steps in (None, 50))
+    assert to_the_end.position_lr(100, 1.0, 0.01) == pytest.approx(0.01)
+    assert to_the_end.position_lr(50, 1.0, 0.01) == pytest.approx(0.1)
+    assert sooner.position_lr(50, 1.0, 0.01) == sooner.position_lr(90, 1.0, 0.01) == pytest.approx(0.01)
