@@ -113,6 +113,8 @@ def export(
         raise UserError(f"{model}: a static scene has no timesteps; leave --timestep out")
     pose = [part for part in (name, None if timestep is None else f"{timestep:05d}") if part] or ["neutral"]
     path = out or trained.folder / ("web" if kind == "web" else f"export_{'_'.join(pose)}{SUFFIXES[kind]}")
+    if path.exists() and model.exists() and path.samefile(model):
+        raise UserError(f"{path}: is the avatar itself, which would be overwritten; choose another name with -o")
     background = trained.background if white is None else (1.0, 1.0, 1.0) if white else (0.0, 0.0, 0.0)
     played = sampled(actor, every).sequence if kind in ANIMATED else None
     frames = len(played) if played else 1
@@ -129,6 +131,8 @@ def export(
             on_frame=shown.update,
         )
         write(actor, kind, path, choice)
+    if kind == "web" and actor.head is not None and actor.head.identity["head"] == "flame":
+        session.say("the page holds components of your FLAME model: before you publish it, see what FLAME's licence allows")
     values = {"file": str(path), "format": kind, "frames": frames, "megabytes": round(_size(path) / 1e6, 2)}
     if kind not in ("glb", "obj"):
         values["gaussians"] = len(actor.gaussians)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from taichi_avatars.avatar.avatar import FLAME_NAME, PLY_NAME, Avatar
+from taichi_avatars.avatar.avatar import PLY_NAME, Avatar
 from taichi_avatars.errors import UserError
 from taichi_avatars.head.sequence import POSES
 from taichi_avatars.outputs.export.arrays import write_arrays
@@ -72,7 +72,7 @@ def export(avatar: Avatar, kind: str, path: Path | str, choice: Choice) -> None:
         UserError: where the scene has no head and the format needs one, the file is an avatar's own, or cannot be written.
     """
     path = Path(path)
-    if path.name == PLY_NAME and (path.parent / FLAME_NAME).exists():
+    if path.name == PLY_NAME and path.exists():
         raise UserError(f"{path}: is an avatar's own file, which an export would replace; choose another name with -o")
     if kind in (*MESHES, "zip") and avatar.head is None:
         raise UserError(f"{path}: a static scene has no mesh and no motion; {kind} needs an avatar with a head")

@@ -31,7 +31,8 @@ def write_compressed_ply(gaussians: Gaussians, path: Path | str) -> None:
     at, at_range = _in_chunks(means[order])
     size, size_range = _in_chunks(log_scales[order])
     shade, shade_range = _in_chunks(color[order])
-    opacity = gaussians.opacities.detach().double().numpy()[order, None]
+    # Steps 0 and 255 would be infinite as logits, in which the tools that convert these files write them.
+    opacity = gaussians.opacities.detach().double().numpy()[order, None].clip(1.0 / 255.0, 254.0 / 255.0)
     packed = np.stack(
         [
             _pack(at, (11, 10, 11)),

@@ -95,7 +95,7 @@ function buildFace() {
   const most = names ? AMOUNT : 3 * AMOUNT;
   for (const [index, name, low, high] of [[expressions + 6, 'jaw', 0, 0.4], ...shown.map(([i, name]) => [i, name, names ? 0 : -most, most])]) {
     const label = document.createElement('label');
-    const slider = Object.assign(document.createElement('input'), { type: 'range', min: low, max: high, step: 'any', value: 0 });
+    const slider = Object.assign(document.createElement('input'), { type: 'range', min: low, max: high, step: 'any', defaultValue: 0 });
     slider.oninput = () => { added = { ...added, [index]: Number(slider.value) }; };
     label.append(name, slider);
     $('face').append(label);
