@@ -1,3 +1,4 @@
+import json
 import math
 from pathlib import Path
 
@@ -12,10 +13,13 @@ from scene.tiny_capture import HEIGHT, WIDTH, camera_at, write_tiny_capture
 
 from taichi_avatars.avatar.avatar import Avatar
 from taichi_avatars.errors import UserError
-from taichi_avatars.outputs.motion import Motion, Place, load_motion, place
+from taichi_avatars.outputs.camera_path import read_camera_path
+from taichi_avatars.outputs.motion import Motion, Place, load_motion, own_motion, place
+from taichi_avatars.outputs.overlay import MeshStyle, shaded_head
 from taichi_avatars.outputs.reenact import GAP, Shot, driver_images, film, reenact, stage
 from taichi_avatars.outputs.viewpoints import captured_camera, frontal_camera, orbiting
 from taichi_avatars.scene.cameras import Camera
+from taichi_avatars.scene.capture import load_capture
 
 
 @pytest.fixture(scope="module")
@@ -117,6 +121,86 @@ def test_the_driver_stands_on_the_left(tmp_path: Path, avatar: Avatar) -> None:
     assert not frames[1][:, :48].any()  # no image at this time
     alone = list(film(actor, shot, 25))
     np.testing.assert_array_equal(frames[0][:, -48:], alone[0])
+
+
+def test_panels_stand_side_by_side(avatar: Avatar, motion: Motion) -> None:
+    actor, shot = stage(avatar, motion, size=(64, 96))
+    panels = ("mesh", "avatar", "overlay", "novel")
+    frame = list(film(actor, shot, 25, panels))[1]
+    assert frame.shape == (96, 4 * 64 + 3 * GAP, 3)
+    mesh, plain, overlay, novel = (frame[:, k * (64 + GAP) :][:, :64].astype(int) for k in range(4))
+    rgb, alpha = shaded_head(actor, shot.camera, 1)
+    np.testing.assert_allclose(mesh, rgb.permute(1, 2, 0).numpy() * 255, atol=0.51)
+    np.testing.assert_array_equal(plain, list(film(actor, shot, 25))[1])
+    inside = alpha.numpy() == 1
+    weight = MeshStyle().weight
+    np.testing.assert_allclose(overlay[inside], ((1 - weight) * plain + weight * mesh)[inside], atol=1.6)
+    np.testing.assert_array_equal(overlay[alpha.numpy() == 0], plain[alpha.numpy() == 0])
+    aside = actor.render(shot.aside(1 / 25), timestep=1).image.clamp(0, 1).permute(1, 2, 0).numpy() * 255
+    np.testing.assert_allclose(novel, aside, atol=0.51)
+    with pytest.raises(UserError, match="no images"):
+        next(film(actor, shot, 25, ("driver", "avatar")))
+
+
+def test_the_other_view_swings_the_other_way(avatar: Avatar, motion: Motion) -> None:
+    _, shot = stage(avatar, motion, size=(64, 96), orbit=0.5)
+    torch.testing.assert_close(shot.aside(2.0).center[0] - shot.place.center[0], shot.place.center[0] - shot.at(2.0).center[0])
+
+
+def test_a_path_leads_the_camera(tmp_path: Path, avatar: Avatar, motion: Motion) -> None:
+    key = {"time": 0.0, "position": [0.0, 0.0, 1.2], "look_at": [0.0, 0.0, 0.0], "fov_y": 25}
+    keys = [key, {**key, "time": 1.0, "position": [0.5, 0.0, 1.0]}]
+    (tmp_path / "path.json").write_text(json.dumps({"frame": "head", "keys": keys}))
+    route = read_camera_path(tmp_path / "path.json")
+    actor, shot = stage(avatar, motion, size=(64, 96), path=route)
+    where = place(actor)
+    expected = where.center + where.rotation @ torch.tensor([0.5, 0.0, 1.0])
+    torch.testing.assert_close(shot.at(1.0).center, expected, atol=1e-5, rtol=0)
+    assert (shot.at(0.5).width, shot.at(0.5).height) == (64, 96)
+    assert len(list(film(actor, shot, 25))) == 4
+
+
+def test_self_reenactment_is_the_avatars_own_motion(tmp_path: Path, avatar: Avatar) -> None:
+    """As it is in the avatar's file, which training may have tuned, and only at the timesteps asked for."""
+    capture = load_capture(write_tiny_capture(tmp_path / "capture"))
+    own = own_motion(avatar, capture.train, "self")
+    assert own.sequence.timesteps == [3, 4] and {view.timestep for view in own.views} == {3, 4}
+    actor, shot = stage(avatar, own, camera_id="2")
+    view = next(view for view in capture.train if view.camera_index == 2 and view.timestep == 4)
+    assert torch.equal(shot.camera.world_to_camera, view.camera.world_to_camera)
+    assert torch.equal(actor.mesh(4).vertices, avatar.mesh(4).vertices)
+    with pytest.raises(UserError, match="no such views"):
+        own_motion(avatar, [], "self")
+
+
+def test_a_capture_may_be_driven_by_one_split(tmp_path: Path, avatar: Avatar) -> None:
+    assert avatar.head is not None
+    folder = write_tiny_capture(tmp_path / "friend")
+    assert load_motion(folder, avatar.head, splits=["test"]).sequence.timesteps == [9]
+    assert load_motion(folder, avatar.head, splits=["train", "val"]).sequence.timesteps == [3, 4]
+    (folder / "transforms_test.json").unlink()
+    with pytest.raises(UserError, match="no views in test"):
+        load_motion(folder, avatar.head, splits=["test"])
+    with pytest.raises(UserError, match="no splits"):
+        load_motion(folder / "flame_param", avatar.head, splits=["test"])
+
+
+def test_a_trackers_output_drives(tmp_path: Path, avatar: Avatar) -> None:
+    """Its further arrays (textures, lights, names of frames) are of no concern."""
+    assert avatar.head is not None
+    own = small_motion(n_expr=20, frames=3)
+    own.save_npz(tmp_path / "a.npz")
+    arrays = dict(np.load(tmp_path / "a.npz"))
+    arrays |= {
+        "timestep_id": np.array(["00003", "00005", "00009"]),
+        "n_processed_frames": np.array(3),
+        "lights": np.ones((9, 3)),
+    }
+    arrays["shape"] = np.zeros(300, np.float32)
+    np.savez(tmp_path / "tracked_flame_params_30.npz", **arrays)
+    motion = load_motion(tmp_path / "tracked_flame_params_30.npz", avatar.head)
+    assert len(motion.sequence) == 3
+    torch.testing.assert_close(motion.sequence.expr[:, :20], own.expr)
 
 
 def test_a_video_has_every_frame_of_the_motion(tmp_path: Path, avatar: Avatar, motion: Motion) -> None:
