@@ -19,7 +19,7 @@ from taichi_avatars.config import TrainConfig
 from taichi_avatars.errors import UserError
 from taichi_avatars.synthetic.capture import write_capture
 
-COMMANDS = ("demo", "synth", "train", "render", "reenact", "eval", "info", "bench", "convert-flame")
+COMMANDS = ("demo", "synth", "train", "render", "reenact", "eval", "export", "info", "bench", "convert-flame")
 
 
 @pytest.fixture(scope="module")
