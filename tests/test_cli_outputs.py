@@ -1,4 +1,4 @@
-"""`render`, `reenact` and `eval` with their further options, on a model that the command line itself trained for a few steps."""
+"""`render`, `reenact` and `eval` with their further options, on a model that was trained for two steps."""
 
 import json
 import wave

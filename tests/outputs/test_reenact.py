@@ -144,7 +144,9 @@ def test_panels_stand_side_by_side(avatar: Avatar, motion: Motion) -> None:
 
 def test_the_other_view_swings_the_other_way(avatar: Avatar, motion: Motion) -> None:
     _, shot = stage(avatar, motion, size=(64, 96), orbit=0.5)
-    torch.testing.assert_close(shot.aside(2.0).center[0] - shot.place.center[0], shot.place.center[0] - shot.at(2.0).center[0])
+    one, other = (shot.place.rotation.T @ (camera.center - shot.place.center) for camera in (shot.at(2.0), shot.aside(2.0)))
+    torch.testing.assert_close(other, one * torch.tensor([-1.0, 1.0, 1.0]), atol=1e-4, rtol=0)
+    assert one[0] > 0.2
 
 
 def test_a_path_leads_the_camera(tmp_path: Path, avatar: Avatar, motion: Motion) -> None:
