@@ -50,6 +50,15 @@ def quick(launch: Callable[..., object]) -> Callable[..., object]:
     return call
 
 
+def detached(launch: Callable[..., object]) -> Callable[..., object]:
+    """`Kernel.__call__` for a GPU, where Taichi would also carry the gradients of tensors that require one there and back."""
+
+    def call(kernel: Any, *args: object, **kwargs: object) -> object:
+        return launch(kernel, *(a.detach() if isinstance(a, Tensor) else a for a in args), **kwargs)
+
+    return call
+
+
 def _plan(kernel: Any) -> Plan | None:
     """A plan for a kernel that has just been compiled, None where it is not of the simple kind."""
     import taichi as ti

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from taichi_avatars.errors import UserError
-from taichi_avatars.launching import quick
+from taichi_avatars.launching import detached, quick
 
 if TYPE_CHECKING:
     import torch
@@ -91,7 +91,7 @@ def _serve_all_threads(device: str) -> None:
     from taichi.lang.kernel_impl import Kernel
 
     impl.get_runtime().materialize()  # what Taichi otherwise does at the first launch, and refuses to do in another thread
-    launch = quick(Kernel.__call__) if device == "cpu" else Kernel.__call__
+    launch = (quick if device == "cpu" else detached)(Kernel.__call__)
 
     def launch_alone(self: Kernel, *args: object, **kwargs: object) -> object:
         with _one_at_a_time:

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from taichi_avatars.errors import UserError
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--device", default="cpu", help="where kernels run: cpu, vulkan, cuda; one per process")
@@ -15,7 +17,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def taichi_runtime(pytestconfig: pytest.Config) -> str:
-    return runtime.init(pytestconfig.getoption("--device"))
+    device = pytestconfig.getoption("--device")
+    try:
+        return runtime.init(device)
+    except UserError as error:
+        if device == "cpu":
+            raise
+        pytest.skip(str(error))
 
 
 @pytest.fixture(autouse=True)

@@ -5,7 +5,7 @@ What a splat and a pair are, and which tiles a splat touches, is in `tiles.py`; 
 
 import taichi as ti
 
-from taichi_avatars.kernels.tiles import tile_columns, tile_rows
+from taichi_avatars.kernels.tiles import quad_columns, tile_rows, touched
 
 F32x2 = ti.types.ndarray(dtype=ti.f32, ndim=2)
 I32x1 = ti.types.ndarray(dtype=ti.i32, ndim=1)
@@ -18,8 +18,11 @@ def count_pairs(tiles_x: ti.i32, tiles_y: ti.i32, packed: F32x2, pairs: I32x1):
         total = 0
         first, past = tile_rows(packed, i, tiles_y)
         for row in range(first, past):
-            begin, end = tile_columns(packed, i, row, tiles_x)
-            total += ti.max(end - begin, 0)
+            begin, end = quad_columns(packed, i, 2 * row, 2 * tiles_x)
+            begin_below, end_below = quad_columns(packed, i, 2 * row + 1, 2 * tiles_x)
+            for column in range(ti.min(begin, begin_below) >> 1, (ti.max(end, end_below) + 1) >> 1):
+                if touched(column, begin, end, begin_below, end_below) > 0:
+                    total += 1
         pairs[i] = total
 
 
@@ -36,9 +39,10 @@ def list_pairs(tiles_x: ti.i32, tiles_y: ti.i32, packed: F32x2, splat_end: I32x1
             pair = splat_end[i - 1]
         first, past = tile_rows(packed, i, tiles_y)
         for row in range(first, past):
-            begin, end = tile_columns(packed, i, row, tiles_x)
-            for column in range(begin, end):
-                if pair < stop:
+            begin, end = quad_columns(packed, i, 2 * row, 2 * tiles_x)
+            begin_below, end_below = quad_columns(packed, i, 2 * row + 1, 2 * tiles_x)
+            for column in range(ti.min(begin, begin_below) >> 1, (ti.max(end, end_below) + 1) >> 1):
+                if pair < stop and touched(column, begin, end, begin_below, end_below) > 0:
                     tile[pair], splat[pair] = row * tiles_x + column, i
                     pair += 1
         while pair < stop:

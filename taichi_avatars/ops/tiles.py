@@ -20,7 +20,7 @@ class TileLists(NamedTuple):
     order: (M,) int32 splat at each place of the depth order.  packed: (M,16) as `kernels.tiles` lists it.
     tile_end: (tiles,) int32 one past each tile's last entry.
     entries: (P,3) int32 the lists: place in the depth order, number of the pair, counted splat by splat, and the quads of the
-        tile that it touches, a bit each (`kernels.tiles.touched`).
+        tile that it touches, a bit each (`kernels.tiles.touched`); without the quads on a GPU.
     splat_end: (M,) int32 one past each splat's last pair.
     """
 
@@ -56,6 +56,12 @@ def depth_order(depths: Tensor) -> Tensor:
     return items
 
 
+def refuse_too_many_pairs(count: int, pairs: int) -> None:
+    """Pairs are numbered in 32 bits."""
+    if pairs > MOST_PAIRS:
+        raise UserError(f"{count} Gaussians cover {pairs} tiles, more than 2^31; are the scales in metres?")
+
+
 def sort_into_tiles(rows: Tensor, width: int, height: int) -> TileLists:
     """Depth order, then a stable counting sort into tiles.
 
@@ -65,6 +71,10 @@ def sort_into_tiles(rows: Tensor, width: int, height: int) -> TileLists:
     """
     from taichi_avatars.kernels import tiles as kernel
 
+    if runtime.on_gpu():
+        from taichi_avatars.ops import tiles_gpu
+
+        return tiles_gpu.sort_into_tiles(rows, width, height)
     tiles_x, tiles_y = -(-width // kernel.TILE), -(-height // kernel.TILE)
     n, tiles = len(rows), tiles_x * tiles_y
     chunks, chunk = _chunks(n)
@@ -75,8 +85,7 @@ def sort_into_tiles(rows: Tensor, width: int, height: int) -> TileLists:
     if n:
         kernel.pack(order, rows, packed)
     kernel.count(tiles_x, tiles_y, chunk, packed, count, pairs)
-    if int(pairs.sum()) > MOST_PAIRS:  # a sum in 64 bits
-        raise UserError(f"{n} Gaussians cover {int(pairs.sum())} tiles, more than 2^31; are the scales in metres?")
+    refuse_too_many_pairs(n, int(pairs.sum()))  # a sum in 64 bits
     splat_end = torch.cumsum(pairs, 0, dtype=torch.int32)
     by_tile = count.T.reshape(-1)  # tile by tile, chunk by chunk: the order of the lists
     ends = torch.cumsum(by_tile, 0, dtype=torch.int32)
