@@ -2,13 +2,18 @@
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: demo test check clean
+.PHONY: demo test test-vulkan check clean
 
 demo: .venv/installed
 	$(BIN)/taichi-avatars demo
 
 test: .venv/installed .venv/lpips
 	$(BIN)/python -m pytest
+
+# The GPU kernels, without a GPU where Vulkan has a software driver (Debian: mesa-vulkan-drivers); else all is skipped.
+GPU_TESTED = gpu $(patsubst %,kernels/test_%.py,binding frames skinning splat splat_extremes ssim)
+test-vulkan: .venv/installed
+	$(BIN)/python -m pytest --device vulkan $(addprefix tests/,$(GPU_TESTED))
 
 check: .venv/installed
 	$(BIN)/ruff check

@@ -30,6 +30,42 @@ def test_a_later_mismatch_is_refused():
         runtime.init("cuda")
 
 
+def test_a_missing_backend_is_one_line_and_no_silent_fallback():
+    script = """
+        import os, torch
+        from taichi_avatars import UserError, runtime
+        torch.cuda.is_available = lambda: False
+        os.environ["VK_ICD_FILENAMES"] = os.environ["VK_DRIVER_FILES"] = "/nowhere"
+        for device in ("cuda", "vulkan", "tpu"):
+            try:
+                print(runtime.init(device))
+            except UserError as error:
+                print(error)
+        print(runtime.init("auto"), runtime.init(), runtime.backend(), runtime.on_gpu(), runtime.device())
+    """
+    cuda, vulkan, tpu, chosen = run(script).splitlines()
+    assert cuda.startswith("device cuda: torch finds no CUDA device")
+    assert vulkan.startswith("device vulkan: there is no Vulkan driver")
+    assert "auto, cpu, cuda or vulkan" in tpu
+    assert chosen == "cpu cpu cpu False cpu"
+
+
+def test_a_backend_that_taichi_replaces_is_refused():
+    """TI_ARCH overrides what `ti.init` is asked for, as Taichi's own fallback does where a driver fails."""
+    script = """
+        import os
+        from taichi_avatars import UserError, runtime
+        import taichi as ti
+        os.environ["TI_ARCH"] = ti.cpu.name
+        ti.lang.misc.is_arch_supported = lambda *_: True
+        try:
+            runtime.init("vulkan")
+        except UserError as error:
+            print(error)
+    """
+    assert "device vulkan: Taichi cannot use it here and would run on" in run(script)
+
+
 def test_python_threads_may_render_at_once():
     """The first launch of the process is in a worker, several workers compile and launch at once, then the main thread."""
     script = """
