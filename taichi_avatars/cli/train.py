@@ -10,6 +10,7 @@ import typer
 from pydantic.fields import FieldInfo
 
 from taichi_avatars.cli.command import Head, Session, command
+from taichi_avatars.cli.speed import profiled
 from taichi_avatars.config import TrainConfig
 from taichi_avatars.errors import UserError
 
@@ -67,6 +68,10 @@ def train(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", rich_help_panel=DATA, help="Remove the avatar, checkpoint and log that MODEL holds.")
     ] = False,
+    profile: Annotated[
+        int | None,
+        typer.Option("--profile", rich_help_panel=DATA, metavar="N", min=1, help="Profile N warm steps early in the run."),
+    ] = None,
     evaluation: Annotated[
         bool, typer.Option("--eval/--no-eval", rich_help_panel=DATA, help="Hold val and test views out, or train on them too.")
     ] = True,
@@ -96,6 +101,7 @@ def train(
     from taichi_avatars.avatar.avatar import iterations
     from taichi_avatars.head.assets import resolve_head
     from taichi_avatars.scene.capture import capture_kind, load_capture
+    from taichi_avatars.scene.coverage import one_sided
     from taichi_avatars.training import folder, trainer
 
     if not (goes_on or overwrite):
@@ -114,13 +120,15 @@ def train(
         images=chosen.images,
         camera=chosen.camera,
     )
+    if remark := one_sided(capture.train, capture.flame, chosen.sh_degree):
+        session.say(f"note: {remark}")
     if overwrite:
         folder.remove_earlier_run(model)
     watched = _Watched(session, chosen.iterations)
     try:
-        with watched.progress:
+        with watched.progress, profiled(session, profile, model, capture.train[0].camera, watched) as on_event:
             avatar = trainer.train(
-                chosen, capture, model_head, model, watched, resume=resume, start_checkpoint=start_checkpoint
+                chosen, capture, model_head, model, on_event, resume=resume, start_checkpoint=start_checkpoint
             )
     except KeyboardInterrupt:
         where = (

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
+from taichi_avatars.config import TrainConfig
 from taichi_avatars.errors import UserError
 from taichi_avatars.head.arrays import load_npz
 from taichi_avatars.head.assets import HEAD_FILE
+from taichi_avatars.head.sequence import FlameSequence
 from taichi_avatars.outputs import info_exports as exports
+from taichi_avatars.outputs.arkit_files import read_take
+from taichi_avatars.outputs.camera_path import read_camera_path
 from taichi_avatars.outputs.export.web import INDEX as BUNDLE_INDEX
 from taichi_avatars.outputs.info_files import (
     WIDTHS,
@@ -24,9 +29,10 @@ from taichi_avatars.outputs.info_files import (
     known_head,
 )
 from taichi_avatars.scene.capture import Capture, capture_kind, load_capture
+from taichi_avatars.scene.coverage import one_sided
 from taichi_avatars.scene.head_capture import SPLITS, read_head_frames
 from taichi_avatars.scene.images import check_aspect, check_image
-from taichi_avatars.scene.transforms import read_transforms
+from taichi_avatars.scene.transforms import read_json, read_transforms
 from taichi_avatars.scene.views import View
 
 EXPORTED = {
@@ -125,8 +131,32 @@ def _describe_file(path: Path) -> Description:
             return _motion(path, arrays)
         raise UserError(f"{path}: holds {', '.join(sorted(arrays)[:6]) or 'nothing'}: neither a FLAME model nor a motion")
     if suffix == ".json":
-        return describe_arkit(path)
-    raise UserError(f"{path}: not a kind of file that this program reads; give a .ply, .pkl, .npz or .json, or a folder")
+        content = read_json(path)
+        return _camera_path(path) if isinstance(content, dict) and "keys" in content else describe_arkit(path)
+    if suffix == ".csv":
+        return _live_link(path)
+    raise UserError(f"{path}: not a kind of file that this program reads; give a .ply, .pkl, .npz, .json or .csv, or a folder")
+
+
+def _live_link(path: Path) -> Description:
+    described = Description(str(path), "motion (ARKit weights of Live Link Face)")
+    try:
+        take = read_take(path)
+        described.facts.update(timesteps=len(take.weights), weights=len(take.names), fps=take.fps)
+    except UserError as problem:
+        described.add(problem)
+    return described
+
+
+def _camera_path(path: Path) -> Description:
+    described = Description(str(path), "camera path")
+    try:
+        route = read_camera_path(path)
+        described.facts.update({"key frames": len(route.times), "seconds": round(float(route.times[-1] - route.times[0]), 3)})
+        described.facts["axes"] = "the head's" if route.of_head else "the world's"
+    except UserError as problem:
+        described.add(problem)
+    return described
 
 
 def _motion(path: Path, arrays: Arrays) -> Description:
@@ -182,6 +212,9 @@ def _head_capture(described: Description, path: Path, capture: Capture, masks: b
         described.notes.append("a single fixed camera: the extent is set by the head's size")
     files = read_head_frames(path, use_mask=masks, on_problem=lambda _: None).flame_files
     describe_timesteps(described, files.values(), head)
+    with suppress(UserError):  # what is wrong with the files stands there already
+        remark = one_sided(capture.train, FlameSequence.from_frames(files), TrainConfig().sh_degree)
+        described.notes += [remark] if remark else []
 
 
 def _every_frame_has_a_mask(described: Description, path: Path) -> bool:

@@ -331,3 +331,22 @@ def test_what_is_nothing_known(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", apples=np.zeros(3))
     with pytest.raises(UserError, match="holds apples"):
         describe(tmp_path / "a.npz")
+
+
+def test_a_recording_of_live_link_face(tmp_path: Path) -> None:
+    path = tmp_path / "take.csv"
+    path.write_text("Timecode,BlendShapeCount,JawOpen\n0:0:0:29.0,1,0.5\n0:0:1:00.0,1,0.4\n")
+    assert problems_of(path) == [] and facts_of(path) == {"timesteps": 2, "weights": 1, "fps": 30.0}
+    path.write_text("Timecode,BlendShapeCount,JawOpen\n0:0:0:29.0,1,wide\n")
+    (problem,) = problems_of(path)
+    assert "line 2" in problem
+
+
+def test_a_camera_path(tmp_path: Path) -> None:
+    path = tmp_path / "path.json"
+    keys = [{"time": t, "position": [t, 0, 1], "look_at": [0, 0, 0]} for t in (1.0, 3.5)]
+    path.write_text(json.dumps({"frame": "head", "keys": keys}))
+    assert problems_of(path) == [] and facts_of(path) == {"key frames": 2, "seconds": 2.5, "axes": "the head's"}
+    path.write_text(json.dumps({"keys": [{"time": 0}]}))
+    (problem,) = problems_of(path)
+    assert "key frame 0" in problem

@@ -1,0 +1,50 @@
+"""From which sides the cameras of a capture see the head: what no camera saw, training has to invent."""
+
+from __future__ import annotations
+
+import math
+
+import roma
+import torch
+
+from taichi_avatars.head.sequence import FlameSequence
+from taichi_avatars.scene.views import View
+
+ONE_SIDE = math.radians(30.0)  # around the middle direction; sixteen cameras in front of a head spread about twice as far
+LOW_DEGREE = 1  # of the colour, which is no harm with one side seen
+
+
+def spread(views: list[View], flame: FlameSequence) -> float:
+    """Largest angle between the mean direction from which a head is seen and any other, radians.
+
+    Directions are the head's own: a head that turns in front of one camera is seen from several sides.
+
+    Args:
+        views: with timesteps of `flame`; at least one.
+    """
+    rows = torch.tensor([flame.row(view.timestep) for view in views if view.timestep is not None])
+    turns = roma.rotvec_to_rotmat(flame.rotation.detach()[rows].double())
+    turns = turns @ roma.rotvec_to_rotmat(flame.neck_pose.detach()[rows].double())
+    centers = torch.stack([view.camera.center.detach().double() for view in views if view.timestep is not None])
+    seen = (turns.mT @ (centers - flame.translation.detach()[rows].double())[..., None])[..., 0]
+    seen = torch.nn.functional.normalize(seen, dim=1)
+    middle = torch.nn.functional.normalize(seen.mean(0), dim=0)
+    return float(torch.arccos((seen @ middle).clamp(-1.0, 1.0)).max())
+
+
+def one_sided(views: list[View], flame: FlameSequence | None, sh_degree: int) -> str | None:
+    """One line where the cameras see a head from one side only, with what to do about it; None where they do not.
+
+    Args:
+        sh_degree: that training is going to use.
+    """
+    if flame is None or not views:
+        return None
+    angle = spread(views, flame)
+    if angle >= ONE_SIDE:
+        return None
+    advice = "; --sh-degree 0 keeps colours from learning light and pose instead" if sh_degree > LOW_DEGREE else ""
+    return (
+        f"the cameras see the head from one side only, {math.degrees(angle):.0f} degrees around their middle at most: "
+        f"the other sides are invented{advice}"
+    )
