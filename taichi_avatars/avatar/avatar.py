@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from taichi_avatars import runtime
 from taichi_avatars.avatar.gaussians import Gaussians
 from taichi_avatars.errors import UserError
 from taichi_avatars.files import writing
@@ -123,19 +124,20 @@ class Avatar:
         background: tuple[float, float, float] | Tensor = (0.0, 0.0, 0.0),
         sh_degree: int | None = None,
     ) -> Rendering:
-        """The avatar seen by a camera, at a timestep of its sequence or in a pose of one's own (see `mesh`)."""
+        """The avatar seen by a camera, at a timestep of its sequence or in a pose of one's own (see `mesh`); on the CPU."""
         mesh = None if self.head is None else self.mesh(timestep, flame)
-        world, _ = self.world(mesh)
-        g = self.gaussians
+        g = self.gaussians.to(runtime.device())
+        world, _ = to_world(g, mesh.vertices if mesh else None, self.head)
         sh = g.sh(g.degree if sh_degree is None else min(sh_degree, g.degree))
-        return rasterize(*world, g.opacities, sh, camera=camera, background=background)
+        out = rasterize(*world, g.opacities, sh, camera=camera, background=background)
+        return Rendering(out.image.cpu(), out.alpha.cpu(), out.depth.cpu(), out.radii.cpu())
 
 
 def to_world(gaussians: Gaussians, vertices: Tensor | None, head: FlameModel | None) -> tuple[World, Frames | None]:
     """Gaussians from the frames of their triangles into the world (GaussianAvatars, 3.2); unbound ones are there already."""
     if vertices is None or head is None or gaussians.binding is None:
         return World(gaussians.means, gaussians.quats, gaussians.log_scales.exp()), None
-    frames = triangle_frames(vertices, head.faces)
+    frames = Frames(*(part.to(gaussians.means.device) for part in triangle_frames(vertices, head.faces)))
     return bind(gaussians.means, gaussians.quats, gaussians.log_scales, gaussians.binding, frames), frames
 
 

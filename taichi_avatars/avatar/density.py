@@ -6,6 +6,7 @@ import torch
 from roma import unitquat_to_rotmat
 from torch import Tensor
 
+from taichi_avatars import runtime
 from taichi_avatars.avatar.gaussians import Gaussians
 
 SPLIT_INTO = 2
@@ -29,7 +30,7 @@ class DensityControl:
 
     def restart(self, count: int) -> None:
         """Forget what was collected; there are `count` Gaussians from now on."""
-        self.gradient, self.seen = torch.zeros(count), torch.zeros(count)
+        self.gradient, self.seen = torch.zeros(2, count, device=runtime.device()).unbind()
 
     def observe(self, mean2d_grad: Tensor, radii: Tensor) -> None:
         """Adds one step's gradients. mean2d_grad: (N,2), NDC-scaled; radii: (N,), 0 where not visible."""
@@ -65,7 +66,7 @@ class DensityControl:
         many = join(*[parents] * SPLIT_INTO)
         quats = torch.nn.functional.normalize(many.quats.detach(), dim=1)
         rotation = unitquat_to_rotmat(quats[:, [1, 2, 3, 0]])  # roma: x,y,z,w
-        noise = torch.randn(len(many), 3, generator=self.generator) * many.log_scales.detach().exp()
+        noise = torch.randn(len(many), 3, generator=self.generator).to(many.means.device) * many.log_scales.detach().exp()
         many.means = many.means + (rotation @ noise[:, :, None])[:, :, 0]
         many.log_scales = many.log_scales - torch.tensor(SPLIT_SHRINK).log()
         return many
@@ -89,7 +90,7 @@ def _last_of_triangle(binding: Tensor, opacities: Tensor, keep: Tensor) -> Tenso
     by_opacity = orphan[opacities[orphan].argsort(stable=True)]
     by_triangle = by_opacity[binding[by_opacity].argsort(stable=True)]
     triangles = binding[by_triangle]
-    last = torch.ones(len(triangles), dtype=torch.bool)
+    last = torch.ones(len(triangles), dtype=torch.bool, device=triangles.device)
     last[:-1] = triangles[1:] != triangles[:-1]
     return torch.zeros_like(keep).index_fill_(0, by_triangle[last], True)
 

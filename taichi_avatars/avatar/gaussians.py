@@ -58,6 +58,13 @@ class Gaussians:
         """Everything that is optimised, by name."""
         return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "binding"}
 
+    def to(self, device: torch.device) -> Gaussians:
+        """These Gaussians where a device's kernels reach them without a copy; themselves if they are there."""
+        if self.means.device.type == device.type:
+            return self
+        moved = {name: values.to(device) for name, values in self.parameters().items()}
+        return Gaussians(**moved, binding=None if self.binding is None else self.binding.to(device))
+
     @staticmethod
     def on_triangles(count: int, degree: int, generator: torch.Generator) -> Gaussians:
         """One Gaussian per triangle, as large as the triangle, nearly grey and nearly transparent (GaussianAvatars, 3.2)."""
@@ -84,12 +91,12 @@ class Gaussians:
             **_named("", ("nx", "ny", "nz"), torch.zeros(len(self), 3)),
             **_named("f_dc_", range(3), self.sh_base[:, 0]),
             **_named("f_rest_", range(rest.shape[1]), rest),
-            "opacity": self.logit_opacities.detach().numpy(),
+            "opacity": self.logit_opacities.detach().cpu().numpy(),
             **_named("scale_", range(3), self.log_scales),
             **_named("rot_", range(4), self.quats),
         }
         if self.binding is not None:
-            columns["binding_0"] = self.binding.numpy().astype(np.float32)
+            columns["binding_0"] = self.binding.cpu().numpy().astype(np.float32)
         table = np.empty(len(self), dtype=[(name, "<f4") for name in columns])
         for name, values in columns.items():
             table[name] = values
@@ -157,7 +164,7 @@ def _fresh(means: Tensor, log_scales: Tensor, sh_base: Tensor, degree: int, bind
 
 
 def _named(prefix: str, keys: object, values: Tensor) -> dict[str, np.ndarray]:
-    array = values.detach().numpy()
+    array = values.detach().cpu().numpy()
     return {f"{prefix}{key}": array[:, i] for i, key in enumerate(keys)}  # pyright: ignore[reportArgumentType]
 
 

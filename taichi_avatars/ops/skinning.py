@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from taichi_avatars import runtime
 from taichi_avatars.kernels.skinning_layout import CHUNKS, CHUNKS_GPU, JOINTS, LANES, PARTIAL, STATE
@@ -88,6 +89,18 @@ def skin(rest: Tensor, expr: Tensor, pose: Tensor, translation: Tensor, rig: Rig
     return _Skin.apply(rest, expr, pose, translation, rig)
 
 
+# Constants of a head where the kernels are, so that a launch does not carry them there; on the CPU, themselves.
+_resident: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
+
+
+def _there(constant: Tensor) -> Tensor:
+    if constant.device.type == runtime.device().type:
+        return constant
+    if constant not in _resident:
+        _resident[constant] = constant.to(runtime.device())
+    return _resident[constant]
+
+
 def _blocks(shapes: Tensor) -> Tensor:
     return shapes.view(len(shapes), -1, LANES)
 
@@ -102,7 +115,7 @@ class _WithJoints(torch.autograd.Function):
         shapes = vertices.new_zeros(bodies, shape_size(n_vertices))
         shapes[:, : 3 * n_vertices] = vertices.detach().reshape(bodies, -1)
         if bodies:
-            regress(regressor, shapes)
+            regress(_there(regressor), shapes)
         ctx.regressor = regressor  # type: ignore[attr-defined]
         return shapes
 
@@ -113,7 +126,7 @@ class _WithJoints(torch.autograd.Function):
 
         g_vertices = g_shapes.new_empty(len(g_shapes), len(ctx.regressor), 3)
         if len(g_shapes):
-            regress_adjoint(ctx.regressor, g_shapes.contiguous(), g_vertices)
+            regress_adjoint(_there(ctx.regressor), g_shapes.contiguous(), g_vertices)
         return g_vertices, None
 
 
@@ -139,7 +152,7 @@ def _blend(split: int, coefficients: Tensor, basis: Tensor, base: Tensor, canoni
     from taichi_avatars.kernels import skinning, skinning_gpu
 
     if runtime.on_gpu():
-        skinning_gpu.blend(split, coefficients, basis, base, canonical, shaped)
+        skinning_gpu.blend(split, coefficients, _there(basis), base, canonical, shaped)
         return
     with runtime.native_vectors():
         skinning.blend(split, coefficients, basis, _blocks(base), _blocks(canonical), _blocks(shaped))
@@ -154,7 +167,7 @@ def _blend_adjoint(split: int, basis: Tensor, g_shaped: Tensor, g_canonical: Ten
         g_canonical += g_shaped
     elif runtime.on_gpu():
         partial = g_shaped.new_empty(bodies, CHUNKS_GPU, count)
-        skinning_gpu.blend_adjoint(split, basis, g_shaped, g_canonical, partial, g_coefficients)
+        skinning_gpu.blend_adjoint(split, _there(basis), g_shaped, g_canonical, partial, g_coefficients)
     else:
         partial = g_shaped.new_empty(bodies, CHUNKS, count, LANES)
         with runtime.native_vectors():
@@ -182,7 +195,7 @@ class _Skin(torch.autograd.Function):
             else:
                 canonical.copy_(rest)
                 shaped.copy_(rest)
-            kernels.skin(rig.weights, shaped, state, translation, vertices, joints)
+            kernels.skin(_there(rig.weights), shaped, state, translation, vertices, joints)
         ctx.save_for_backward(pose, shaped, state)
         ctx.rig = rig  # type: ignore[attr-defined]
         return vertices, joints, canonical
@@ -201,7 +214,9 @@ class _Skin(torch.autograd.Function):
         if not bodies:
             return g_rest, pose.new_empty(0, rig.n_expr), g_pose, g_translation, None
         g_vertices, g_joints = g_vertices.contiguous(), g_joints.contiguous()
-        kernels.skin_adjoint(rig.weights, shaped, state, g_vertices, g_joints, g_shaped, partial, g_state, g_translation)
+        kernels.skin_adjoint(
+            _there(rig.weights), shaped, state, g_vertices, g_joints, g_shaped, partial, g_state, g_translation
+        )
         g_coefficients = _blend_adjoint(rig.n_expr, rig.basis, g_shaped, g_rest)
         kernels.rotate_adjoint(rig.n_expr, pose, g_state, g_coefficients, g_pose)
         return g_rest, g_coefficients[:, : rig.n_expr], g_pose, g_translation, None

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from taichi_avatars import runtime
 from taichi_avatars.avatar.gaussians import Gaussians
 from taichi_avatars.errors import UserError
 from taichi_avatars.files import atomic_path
@@ -70,7 +71,7 @@ def load(path: Path, run: Run) -> None:
     run.optimizer.adam.load_state_dict(
         {"state": state["adam"], "param_groups": run.optimizer.adam.state_dict()["param_groups"]}
     )
-    run.density.gradient, run.density.seen = state["density"]["gradient"], state["density"]["seen"]
+    run.density.gradient, run.density.seen = (state["density"][name].to(runtime.device()) for name in ("gradient", "seen"))
     if run.tuner is not None:
         run.tuner.table.copy_(state["flame"]["table"])  # in place: the sequence views this table
         run.tuner.moments, run.tuner.steps = state["flame"]["moments"], state["flame"]["steps"]
@@ -81,7 +82,7 @@ def load(path: Path, run: Run) -> None:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        state = torch.load(path, weights_only=True)
+        state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise UserError(f"{path}: no checkpoint here to go on from; train without --resume and --start-checkpoint") from None
     except pickle.UnpicklingError:  # torch's text is a page about trust

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from taichi_avatars import runtime
 from taichi_avatars.avatar.density import RESET_OPACITY
 from taichi_avatars.avatar.gaussians import Gaussians
 from taichi_avatars.config import TrainConfig
@@ -34,9 +35,11 @@ class GaussianAdam:
         }
         groups = []
         for name, values in gaussians.parameters().items():
-            leaf = values.detach().contiguous().requires_grad_()
+            leaf = values.detach().to(runtime.device()).contiguous().requires_grad_()
             setattr(gaussians, name, leaf)
             groups.append({"params": [leaf], "lr": rates[name], "name": name})
+        if gaussians.binding is not None:
+            gaussians.binding = gaussians.binding.to(runtime.device())
         self.adam = torch.optim.Adam(groups, eps=EPSILON, fused=True)
 
     def step(self, position_lr: float) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from taichi_avatars import ops
+from taichi_avatars import ops, runtime
 from taichi_avatars.avatar.avatar import Avatar, to_world
 from taichi_avatars.avatar.density import DensityControl, prune_mask
 from taichi_avatars.avatar.gaussians import Gaussians
@@ -157,6 +157,7 @@ def step(run: Run, view: View, truth: Tensor) -> tuple[float, float]:
     config, schedule = run.config, run.schedule
     gaussians = run.optimizer.gaussians
     run.iteration += 1
+    truth = truth.to(runtime.device())
 
     # camera + timestep -> FLAME parameters -> vertices -> triangle frames -> Gaussians in the world
     if run.tuner is not None and run.head is not None and run.rest is not None and gaussians.binding is not None:
