@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import roma
 import torch
@@ -29,6 +29,7 @@ class CameraPath:
         times: (K,) seconds, increasing.
         positions: (K,3) metres.
         quats: (K,4) x,y,z,w as roma has them: camera axes (OpenCV) into those of the path.
+        targets: (K,3) metres, what a key looks at; NaN for one given by a matrix.
         fov_y: (K,) radians.
         of_head: whether the path is in the head's own axes (its left, up and forward, from its middle) or in the world's.
     """
@@ -36,6 +37,7 @@ class CameraPath:
     times: Tensor
     positions: Tensor
     quats: Tensor
+    targets: Tensor
     fov_y: Tensor
     of_head: bool
 
@@ -43,7 +45,8 @@ class CameraPath:
         """The camera at a moment; before the first key and after the last it stands still.
 
         Positions and fields of view run along a cubic through the keys (Catmull-Rom for keys at any times), rotations along
-        the shortest arc between two of them.
+        the shortest arc between two of them. Between two keys that look at something the camera goes on looking at it: a
+        turn of its own would lose it where the way is bent.
 
         Args:
             place: of the head.
@@ -55,9 +58,12 @@ class CameraPath:
         right = min(left + 1, len(self.times) - 1)
         quat = roma.unitquat_slerp(self.quats[left], self.quats[right], torch.tensor(share, dtype=torch.float64))
         assert isinstance(quat, Tensor)
+        rotation = roma.unitquat_to_rotmat(quat)
+        target = torch.lerp(self.targets[left], self.targets[right], share)
+        if bool(torch.isfinite(target).all()):
+            rotation = _looking(target - position, -rotation[:, 1], rotation)
         world_from_camera = torch.eye(4, dtype=torch.float64)
-        world_from_camera[:3, :3] = roma.unitquat_to_rotmat(quat)
-        world_from_camera[:3, 3] = position
+        world_from_camera[:3, :3], world_from_camera[:3, 3] = rotation, position
         if self.of_head:
             head = torch.eye(4, dtype=torch.float64)
             head[:3, :3], head[:3, 3] = place.rotation.double(), place.center.double()
@@ -82,18 +88,19 @@ def read_camera_path(path: Path | str) -> CameraPath:
     if frame not in ("world", "head"):
         raise UserError(f'{path}: frame: got {frame!r}, want "world" or "head"')
     read = [_read_key(key, f"{path}: key frame {number}") for number, key in enumerate(keys)]
-    times = torch.tensor([time for time, _, _ in read], dtype=torch.float64)
+    times = torch.tensor([time for time, _, _, _ in read], dtype=torch.float64)
     late = (times.diff() <= 0).nonzero()
     if len(late):
         raise UserError(f"{path}: key frame {int(late[0]) + 1}: its time is not after the one before; sort them by time")
-    poses = torch.stack([pose for _, pose, _ in read])
+    poses = torch.stack([pose for _, pose, _, _ in read])
     quats = roma.rotmat_to_unitquat(poses[:, :3, :3])
-    fov_y = torch.tensor([fov for _, _, fov in read], dtype=torch.float64)
-    return CameraPath(times, poses[:, :3, 3], quats, fov_y, frame == "head")
+    targets = torch.stack([target for _, _, target, _ in read])
+    fov_y = torch.tensor([fov for _, _, _, fov in read], dtype=torch.float64)
+    return CameraPath(times, poses[:, :3, 3], quats, targets, fov_y, frame == "head")
 
 
-def _read_key(key: Any, where: str) -> tuple[float, Tensor, float]:
-    """Time, camera to the path's axes (4,4) with OpenCV axes, and the field of view in radians."""
+def _read_key(key: Any, where: str) -> tuple[float, Tensor, Tensor, float]:
+    """Time, camera to the path's axes (4,4) with OpenCV axes, what it looks at (3,), and the field of view in radians."""
     if not isinstance(key, dict):
         raise UserError(f"{where}: want an object, got {type(key).__name__}")
     unknown = sorted(set(key) - KEYS)
@@ -111,19 +118,29 @@ def _read_key(key: Any, where: str) -> tuple[float, Tensor, float]:
         off = (rotation.T @ rotation - torch.eye(3, dtype=torch.float64)).abs().max()
         if off > RIGID_TOLERANCE or torch.linalg.det(rotation) < 0:
             raise UserError(f"{where}: transform_matrix is not a rotation and a translation (it scales, shears or mirrors)")
-        return time, pose, math.radians(fov)
+        return time, pose, torch.full((3,), math.nan, dtype=torch.float64), math.radians(fov)
     position = _numbers(key.get("position"), (3,), f"{where}: position")
     target = _numbers(key.get("look_at"), (3,), f"{where}: look_at")
     up = _numbers(key.get("up", [0.0, 1.0, 0.0]), (3,), f"{where}: up")
-    forward = target - position
-    right = torch.linalg.cross(forward, up)
-    if float(right.norm()) < 1e-6 * float(forward.norm() * up.norm()) or not float(forward.norm()) > 0:
+    rotation = _looking(target - position, up)
+    if rotation is None:
         raise UserError(f"{where}: it looks straight along up, or at its own place; give another up, look_at or position")
-    forward, right = forward / forward.norm(), right / right.norm()
     pose = torch.eye(4, dtype=torch.float64)
-    pose[:3, :3] = torch.stack([right, torch.linalg.cross(forward, right), forward], 1)
-    pose[:3, 3] = position
-    return time, pose, math.radians(fov)
+    pose[:3, :3], pose[:3, 3] = rotation, position
+    return time, pose, target, math.radians(fov)
+
+
+@overload
+def _looking(forward: Tensor, up: Tensor) -> Tensor | None: ...
+@overload
+def _looking(forward: Tensor, up: Tensor, otherwise: Tensor) -> Tensor: ...
+def _looking(forward: Tensor, up: Tensor, otherwise: Tensor | None = None) -> Tensor | None:
+    """OpenCV's axes in columns (3,3) of a camera that looks along a direction; `otherwise` where up is along it too."""
+    right = torch.linalg.cross(forward, up)
+    if not float(right.norm()) > 1e-6 * float(forward.norm() * up.norm()):
+        return otherwise
+    forward, right = forward / forward.norm(), right / right.norm()
+    return torch.stack([right, torch.linalg.cross(forward, right), forward], 1)
 
 
 def _numbers(value: Any, shape: tuple[int, ...], where: str) -> Tensor:

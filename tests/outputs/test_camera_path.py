@@ -45,6 +45,17 @@ def test_a_straight_even_path_stays_so(tmp_path: Path) -> None:
         torch.testing.assert_close(path.at(t, HERE, 8, 8).center, torch.tensor([0.3 * t, 0.1 * t * t, 2.0]), atol=1e-5, rtol=0)
 
 
+def test_what_is_looked_at_stays_in_the_middle(tmp_path: Path) -> None:
+    keys = [looking(t, *p) for t, p in ((0.0, (0, 0, 1.2)), (0.8, (0.5, 0.15, 1)), (1.5, (-0.4, 0, 0.6)))]
+    keys[2]["look_at"] = [0.0, 0.1, 0.0]
+    path = read_camera_path(write(tmp_path / "p.json", keys))
+    for t in (0.1, 0.5, 0.8, 1.1, 1.4):
+        pose = path.at(t, HERE, 8, 8).world_to_camera
+        x, y, z = (pose[:3, :3] @ torch.tensor([0.0, max(0.0, 0.1 * (t - 0.8) / 0.7), 0.0]) + pose[:3, 3]).tolist()
+        assert abs(x) < 1e-5 and abs(y) < 1e-5 and z > 0.3
+        assert (pose[:3, :3] @ torch.tensor([0.0, 1.0, 0.0]))[1] < -0.9  # upright
+
+
 def test_no_jumps_in_speed(tmp_path: Path) -> None:
     keys = [looking(t, *p) for t, p in ((0.0, (0, 0, 1)), (1.0, (1, 0, 1)), (1.5, (1, 1, 1)), (3.0, (0, 1, 2)))]
     path = read_camera_path(write(tmp_path / "p.json", keys))
