@@ -29,7 +29,6 @@ SUFFIXES = {
     "npz": ".npz",
     "web": "",
 }
-ANIMATED = ("zip", "web")
 MESHES = ("glb", "obj")
 
 
@@ -39,7 +38,7 @@ class Choice:
 
     Attributes:
         timestep: the pose, of the avatar's sequence; None for the neutral pose, and for formats that hold a whole performance.
-        every: of a performance, every how manieth frame.
+        every: N: of a performance, every N-th frame.
         degree: SH bands above it are left out; None keeps all.
         turn: whether Gaussians are turned to y down.
         fps: of the performance.
@@ -93,7 +92,7 @@ def export(avatar: Avatar, kind: str, path: Path | str, choice: Choice) -> None:
     elif kind in MESHES:
         assert avatar.head is not None
         write = write_glb if kind == "glb" else write_obj
-        write(avatar.mesh(choice.timestep).vertices, avatar.head, path)
+        write(avatar.mesh(choice.timestep).vertices.cpu(), avatar.head, path)
     else:
         posed = in_world(avatar, None if avatar.head is None else avatar.mesh(choice.timestep), choice.degree)
         if choice.turn:

@@ -52,4 +52,4 @@ def write_arrays(
         if avatar.sequence.static_offset is not None:
             arrays["static_offset"] = avatar.sequence.static_offset
     with atomic_path(path) as temporary, temporary.open("wb") as file:
-        np.savez(file, **{name: values.detach().numpy() for name, values in arrays.items()})  # pyright: ignore[reportArgumentType]
+        np.savez(file, **{name: values.detach().cpu().numpy() for name, values in arrays.items()})  # pyright: ignore[reportArgumentType]

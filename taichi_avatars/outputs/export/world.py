@@ -12,25 +12,26 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from taichi_avatars.avatar.avatar import Avatar
+from taichi_avatars import runtime
+from taichi_avatars.avatar.avatar import Avatar, to_world
 from taichi_avatars.avatar.gaussians import Gaussians
 from taichi_avatars.head.flame import HeadMesh
 
 
 @torch.no_grad()
 def in_world(avatar: Avatar, mesh: HeadMesh | None, degree: int | None = None) -> Gaussians:
-    """Unbound Gaussians that look like an avatar whose head has this mesh.
+    """Unbound Gaussians that look like an avatar whose head has this mesh; on the CPU.
 
     Args:
         mesh: from `Avatar.mesh`; None for an unbound scene.
         degree: the SH bands above it are left out; None keeps all.
     """
-    world, _ = avatar.world(mesh)
-    g = avatar.gaussians
+    g = avatar.gaussians.to(runtime.device())
+    world, _ = to_world(g, mesh.vertices if mesh else None, avatar.head)
     bands = (min(g.degree if degree is None else degree, g.degree) + 1) ** 2
-    return Gaussians(
-        world.means, world.quats, world.scales.log(), g.logit_opacities, g.sh_base, g.sh_rest[:, : bands - 1].contiguous(), None
-    )
+    harmonics = g.sh_base, g.sh_rest[:, : bands - 1].contiguous()
+    posed = Gaussians(world.means, world.quats, world.scales.log(), g.logit_opacities, *harmonics, binding=None)
+    return posed.to(torch.device("cpu"))
 
 
 def y_down(gaussians: Gaussians) -> Gaussians:

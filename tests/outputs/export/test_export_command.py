@@ -8,6 +8,8 @@ from outputs.small_avatar import small_motion
 from taichi_avatars.avatar.avatar import Avatar
 from taichi_avatars.avatar.gaussians import Gaussians
 from taichi_avatars.cli import run
+from taichi_avatars.cli.export import FORMATS
+from taichi_avatars.outputs.export import SUFFIXES
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +45,10 @@ def test_every_format_of_a_pose(model: Path, kind: str, tmp_path: Path, capsys: 
     assert made["format"] == kind and Path(made["file"]).is_file()
     assert run(["info", made["file"]]) == 0
     capsys.readouterr()
+
+
+def test_the_command_offers_every_format() -> None:
+    assert tuple(SUFFIXES) == FORMATS
 
 
 def test_the_names_of_what_is_written(model: Path, capsys: pytest.CaptureFixture[str]) -> None:

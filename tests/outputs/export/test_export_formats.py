@@ -158,7 +158,11 @@ def converter() -> list[str]:
     if not npx or not os.environ.get("CI"):
         pytest.skip("splat-transform is not installed (with CI set, npx fetches it)")
     command = [npx, "--yes", "--prefer-offline", CONVERTER]
-    if subprocess.run([*command, "--version"], capture_output=True, timeout=240).returncode:
+    try:
+        fetched = subprocess.run([*command, "--version"], capture_output=True, timeout=240).returncode == 0
+    except subprocess.TimeoutExpired:
+        fetched = False
+    if not fetched:
         pytest.skip(f"npx cannot fetch {CONVERTER}")
     return command
 

@@ -169,6 +169,15 @@ def test_a_browser_shows_a_static_scene(tmp_path: Path) -> None:
         evaluate(call, READY)
         assert psnr(picture(call, 0, camera), as_uint8(scene.render(camera, sh_degree=1).image)) > 45.0
         assert evaluate(call, "document.getElementById('play').hidden && document.getElementById('expressions').hidden")
+        # What is wrong, the page says.
+        content = tmp_path / "site" / CONTENT
+        content.write_bytes(content.read_bytes()[:-16])
+        call("Page.navigate", url=f"{address}?again")
+        again = READY.replace("window.avatar ?", "window.avatar && location.search ?").replace(
+            "then(go)", "catch(e => go(e.message))"
+        )
+        assert "copy the folder again" in evaluate(call, again)
+        assert "copy the folder again" in evaluate(call, "document.getElementById('message').textContent")
 
 
 def test_a_bundle_replaces_a_bundle_and_nothing_else(avatar: Avatar, tmp_path: Path) -> None:

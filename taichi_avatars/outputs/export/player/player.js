@@ -12,11 +12,13 @@ const worker = new Worker('worker.js', { type: 'module' });
 let meta, splats, orbit;
 let playing = true, time = 0, last = null, background = [0, 0, 0];
 let added = {}; // amounts added to expressions and poses by hand, by their place in a row of the motion
-let busy = null, asked = '', drawn = '';
+let busy = null, asked = '', drawn = '', holding = false;
+let ready, refuse;
 
 function fail(text) {
   message.hidden = false;
   message.textContent = text;
+  refuse(new Error(text));
 }
 
 function frame() {
@@ -155,9 +157,8 @@ canvas.addEventListener('wheel', (event) => {
 }, { passive: false });
 canvas.addEventListener('webglcontextlost', () => fail('The graphics card was taken away; reload the page.'));
 
-let ready, holding = false;
 const avatar = {
-  ready: new Promise((resolve) => { ready = resolve; }),
+  ready: new Promise((resolve, reject) => { [ready, refuse] = [resolve, reject]; }),
   get frame() { return frame(); },
   get frames() { return meta.frames; },
   get playing() { return playing; },
@@ -197,4 +198,5 @@ const avatar = {
     }
   },
 };
+avatar.ready.catch(() => {}); // the page says it too
 window.avatar = avatar;
