@@ -19,7 +19,7 @@ from taichi_avatars.config import TrainConfig
 from taichi_avatars.errors import UserError
 from taichi_avatars.synthetic.capture import write_capture
 
-COMMANDS = ("demo", "synth", "train", "render", "reenact", "eval", "export", "info", "bench", "convert-flame")
+COMMANDS = ("demo", "synth", "train", "render", "reenact", "eval", "export", "info", "bench", "profile", "convert-flame")
 
 
 @pytest.fixture(scope="module")
@@ -322,9 +322,39 @@ def test_convert_flame(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
 
 
 def test_bench(capsys: pytest.CaptureFixture[str]) -> None:
-    values = printed(capsys, ["bench", "--gaussians", "300", "--size", "48x64", "--repeats", "1"])
-    assert values["kernels"]["gaussians"] == values["avatar"]["gaussians"] == 300
-    assert set(values["kernels"]["forward_backward"]) == {"median_ms", "min_ms", "cpu_ms"}
+    values = printed(
+        capsys,
+        ["bench", "--gaussians", "300", "--size", "48x64", "--repeats", "1", "--frames", "2", "--rounds", "2"],
+    )
+    assert set(values) == {"machine", "protocol", "kernels"}  # what is measured where nothing is named
+    (protocol,), (kernels,) = values["protocol"], values["kernels"]
+    assert protocol["gaussians"] == kernels["gaussians"] == 300 and len(protocol["rounds"]) == 2
+    assert set(kernels["forward_backward"]) == {"median_ms", "min_ms", "cpu_ms"} and "peak_memory_bytes" in kernels
+
+
+def test_profile(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    trace, chart = tmp_path / "trace.json", tmp_path / "chart.png"
+    values = printed(capsys, ["profile", "-m", str(model), "--steps", "2", "--trace", str(trace), "--chart", str(chart)])
+    assert {"training step", "rendered frame"} <= set(values) and values["training step"]["units"] == 2
+    assert values["training step"]["width"] == values["rendered frame"]["width"]  # both of the model's own capture
+    assert json.loads(trace.read_text())["traceEvents"] and chart.stat().st_size > 1000
+
+
+def test_training_with_a_profile_gives_the_same_avatar(
+    capture: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("taichi_avatars.cli.speed.UNTIL_WARM", 3)
+    written = {}
+    for name, options in (("plain", []), ("profiled", ["--profile", "4"])):
+        folder = tmp_path / name
+        command = ["train", "-s", str(capture), "-m", str(folder), "--iterations", "12", "--head", "builtin", "--no-eval"]
+        printed(capsys, [*command, *options])
+        written[name] = (folder / "point_cloud" / "iteration_12" / "point_cloud.ply").read_bytes()
+    assert written["plain"] == written["profiled"]
+    values = json.loads((tmp_path / "profiled" / "profile.json").read_text())
+    assert values["training step"]["units"] == 4
+    for name in ("profile_trace.json", "profile.png"):
+        assert (tmp_path / "profiled" / name).is_file() and not (tmp_path / "plain" / name).exists()
 
 
 @pytest.fixture

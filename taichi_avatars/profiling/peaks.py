@@ -1,0 +1,58 @@
+"""The machine's own limits, measured on the spot: the yardstick of a profile."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from taichi_avatars import runtime
+
+ARRAY = 1 << 20  # vectors of 16 floats: 64 MiB, beyond any cache
+ROUNDS = 1 << 16
+REPEATS = 5
+
+
+@dataclass(frozen=True)
+class Peaks:
+    """What all threads together reach.
+
+    memory_gb_s: copying, multiplying and adding large arrays (STREAM's triad), bytes read and written.
+    fma_gflop_s: multiplications and additions in registers.
+    launch_us: one launch of a kernel that does nothing, with eight tensors, microseconds.
+    """
+
+    memory_gb_s: float
+    fma_gflop_s: float
+    launch_us: float
+
+
+def measure_peaks() -> Peaks | None:
+    """The peaks of this machine, in about a second; None on a GPU, for which these kernels are not written."""
+    if runtime.init("auto") != "cpu":
+        return None
+    from taichi_avatars.kernels import peaks as kernel
+
+    a, b, c = (torch.ones(ARRAY, kernel.LANES) for _ in range(3))
+    out = torch.empty(4 * runtime.threads(), kernel.LANES)
+    one = [torch.ones(1) for _ in range(8)]
+    with runtime.native_vectors():
+        triad = _seconds(lambda: kernel.triad(2.0, a, b, c))
+        multiply_add = _seconds(lambda: kernel.multiply_add(ROUNDS, 0.5, out))
+    launch = _seconds(lambda: kernel.nothing(*one))
+    operations = 2 * ROUNDS * kernel.CHAINS * out.numel()
+    return Peaks(3 * a.nbytes / triad / 1e9, operations / multiply_add / 1e9, 1e6 * launch)
+
+
+def _seconds(call: Callable[[], object]) -> float:
+    """The median of some calls after one that compiles."""
+    call()
+    taken = []
+    for _ in range(REPEATS):
+        began = time.perf_counter()
+        call()
+        taken.append(time.perf_counter() - began)
+    return statistics.median(taken)
