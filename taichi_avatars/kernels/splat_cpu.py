@@ -23,7 +23,6 @@ Vec = ti.types.vector(LANES, ti.f32)
 F32x1 = ti.types.ndarray(dtype=ti.f32, ndim=1)
 F32x2 = ti.types.ndarray(dtype=ti.f32, ndim=2)
 F32x3 = ti.types.ndarray(dtype=ti.f32, ndim=3)
-F32x4 = ti.types.ndarray(dtype=ti.f32, ndim=4)
 I32x1 = ti.types.ndarray(dtype=ti.i32, ndim=1)
 I32x2 = ti.types.ndarray(dtype=ti.i32, ndim=2)
 VecX1 = ti.types.ndarray(dtype=Vec, ndim=1)
@@ -293,34 +292,42 @@ def gather(order: I32x1, splats: F32x2, splat_end: I32x1, pair_grad: VecX1, grad
 
 
 @ti.kernel
-def to_image(tiles_x: ti.i32, background: F32x1, state: F32x4, image: F32x3, alpha: F32x2, depth: F32x2):
-    """From tiles to rows of pixels, over the background. state: the memory of `composite`'s, lane by lane."""
-    for y in range(alpha.shape[0]):
-        for x in range(alpha.shape[1]):
-            tile = (y // TILE) * tiles_x + x // TILE
-            k, lane = (y % TILE) // QUAD * 2 + (x % TILE) // QUAD, (y % QUAD) * QUAD + x % QUAD
-            a = state[tile, k, 4, lane]
-            alpha[y, x], depth[y, x] = a, state[tile, k, 3, lane]
-            for channel in ti.static(range(3)):
-                image[channel, y, x] = state[tile, k, channel, lane] + (1.0 - a) * background[channel]
+def to_image(tiles_x: ti.i32, background: F32x1, state: VecX3, image: F32x3, alpha: F32x2, depth: F32x2):
+    """From tiles to rows of pixels, over the background."""
+    ti.loop_config(block_dim=1)
+    for step in range(state.shape[0] * TILE_STRIDE):
+        if step % TILE_STRIDE != 0:
+            continue
+        tile = step // TILE_STRIDE
+        for k in range(4):
+            left, top = tile % tiles_x * TILE + k % 2 * QUAD, tile // tiles_x * TILE + k // 2 * QUAD
+            a, d = state[tile, k, 4], state[tile, k, 3]
+            behind = 1.0 - a
+            red = state[tile, k, 0] + behind * background[0]
+            green = state[tile, k, 1] + behind * background[1]
+            blue = state[tile, k, 2] + behind * background[2]
+            for lane in ti.static(range(LANES)):
+                x, y = left + lane % QUAD, top + lane // QUAD
+                if (x < alpha.shape[1]) & (y < alpha.shape[0]):
+                    image[0, y, x], image[1, y, x], image[2, y, x] = red[lane], green[lane], blue[lane]
+                    alpha[y, x], depth[y, x] = a[lane], d[lane]
 
 
 @ti.kernel
-def from_image(tiles_x: ti.i32, background: F32x1, grad_image: F32x3, grad_alpha: F32x2, grad_depth: F32x2, grad: F32x4):
+def from_image(tiles_x: ti.i32, background: F32x1, grad_image: F32x3, grad_alpha: F32x2, grad_depth: F32x2, grad: VecX3):
     """The adjoint of `to_image`; 0 in the lanes outside the image."""
-    for tile in range(grad.shape[0]):
+    ti.loop_config(block_dim=1)
+    for step in range(grad.shape[0] * TILE_STRIDE):
+        if step % TILE_STRIDE != 0:
+            continue
+        tile = step // TILE_STRIDE
         for k in range(4):
-            for lane in range(LANES):
-                x = (tile % tiles_x) * TILE + k % 2 * QUAD + lane % QUAD
-                y = (tile // tiles_x) * TILE + k // 2 * QUAD + lane // QUAD
-                if x < grad_alpha.shape[1] and y < grad_alpha.shape[0]:
-                    behind = 0.0
-                    for channel in ti.static(range(3)):
-                        g = grad_image[channel, y, x]
-                        grad[tile, k, channel, lane] = g
-                        behind += g * background[channel]
-                    grad[tile, k, 3, lane] = grad_depth[y, x]
-                    grad[tile, k, 4, lane] = grad_alpha[y, x] - behind
-                else:
-                    for channel in ti.static(range(CHANNELS)):
-                        grad[tile, k, channel, lane] = 0.0
+            left, top = tile % tiles_x * TILE + k % 2 * QUAD, tile // tiles_x * TILE + k // 2 * QUAD
+            red, green, blue, d, a = Vec(0.0), Vec(0.0), Vec(0.0), Vec(0.0), Vec(0.0)
+            for lane in ti.static(range(LANES)):
+                x, y = left + lane % QUAD, top + lane // QUAD
+                if (x < grad_alpha.shape[1]) & (y < grad_alpha.shape[0]):
+                    red[lane], green[lane], blue[lane] = grad_image[0, y, x], grad_image[1, y, x], grad_image[2, y, x]
+                    d[lane], a[lane] = grad_depth[y, x], grad_alpha[y, x]
+            grad[tile, k, 0], grad[tile, k, 1], grad[tile, k, 2], grad[tile, k, 3] = red, green, blue, d
+            grad[tile, k, 4] = a - red * background[0] - green * background[1] - blue * background[2]

@@ -20,10 +20,10 @@ class _Splat(torch.autograd.Function):
         rows, background = rows.detach().contiguous(), background.detach().contiguous()
         lists = sort_into_tiles(rows, width, height)
         state = rows.new_empty(lists.tiles_x * lists.tiles_y, 4, kernel.CHANNELS, kernel.LANES)
+        image, alpha, depth = rows.new_empty(3, height, width), rows.new_empty(height, width), rows.new_empty(height, width)
         with runtime.native_vectors():
             kernel.composite(width, height, lists.tiles_x, lists.tile_end, lists.entries, lists.packed, state)
-        image, alpha, depth = rows.new_empty(3, height, width), rows.new_empty(height, width), rows.new_empty(height, width)
-        kernel.to_image(lists.tiles_x, background, state, image, alpha, depth)
+            kernel.to_image(lists.tiles_x, background, state, image, alpha, depth)
         ctx.save_for_backward(rows, background, state, alpha)
         ctx.lists = lists
         return image, alpha, depth
@@ -38,9 +38,9 @@ class _Splat(torch.autograd.Function):
         height, width = alpha.shape
         grad_image, grad_alpha, grad_depth = (g.contiguous() for g in grads)
         grad = torch.empty_like(state)
-        kernel.from_image(lists.tiles_x, background, grad_image, grad_alpha, grad_depth, grad)
         pair_grad = rows.new_empty(len(lists.entries), kernel.LANES)
         with runtime.native_vectors():
+            kernel.from_image(lists.tiles_x, background, grad_image, grad_alpha, grad_depth, grad)
             kernel.composite_adjoint(
                 width,
                 height,
