@@ -20,14 +20,15 @@
 #include <functional>
 #include <memory>
 #include <thread>
+#include <type_traits>
 #include <vector>
 
 #include "vectors.h"
 
 constexpr int CHANNELS = 5, SUMS = 10, COLUMNS = 12;
 constexpr int BATCH = 8;     // splats between two looks at whether a tile is opaque
-constexpr int TOGETHER = 4;  // vectors whose chains of dependent instructions run side by side
-constexpr int AHEAD = 12;    // entries of a list to fetch ahead: a splat lies anywhere in memory, waiting is a third of the time
+constexpr int TOGETHER = 4;  // vectors whose chains of dependent instructions run side by side, where none is skipped
+constexpr int AHEAD = 12;    // entries of a list to fetch ahead: splats lie anywhere in memory, waiting takes a third
 constexpr float MAX_ALPHA = 0.99f, MIN_TRANSMITTANCE = 1e-4f;
 const float LOWEST = std::log(1.0f / 255.0f) / 8.0f;
 
@@ -45,6 +46,7 @@ struct Scene {
 struct Lists {
     int tiles_x, tiles_y;
     std::vector<int> tile_end, splat, pair;  // pair: number of each entry, splat by splat
+    std::vector<uint16_t> hit;               // of each entry: in which vectors of the tile there is a pixel that it reaches
     std::vector<int> splat_end;
 };
 
@@ -56,33 +58,39 @@ struct Aligned {  // cache lines of its own
     Aligned(const Aligned&) = delete;
 };
 
-// exp(8 x) on [-ln(255) / 8, 0] of each of some vectors, relative error 2e-6
+// exp(8 x) on [-ln(255) / 8, 0] of each of COUNT vectors, relative error 2e-6
+template <int COUNT>
 INLINE void exp_packed(const F* x, F* p) {
     constexpr float C[] = {0.00586043f, 0.03979405f, 0.16598564f, 0.49988512f, 0.99999273f, 0.99999992f};
-    for (int j = 0; j < TOGETHER; j++) p[j] = all(C[0]);
+    for (int j = 0; j < COUNT; j++) p[j] = all(C[0]);
     for (int n = 1; n < 6; n++)
-        for (int j = 0; j < TOGETHER; j++) p[j] = C[n] + x[j] * p[j];
+        for (int j = 0; j < COUNT; j++) p[j] = C[n] + x[j] * p[j];
     for (int n = 0; n < 3; n++)
-        for (int j = 0; j < TOGETHER; j++) p[j] = p[j] * p[j];
+        for (int j = 0; j < COUNT; j++) p[j] = p[j] * p[j];
 }
 
-// A tile of W x H pixels as vectors: vector k holds ROWS rows of it, or a part of one.
-template <int W, int H>
+// A tile of W x H pixels as vectors, each a block of the picture BLOCK pixels wide, row by row of blocks.
+template <int W_, int H_, int BLOCK, bool SKIP_>
 struct Shape {
-    static constexpr int VECTORS = W * H / LANES;
-    static constexpr int PARTS = W > LANES ? W / LANES : 1;
-    static constexpr int ROWS = W > LANES ? 1 : LANES / W;
+    static constexpr int W = W_, H = H_;
+    static constexpr bool SKIP = SKIP_;  // whether vectors that a splat does not reach are left out, one by one
+    static constexpr int VECTORS = W * H / LANES, PARTS = W / BLOCK, ROWS = LANES / BLOCK;
 
     F x[PARTS], y;
 
     Shape(int left, int top) {
         for (int i = 0; i < LANES; i++) {
-            for (int part = 0; part < PARTS; part++) x[part][i] = left + 0.5f + (part * LANES + i) % W;
-            y[i] = top + 0.5f + i / W;
+            for (int part = 0; part < PARTS; part++) x[part][i] = left + 0.5f + part * BLOCK + i % BLOCK;
+            y[i] = top + 0.5f + i / BLOCK;
         }
     }
 
     static constexpr float row(int k) { return float(k / PARTS * ROWS); }
+
+    // Where pixel (x, y) of the tile lies: vector * LANES + lane.
+    static constexpr int place(int x, int y) {
+        return (y / ROWS * PARTS + x / BLOCK) * LANES + y % ROWS * BLOCK + x % BLOCK;
+    }
 
     // The pixels of vector k that lie in the picture.
     Mask inside(int k, int width, int height) const {
@@ -91,13 +99,13 @@ struct Shape {
 };
 
 // The exponent of one splat, vector by vector.
-template <int W, int H>
+template <class S>
 struct Exponent {
-    F dx[Shape<W, H>::PARTS], flat[Shape<W, H>::PARTS], cross[Shape<W, H>::PARTS], dy0, c;
+    F dx[S::PARTS], flat[S::PARTS], cross[S::PARTS], dy0, c;
 
-    INLINE Exponent of(const Shape<W, H>& shape, const Splat& s) {
+    INLINE Exponent of(const S& shape, const Splat& s) {
         Exponent e;
-        for (int part = 0; part < Shape<W, H>::PARTS; part++) {
+        for (int part = 0; part < S::PARTS; part++) {
             e.dx[part] = shape.x[part] - s.x;
             e.flat[part] = s.log_opacity + e.dx[part] * e.dx[part] * s.a;
             e.cross[part] = e.dx[part] * s.b;
@@ -106,36 +114,41 @@ struct Exponent {
         e.c = all(s.c);
         return e;
     }
-    F dy(int k) const { return dy0 + Shape<W, H>::row(k); }
-    F at(int k, F dy) const {
-        constexpr int PARTS = Shape<W, H>::PARTS;
-        return flat[k % PARTS] + dy * (cross[k % PARTS] + dy * c);
-    }
+    F dy(int k) const { return dy0 + S::row(k); }
+    F at(int k, F dy) const { return flat[k % S::PARTS] + dy * (cross[k % S::PARTS] + dy * c); }
 };
 
-INLINE bool any_of(const Mask* masks, int count) {
-    Mask found = masks[0];
-    for (int k = 1; k < count; k++) found |= masks[k];
-    return any(found);
+// Calls work(k0, integral_constant COUNT) for the vectors that a splat reaches: one by one where the shape skips, else
+// TOGETHER at a time, all of a small tile, or those that the splat's rows lie in.
+template <class S, class Work>
+INLINE void each_reached(const Splat& s, int hit, int top, Work work) {
+    if constexpr (S::SKIP) {
+#pragma GCC unroll 16
+        for (int k = 0; k < S::VECTORS; k++)
+            if (hit & 1 << k) work(k, std::integral_constant<int, 1>{});
+    } else {
+        int first = 0, past = S::VECTORS;
+        if constexpr (S::VECTORS > TOGETHER) {
+            const int low = std::max(int(s.top) - top, 0), high = std::min(int(s.bottom) - top, S::H - 1);
+            first = low / S::ROWS * S::PARTS / TOGETHER * TOGETHER;
+            past = ((high / S::ROWS + 1) * S::PARTS + TOGETHER - 1) / TOGETHER * TOGETHER;
+        }
+        for (int k = first; k < past; k += TOGETHER) work(k, std::integral_constant<int, TOGETHER>{});
+    }
 }
 
-// Vectors that a splat's rows lie in: all of a small tile, whose state then stays in registers.
-template <int W, int H>
-INLINE void reach(const Splat& s, int top, int& first, int& past) {
-    using S = Shape<W, H>;
-    first = 0, past = S::VECTORS;
-    if constexpr (S::VECTORS > 4) {
-        int low = std::max(int(s.top) - top, 0), high = std::min(int(s.bottom) - top, H - 1);
-        first = low / S::ROWS * S::PARTS / TOGETHER * TOGETHER;
-        past = ((high / S::ROWS + 1) * S::PARTS + TOGETHER - 1) / TOGETHER * TOGETHER;
-    }
+// The vectors that are not all opaque, as bits.
+template <class S>
+INLINE int transparent(const Mask* alive) {
+    int bits = 0;
+    for (int k = 0; k < S::VECTORS; k++) bits |= int(any(alive[k])) << k;
+    return bits;
 }
 
 // state[tile][vector][CHANNELS][LANES]
-template <int W, int H>
+template <class S>
 void composite(const Scene& scene, const Lists& lists, int tile, float* state) {
-    using S = Shape<W, H>;
-    const int left = tile % lists.tiles_x * W, top = tile / lists.tiles_x * H;
+    const int left = tile % lists.tiles_x * S::W, top = tile / lists.tiles_x * S::H;
     const S shape(left, top);
     F T[S::VECTORS], red[S::VECTORS], green[S::VECTORS], blue[S::VECTORS], depth[S::VECTORS];
     Mask alive[S::VECTORS];
@@ -146,32 +159,32 @@ void composite(const Scene& scene, const Lists& lists, int tile, float* state) {
     int at = tile ? lists.tile_end[tile - 1] : 0;
     const int end = lists.tile_end[tile];
     while (at < end) {
+        const int left_over = transparent<S>(alive);
+        if (!left_over) break;
         for (const int batch_end = std::min(at + BATCH, end); at < batch_end; at++) {
             __builtin_prefetch(&scene.splats[lists.splat[at + AHEAD]]);
             const Splat& s = scene.splats[lists.splat[at]];
-            const auto exponent = Exponent<W, H>::of(shape, s);
-            int first, past;
-            reach<W, H>(s, top, first, past);
-            for (int k0 = first; k0 < past; k0 += TOGETHER) {
-                F e[TOGETHER], p[TOGETHER];
-                for (int j = 0; j < TOGETHER; j++) e[j] = exponent.at(k0 + j, exponent.dy(k0 + j));
-                exp_packed(e, p);
-                for (int j = 0; j < TOGETHER; j++) p[j] = only(at_least(e[j], all(LOWEST)), least(p[j], all(MAX_ALPHA)));
-                for (int j = 0, k = k0; j < TOGETHER; j++, k++) {
+            const auto exponent = Exponent<S>::of(shape, s);
+            each_reached<S>(s, lists.hit[at] & left_over, top, [&](int k0, auto count) __attribute__((always_inline)) {
+                constexpr int COUNT = count;
+                F e[COUNT], p[COUNT];
+                for (int j = 0; j < COUNT; j++) e[j] = exponent.at(k0 + j, exponent.dy(k0 + j));
+                exp_packed<COUNT>(e, p);
+                for (int j = 0; j < COUNT; j++) p[j] = only(at_least(e[j], all(LOWEST)), least(p[j], all(MAX_ALPHA)));
+                for (int j = 0, k = k0; j < COUNT; j++, k++) {
                     const F weight = p[j] * T[k];
                     alive[k] = both(alive[k], at_least(T[k] - weight, all(MIN_TRANSMITTANCE)));
                     p[j] = only(alive[k], weight);
                     T[k] -= p[j];
                 }
-                for (int j = 0; j < TOGETHER; j++) red[k0 + j] += p[j] * s.red;
-                for (int j = 0; j < TOGETHER; j++) green[k0 + j] += p[j] * s.green;
-                for (int j = 0; j < TOGETHER; j++) blue[k0 + j] += p[j] * s.blue;
-                for (int j = 0; j < TOGETHER; j++) depth[k0 + j] += p[j] * s.depth;
-            }
+                for (int j = 0; j < COUNT; j++) red[k0 + j] += p[j] * s.red;
+                for (int j = 0; j < COUNT; j++) green[k0 + j] += p[j] * s.green;
+                for (int j = 0; j < COUNT; j++) blue[k0 + j] += p[j] * s.blue;
+                for (int j = 0; j < COUNT; j++) depth[k0 + j] += p[j] * s.depth;
+            });
         }
-        if (!any_of(alive, S::VECTORS)) break;
     }
-    float* out = state + std::size_t(tile) * W * H * CHANNELS;
+    float* out = state + std::size_t(tile) * S::W * S::H * CHANNELS;
     for (int k = 0; k < S::VECTORS; k++, out += CHANNELS * LANES) {
         store(out, red[k]), store(out + LANES, green[k]), store(out + 2 * LANES, blue[k]);
         store(out + 3 * LANES, depth[k]), store(out + 4 * LANES, 1.0f - T[k]);
@@ -179,13 +192,12 @@ void composite(const Scene& scene, const Lists& lists, int tile, float* state) {
 }
 
 // pair_grad[pair][16]: the sums of each pair, as `gather` wants them
-template <int W, int H>
+template <class S>
 void composite_adjoint(
     const Scene& scene, const Lists& lists, int tile, const float* state, const float* grad, float* pair_grad) {
-    using S = Shape<W, H>;
-    const int left = tile % lists.tiles_x * W, top = tile / lists.tiles_x * H;
+    const int left = tile % lists.tiles_x * S::W, top = tile / lists.tiles_x * S::H;
     const S shape(left, top);
-    const std::size_t begin = std::size_t(tile) * W * H * CHANNELS;
+    const std::size_t begin = std::size_t(tile) * S::W * S::H * CHANNELS;
     F T[S::VECTORS], behind[S::VECTORS], g[S::VECTORS][CHANNELS];
     Mask alive[S::VECTORS];
     for (int k = 0; k < S::VECTORS; k++) {
@@ -200,34 +212,35 @@ void composite_adjoint(
     int at = tile ? lists.tile_end[tile - 1] : 0;
     const int end = lists.tile_end[tile];
     while (at < end) {
+        const int left_over = transparent<S>(alive);
+        if (!left_over) break;
         for (const int batch_end = std::min(at + BATCH, end); at < batch_end; at++) {
             __builtin_prefetch(&scene.splats[lists.splat[at + AHEAD]]);
             __builtin_prefetch(pair_grad + std::size_t(lists.pair[at + AHEAD]) * 16, 1);
             const Splat& s = scene.splats[lists.splat[at]];
-            const auto exponent = Exponent<W, H>::of(shape, s);
+            const auto exponent = Exponent<S>::of(shape, s);
             F sum[SUMS] = {};
-            int first, past;
-            reach<W, H>(s, top, first, past);
-            for (int k0 = first; k0 < past; k0 += TOGETHER) {
-                F e[TOGETHER], p[TOGETHER], dy[TOGETHER], weight[TOGETHER], d[TOGETHER];
-                Mask unclamped[TOGETHER];
-                for (int j = 0; j < TOGETHER; j++) dy[j] = exponent.dy(k0 + j), e[j] = exponent.at(k0 + j, dy[j]);
-                exp_packed(e, p);
-                for (int j = 0; j < TOGETHER; j++) unclamped[j] = below(p[j], all(MAX_ALPHA));
-                for (int j = 0; j < TOGETHER; j++) p[j] = only(at_least(e[j], all(LOWEST)), least(p[j], all(MAX_ALPHA)));
-                for (int j = 0, k = k0; j < TOGETHER; j++, k++) {
+            each_reached<S>(s, lists.hit[at] & left_over, top, [&](int k0, auto count) __attribute__((always_inline)) {
+                constexpr int COUNT = count;
+                F e[COUNT], p[COUNT], dy[COUNT], weight[COUNT], d[COUNT];
+                Mask unclamped[COUNT];
+                for (int j = 0; j < COUNT; j++) dy[j] = exponent.dy(k0 + j), e[j] = exponent.at(k0 + j, dy[j]);
+                exp_packed<COUNT>(e, p);
+                for (int j = 0; j < COUNT; j++) unclamped[j] = below(p[j], all(MAX_ALPHA));
+                for (int j = 0; j < COUNT; j++) p[j] = only(at_least(e[j], all(LOWEST)), least(p[j], all(MAX_ALPHA)));
+                for (int j = 0, k = k0; j < COUNT; j++, k++) {
                     const F here = p[j] * T[k];
                     alive[k] = both(alive[k], at_least(T[k] - here, all(MIN_TRANSMITTANCE)));
                     weight[j] = only(alive[k], here);
                     T[k] -= weight[j];
                 }
-                for (int j = 0, k = k0; j < TOGETHER; j++, k++) {
+                for (int j = 0, k = k0; j < COUNT; j++, k++) {
                     const F color = g[k][0] * s.red + g[k][1] * s.green + g[k][2] * s.blue + g[k][3] * s.depth + g[k][4];
                     const F value = weight[j] * color;
                     behind[k] -= value;
                     d[j] = only(both(alive[k], unclamped[j]), value - behind[k] * (p[j] * inverse(1.0f - p[j])));
                 }
-                for (int j = 0, k = k0; j < TOGETHER; j++, k++) {
+                for (int j = 0, k = k0; j < COUNT; j++, k++) {
                     const F d_dy = d[j] * dy[j];
                     sum[0] += d[j], sum[3] += d_dy, sum[5] += d_dy * dy[j];
                     if constexpr (S::PARTS > 1) {
@@ -236,8 +249,8 @@ void composite_adjoint(
                     }
                 }
                 for (int c = 0; c < 4; c++)
-                    for (int j = 0; j < TOGETHER; j++) sum[6 + c] += weight[j] * g[k0 + j][c];
-            }
+                    for (int j = 0; j < COUNT; j++) sum[6 + c] += weight[j] * g[k0 + j][c];
+            });
             if constexpr (S::PARTS == 1) {  // all vectors of the tile have the same dx
                 sum[1] = sum[0] * exponent.dx[0], sum[2] = sum[1] * exponent.dx[0], sum[4] = sum[3] * exponent.dx[0];
             }
@@ -250,7 +263,6 @@ void composite_adjoint(
                 store(out + WHOLE, lane_sums<SUMS - WHOLE>(sum + WHOLE));
             }
         }
-        if (!any_of(alive, S::VECTORS)) break;
     }
     for (; at < end; at++) std::memset(pair_grad + std::size_t(lists.pair[at]) * 16, 0, 64);
 }
@@ -316,8 +328,23 @@ Lists lists_of(const Scene& scene, const Lists& small, int tile, int w, int h) {
     int sum = 0;
     for (std::size_t i = 0; i < next.size(); i++) next[i] = sum, sum += lists.splat_end[i], lists.splat_end[i] = sum;
     for (int s : lists.splat) lists.pair.push_back(next[s]++);
+    lists.hit.assign(lists.splat.size(), uint16_t(~0));
     lists.splat.resize(lists.splat.size() + AHEAD), lists.pair.resize(lists.splat.size());  // fetched ahead, never used
     return lists;
+}
+
+// Which vectors of a tile each splat of its list reaches, exactly: all of its pixels are tried.
+template <class S>
+void find_hits(const Scene& scene, Lists& lists) {
+    for (int tile = 0, at = 0; tile < lists.tiles_x * lists.tiles_y; tile++) {
+        const S shape(tile % lists.tiles_x * S::W, tile / lists.tiles_x * S::H);
+        for (; at < lists.tile_end[tile]; at++) {
+            const auto exponent = Exponent<S>::of(shape, scene.splats[lists.splat[at]]);
+            lists.hit[at] = 0;
+            for (int k = 0; k < S::VECTORS; k++)
+                lists.hit[at] |= any(at_least(exponent.at(k, exponent.dy(k)), all(LOWEST))) << k;
+        }
+    }
 }
 
 void print(const char* name, const std::vector<double>& runs, const char* after) {
@@ -326,18 +353,21 @@ void print(const char* name, const std::vector<double>& runs, const char* after)
     std::printf("]%s", after);
 }
 
-template <int W, int H>
-void measure(const Scene& scene, const Lists& given, int tile, int threads, int repeats, std::FILE* out, bool last) {
-    const Lists lists = lists_of(scene, given, tile, W, H);
+template <class S>
+void measure(const Scene& scene, const Lists& given, int tile, int threads, int repeats, std::FILE* out, const char* name) {
+    constexpr int W = S::W, H = S::H;
+    Lists lists = lists_of(scene, given, tile, W, H);
+    if (S::SKIP) find_hits<S>(scene, lists);
     const int tiles = lists.tiles_x * lists.tiles_y, count = int(scene.splats.size());
     const std::size_t pixels = std::size_t(tiles) * W * H;
     Aligned<float> state(pixels * CHANNELS), grad(pixels * CHANNELS), pair_grad(lists.splat.size() * 16);
     std::vector<float> gradients(std::size_t(count) * SUMS);
     auto pixel = [&](std::size_t p, auto&& at) {  // the place of pixel p of the tiles in the picture, where it lies in it
-        const int t = int(p / (W * H)), i = int(p % (W * H)), k = i / LANES;
+        const int t = int(p / (W * H)), i = int(p % (W * H)), place = S::place(i % W, i / W);
         const int x = t % lists.tiles_x * W + i % W, y = t / lists.tiles_x * H + i / W;
         for (int c = 0; c < CHANNELS; c++) {
-            const std::size_t there = std::size_t(t) * W * H * CHANNELS + (k * CHANNELS + c) * LANES + i % LANES;
+            const std::size_t vector = std::size_t(t) * W * H / LANES + place / LANES;
+            const std::size_t there = (vector * CHANNELS + c) * LANES + place % LANES;
             at(there, x < scene.width && y < scene.height, (std::size_t(c) * scene.height + y) * scene.width + x);
         }
     };
@@ -346,16 +376,17 @@ void measure(const Scene& scene, const Lists& given, int tile, int threads, int 
             grad.data[there] = inside ? scene.gradient[here] : 0.0f;
         });
 
-    std::printf("  {\"tile\": \"%dx%d\", \"pairs\": %zu", W, H, (lists.splat.size() - AHEAD) * W * H);
+    const std::size_t pairs = (lists.splat.size() - AHEAD) * W * H;
+    std::printf("%s  {\"tile\": \"%s\", \"pairs\": %zu", std::ftell(out) ? ",\n" : "", name, pairs);
     for (int used : {1, threads}) {
         std::vector<double> forward, backward, gathering;
         for (int run = 0; run < repeats + 1; run++) {
             const double f = milliseconds(used, [&] {
-                each(tiles, used, 16, [&](int t) { composite<W, H>(scene, lists, t, state.data); });
+                each(tiles, used, 16, [&](int t) { composite<S>(scene, lists, t, state.data); });
             });
             const double b = milliseconds(used, [&] {
                 each(tiles, used, 16, [&](int t) {
-                    composite_adjoint<W, H>(scene, lists, t, state.data, grad.data, pair_grad.data);
+                    composite_adjoint<S>(scene, lists, t, state.data, grad.data, pair_grad.data);
                 });
             });
             const double g = milliseconds(used, [&] {
@@ -369,7 +400,7 @@ void measure(const Scene& scene, const Lists& given, int tile, int threads, int 
         print("forward", forward, ", "), print("backward", backward, ", "), print("gather", gathering, "}");
         if (threads == 1) break;
     }
-    std::printf("}%s\n", last ? "" : ",");
+    std::printf("}");
 
     std::vector<float> image(scene.gradient.size());
     for (std::size_t p = 0; p < pixels; p++)
@@ -406,13 +437,16 @@ int main(int argc, char** argv) {
         const float* r = &scene.rows[std::size_t(i) * COLUMNS];
         const float drawn = r[5] >= 1.0f / 255.0f ? r[11] : -1e9f;
         const float log_opacity = std::log(std::max(r[5], 1e-12f)) / 8.0f;
-        scene.splats.push_back({r[0], r[1], -0.0625f * r[2], -0.125f * r[3], -0.0625f * r[4], log_opacity, r[6], r[7], r[8], r[9], std::floor(r[1] - drawn - 0.5f), std::ceil(r[1] + drawn - 0.5f)});
+        scene.splats.push_back({r[0], r[1], -0.0625f * r[2], -0.125f * r[3], -0.0625f * r[4], log_opacity, r[6], r[7],
+                                r[8], r[9], std::floor(r[1] - drawn - 0.5f), std::ceil(r[1] + drawn - 0.5f)});
     }
     const int threads = std::atoi(argv[3]), repeats = std::atoi(argv[4]);
     std::printf("{\"lanes\": %d, \"shapes\": [\n", LANES);
-    measure<8, 8>(scene, lists, tile, threads, repeats, out, false);
-    measure<16, 8>(scene, lists, tile, threads, repeats, out, false);
-    measure<16, 16>(scene, lists, tile, threads, repeats, out, true);
+    constexpr int ROW = LANES < 8 ? LANES : 8, WIDE = LANES;  // 8 pixels and more in a row
+    measure<Shape<8, 8, ROW, false>>(scene, lists, tile, threads, repeats, out, "8x8");
+    measure<Shape<8, 8, 4, true>>(scene, lists, tile, threads, repeats, out, "8x8 skipping");
+    measure<Shape<16, 8, WIDE, false>>(scene, lists, tile, threads, repeats, out, "16x8");
+    measure<Shape<16, 16, WIDE, false>>(scene, lists, tile, threads, repeats, out, "16x16");
     std::printf("]}\n");
     std::fclose(out);
 }

@@ -45,7 +45,7 @@ def test_the_limit_computes_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limit, "FLAGS", tuple("-O1" if flag == "-O3" else flag for flag in limit.FLAGS))
     found = limit.bench_limit(3000, 83, 121, repeats=1)
     assert found["difference"]["image"] < limit.SAME_IMAGE and found["difference"]["gradients"] < limit.SAME_GRADIENT
-    assert [shape["tile"] for shape in found["shapes"]] == ["8x8", "16x8", "16x16"]
+    assert [shape["tile"] for shape in found["shapes"]] == ["8x8", "8x8 skipping", "16x8", "16x16"]
     assert found["shapes"][0]["pairs"] == found["pairs"]  # the same lists
     for way in ("forward", "backward"):
         assert found[way]["share"] > 0 and found[way]["share_one_thread"] > 0
