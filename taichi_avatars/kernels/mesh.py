@@ -125,20 +125,46 @@ def rasterize_faces(faces: I32x2, grid: I32x2, inverse_depth: F32x1, bounds: I32
                         row_c += (bx - ax) * GRID
 
 
+def on_cpu() -> bool:
+    return ti.lang.impl.current_cfg().arch in (ti.x64, ti.arm64)
+
+
+@ti.func
+def exact_areas(grid: ti.template(), a: ti.i32, b: ti.i32, c: ti.i32, x: ti.i32, y: ti.i32) -> tm.vec3:
+    """Signed areas of sample (x, y) with the three edges."""
+    ax, ay = ti.cast(grid[a, 0], ti.i64), ti.cast(grid[a, 1], ti.i64)
+    bx, by = ti.cast(grid[b, 0], ti.i64), ti.cast(grid[b, 1], ti.i64)
+    cx, cy = ti.cast(grid[c, 0], ti.i64), ti.cast(grid[c, 1], ti.i64)
+    px, py = ti.cast(x, ti.i64) * GRID + GRID // 2, ti.cast(y, ti.i64) * GRID + GRID // 2
+    wa = ti.cast(edge(bx, by, cx, cy, px, py), ti.f32)
+    wb = ti.cast(edge(cx, cy, ax, ay, px, py), ti.f32)
+    wc = ti.cast(edge(ax, ay, bx, by, px, py), ti.f32)
+    return tm.vec3(wa, wb, wc)
+
+
+@ti.func
+def rounded_areas(grid: ti.template(), a: ti.i32, b: ti.i32, c: ti.i32, x: ti.i32, y: ti.i32) -> tm.vec3:
+    """The same without 64-bit integers, which Vulkan has not everywhere."""
+    px, py = x * GRID + GRID // 2, y * GRID + GRID // 2
+    ax, ay = ti.cast(grid[a, 0] - px, ti.f32), ti.cast(grid[a, 1] - py, ti.f32)
+    bx, by = ti.cast(grid[b, 0] - px, ti.f32), ti.cast(grid[b, 1] - py, ti.f32)
+    cx, cy = ti.cast(grid[c, 0] - px, ti.f32), ti.cast(grid[c, 1] - py, ti.f32)
+    return tm.vec3(bx * cy - by * cx, cx * ay - cy * ax, ax * by - ay * bx)
+
+
 @ti.func
 def barycentric_at(
     faces: ti.template(), grid: ti.template(), inverse_depth: ti.template(), f: ti.i32, x: ti.i32, y: ti.i32
 ) -> tm.vec3:
     """Perspective-correct barycentric coordinates of sample (x, y) in triangle f."""
     a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
-    ax, ay = ti.cast(grid[a, 0], ti.i64), ti.cast(grid[a, 1], ti.i64)
-    bx, by = ti.cast(grid[b, 0], ti.i64), ti.cast(grid[b, 1], ti.i64)
-    cx, cy = ti.cast(grid[c, 0], ti.i64), ti.cast(grid[c, 1], ti.i64)
-    px, py = ti.cast(x, ti.i64) * GRID + GRID // 2, ti.cast(y, ti.i64) * GRID + GRID // 2
-    wa = ti.cast(edge(bx, by, cx, cy, px, py), ti.f32) * inverse_depth[a]
-    wb = ti.cast(edge(cx, cy, ax, ay, px, py), ti.f32) * inverse_depth[b]
-    wc = ti.cast(edge(ax, ay, bx, by, px, py), ti.f32) * inverse_depth[c]
-    return tm.vec3(wa, wb, wc) / (wa + wb + wc)
+    weight = tm.vec3(0.0)
+    if ti.static(on_cpu()):
+        weight = exact_areas(grid, a, b, c, x, y)
+    else:
+        weight = rounded_areas(grid, a, b, c, x, y)
+    weight *= tm.vec3(inverse_depth[a], inverse_depth[b], inverse_depth[c])
+    return weight / (weight[0] + weight[1] + weight[2])
 
 
 @ti.kernel

@@ -80,7 +80,9 @@ def rasterize_depth(
     faces = faces.to(torch.int32).contiguous()
     grid, inverse_depth = torch.empty(len(vertices), 2, dtype=torch.int32), torch.empty(len(vertices))
     projection = Projection(faces, grid, inverse_depth)
-    if len(faces):
+    if len(faces) and runtime.on_gpu():
+        _draw_on_gpu(vertices, projection, camera, supersample, face, nearest)
+    elif len(faces):
         bounds = torch.empty(len(faces), 4, dtype=torch.int32)
         points = vertices.detach().to(torch.float32).contiguous()
         kernels.project_vertices(points, camera_record(camera, supersample), camera.near, grid, inverse_depth)
@@ -90,6 +92,26 @@ def rasterize_depth(
         face.fill_(-1)
         nearest.zero_()
     return projection, face, nearest
+
+
+def _draw_on_gpu(
+    vertices: Tensor, projection: Projection, camera: PinholeCamera, supersample: int, face: Tensor, nearest: Tensor
+) -> None:
+    """Fills projection, face and inverse depth. Vertices are projected by torch: not every GPU has 64-bit numbers."""
+    from taichi_avatars.kernels import mesh as kernels
+    from taichi_avatars.kernels import mesh_gpu
+
+    faces, grid, inverse_depth = projection
+    record = camera_record(camera, supersample)
+    view = vertices.detach().cpu().double() @ record[:9].view(3, 3).T + record[9:12]
+    depth = view[:, 2:]
+    sample = record[12:14] * view[:, :2] / depth + record[14:]
+    drawn = (depth[:, 0] > camera.near) & (sample.abs().amax(1) < kernels.FARTHEST)
+    grid.copy_(torch.where(drawn[:, None], (sample * kernels.GRID).round(), torch.zeros(())))
+    inverse_depth.copy_(torch.where(drawn, 1.0 / depth[:, 0], torch.zeros(())))
+    bounds = torch.empty(len(faces), 4, dtype=torch.int32)
+    kernels.bound_faces(faces, grid, inverse_depth, face.shape[1], face.shape[0], bounds)
+    mesh_gpu.draw_faces(faces, grid, inverse_depth, bounds, face, nearest)
 
 
 def camera_record(camera: PinholeCamera, supersample: int = 1) -> Tensor:
