@@ -8,13 +8,15 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from scene.tiny_capture import write_tiny_capture
+from scene.test_colmap import CAMERAS, images, write_text
+from scene.tiny_capture import camera_at, write_tiny_capture
 from scene.union_capture import CX, CY_FROM_BOTTOM, FL_X, FL_Y, TIMESTEPS, write_union
 
 from taichi_avatars.cli import run
 from taichi_avatars.cli.scripts import NO_MEANING, spread, without_meaningless
 from taichi_avatars.config import TrainConfig
 from taichi_avatars.outputs.model import load_model, load_source
+from taichi_avatars.scene.cameras import OPENCV_FROM_OPENGL
 
 OPTIMISATION = {
     "position_lr_init": 0.004,
@@ -240,3 +242,32 @@ def test_arguments_are_never_evaluated(text: str, model: Path, tmp_path: Path, c
     assert run(["eval", "-m", str(tmp_path), "-q"]) == 1
     err = capsys.readouterr().err
     assert err.count("\n") == 1 and "cfg_args: cannot be read" in err
+
+
+def test_static_scenes_are_trained_by_the_same_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unbound: COLMAP with a smaller copy of its images, and Blender with random points."""
+    monkeypatch.setattr("taichi_avatars.scene.blender.POINTS", 1000)
+    colmap, blender = tmp_path / "colmap", tmp_path / "blender"
+    (colmap / "sparse/0").mkdir(parents=True)
+    write_text(colmap / "sparse/0", CAMERAS)
+    for *_, name in images():
+        (colmap / "images_2" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (12, 16), (90, 120, 30)).save(colmap / "images_2" / name)
+    blender.mkdir()
+    frames = []
+    for number in range(2):
+        Image.new("RGBA", (20, 16), (90, 120, 30, 200)).save(blender / f"r_{number}.png")
+        pose = torch.linalg.inv(camera_at(number).world_to_camera.double()) @ OPENCV_FROM_OPENGL.double()
+        frames.append({"file_path": f"./r_{number}", "transform_matrix": pose.tolist()})
+    for split in ("train", "test"):
+        (blender / f"transforms_{split}.json").write_text(json.dumps({"camera_angle_x": 0.6, "frames": frames}))
+    for source, options, size in ((colmap, ["-i", "images_2"], (12, 16)), (blender, ["-r", "10", "-w"], (10, 8))):
+        out = tmp_path / f"{source.name}_model"
+        line = ["train", "-s", str(source), "-m", str(out), "--eval", "--sh_degree", "1", "--iterations", "2", "-q", *options]
+        assert run(line) == 0
+        assert run(["render", "-m", str(out), "--skip_train", "-q"]) == 0
+        with Image.open(out / "test/ours_2/renders/00000.png") as image:
+            assert image.size == size
+        assert not (out / "test/ours_2/renders_mesh").exists()
+        assert run(["eval", "-m", str(out), "--lpips", "none", "-q"]) == 0
+        assert "bind_to_mesh=False" in (out / "cfg_args").read_text()

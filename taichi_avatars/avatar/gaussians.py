@@ -183,10 +183,11 @@ def _read_vertices(path: Path) -> np.ndarray:
 
 
 def _neighbour_distance(points: Tensor) -> Tensor:
-    """Root of the mean squared distance to the 3 nearest other points, (N,), block by block to bound memory."""
-    nearest = []
-    for block in points.split(1024):
-        # By default torch takes differences of squares, which loses distances that are small against the coordinates.
-        squared = torch.cdist(block, points, compute_mode="donot_use_mm_for_euclid_dist").square()
-        nearest.append(squared.topk(min(4, len(points)), largest=False).values[:, 1:].mean(1))
-    return torch.cat(nearest).nan_to_num(1e-4).sqrt()
+    """Root of the mean squared distance to the 3 nearest other points, (N,); 0.01 for a point that is alone."""
+    from scipy.spatial import KDTree
+
+    if len(points) < 2:
+        return torch.full((len(points),), 0.01)
+    places = points.numpy().astype(np.float64)
+    distances, _ = KDTree(places).query(places, k=min(4, len(points)))
+    return torch.from_numpy(np.sqrt(np.square(distances[:, 1:]).mean(1))).float()
