@@ -11,7 +11,7 @@ test: .venv/installed .venv/lpips
 	$(BIN)/python -m pytest
 
 # The GPU kernels, without a GPU where Vulkan has a software driver (Debian: mesa-vulkan-drivers); else all is skipped.
-GPU_TESTED = gpu $(patsubst %,kernels/test_%.py,binding frames skinning splat splat_extremes ssim)
+GPU_TESTED = gpu $(patsubst %,kernels/test_%.py,binding frames skinning splat splat_extremes ssim mesh)
 test-vulkan: .venv/installed
 	$(BIN)/python -m pytest --device vulkan $(addprefix tests/,$(GPU_TESTED))
 

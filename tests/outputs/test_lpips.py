@@ -3,6 +3,7 @@
 import os
 import pickle
 from pathlib import Path
+from urllib.error import URLError
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from taichi_avatars.outputs.lpips import SMALLEST, STAGES, load_lpips
 from taichi_avatars.outputs.lpips_weights import (
     BACKBONE,
     CHANNELS,
+    DOWNLOAD,
     HEADS,
     LAYERS,
     PACKAGES,
@@ -155,6 +157,39 @@ def test_missing_weights_are_one_line(tmp_path: Path, monkeypatch: pytest.Monkey
     assert "\n" not in str(caught.value)
     with pytest.raises(UserError, match="no such file"):
         load_lpips("alex", tmp_path / "nothing.pth")
+
+
+def test_a_download_goes_to_torch_hubs_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, saved: Path) -> None:
+    """Asked for by its word alone; a file that is there is not fetched again."""
+    fetched: list[str] = []
+
+    def fetch(url: str, to: str, hash_prefix: str) -> None:
+        fetched.append(url)
+        state = random_state("alex")
+        if "lpips" in url:
+            torch.save({name: values for name, values in state.items() if name.startswith("lin")}, to)
+        else:
+            assert hash_prefix == "7be5be79"
+            torch.save({n.replace("net.slice1", "features"): v for n, v in state.items() if n.startswith("net")}, to)
+
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr(torch.hub, "download_url_to_file", fetch)
+    for _ in range(2):
+        convolutions, _heads = read_weights("alex", DOWNLOAD)
+        assert torch.equal(convolutions[0][0], read_weights("alex", saved)[0][0][0])
+    assert [url.rsplit("/", 1)[1] for url in fetched] == [BACKBONE["alex"], HEADS["alex"]]
+    assert sorted(path.name for path in (tmp_path / "hub/checkpoints").iterdir()) == sorted([BACKBONE["alex"], HEADS["alex"]])
+
+
+def test_a_failed_download_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise URLError("no route")
+
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr(torch.hub, "download_url_to_file", refuse)
+    with pytest.raises(UserError, match="cannot be downloaded") as caught:
+        load_lpips("vgg", DOWNLOAD)
+    assert "\n" not in str(caught.value)
 
 
 class Evil:
