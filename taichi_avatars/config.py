@@ -19,8 +19,12 @@ class TrainConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True, validate_assignment=True)
 
+    schedule: Literal["fast", "paper"] = "fast"
+    """fast: begins with Gaussians spread over the mesh in the colours of the images; paper: one grey Gaussian per triangle."""
     iterations: int = Field(default=6_000, ge=1)
     """Training steps, one image each. The paper's schedule is 600000; shorter runs compress it."""
+    start_gaussians: int = Field(default=20_000, ge=1)
+    """Gaussians that a fast run begins with, at least one per triangle."""
     sh_degree: int = Field(default=3, ge=0, le=3)
     """Degree of the spherical harmonics of the colour; 0 is the better choice for a single camera."""
     white_background: bool = False

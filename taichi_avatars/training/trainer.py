@@ -29,6 +29,7 @@ from taichi_avatars.training.interrupts import held_back
 from taichi_avatars.training.log import RunLog
 from taichi_avatars.training.optimizer import GaussianAdam
 from taichi_avatars.training.schedule import Schedule
+from taichi_avatars.training.start import PAINTED_FROM, paint, spread
 
 REPORT_EVERY = 10  # steps
 EVALUATED_VIEWS = 32  # of each split during training; `eval` takes all
@@ -54,12 +55,16 @@ class Run:
         self.tuner: FlameTuner | None = None
         self.rest, self.neighbours = None, None
         if head is not None and capture.flame is not None:
-            gaussians = Gaussians.on_triangles(head.num_faces, config.sh_degree, self.generator)
             timesteps = {view.timestep for view in capture.train}
             visits = config.iterations / len(timesteps)
             self.tuner = FlameTuner(_sequence(capture, config), config, visits, head.num_vertices)
             self.neighbours = Neighbours(head.faces, head.num_vertices) if config.tunes_offset else None
             self.rest = self.tuner.sequence.rest(head)
+            if config.schedule == "fast":
+                vertices = head.pose(self.rest).vertices
+                gaussians = spread(vertices, head.faces, config.start_gaussians, config.sh_degree, self.generator)
+            else:
+                gaussians = Gaussians.on_triangles(head.num_faces, config.sh_degree, self.generator)
         elif capture.points is not None:
             gaussians = Gaussians.from_points(*capture.points, config.sh_degree)
         else:
@@ -68,6 +73,15 @@ class Run:
         self.density = DensityControl(len(gaussians), self.generator)
         self.iteration = 0
         self.was_reset = False
+
+    def paint(self) -> None:
+        """Gives the Gaussians of a fast run their first colours, from some of its images."""
+        if self.head is not None and self.tuner is not None and self.config.schedule == "fast":
+            views = self.capture.train
+            some = torch.randperm(len(views), generator=self.generator)[:PAINTED_FROM].tolist()
+            gaussians = self.optimizer.gaussians
+            base = paint(gaussians, self.head, self.tuner.sequence, [views[i] for i in some], self.background)
+            gaussians.sh_base.data.copy_(base)
 
     @property
     def avatar(self) -> Avatar:
@@ -105,6 +119,8 @@ def train(
         start = model / checkpoint.NAME if resume else start_checkpoint
         if start is not None:
             checkpoint.load(Path(start), run)
+        else:
+            run.paint()
         _loop(run, model, RunLog(model, resume=start is not None), on_event)
     finally:
         run.stream.close()

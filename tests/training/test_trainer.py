@@ -18,7 +18,7 @@ from taichi_avatars.training import trainer
 from taichi_avatars.training.events import Evaluated, Progress, Saved
 from taichi_avatars.training.trainer import train
 
-SHORT = TrainConfig(iterations=40, white_background=True, interval=20, densify_grad_threshold=1e-6)
+SHORT = TrainConfig(schedule="paper", iterations=40, white_background=True, interval=20, densify_grad_threshold=1e-6)
 
 
 @pytest.fixture(autouse=True)
@@ -39,6 +39,25 @@ def capture(tmp_path_factory, head) -> Capture:
     folder = tmp_path_factory.mktemp("capture") / "subject"
     write_capture(folder, width=45, height=60, timesteps=2, test_timesteps=1, cameras=4, supersample=1)
     return load_capture(folder, head=head)
+
+
+def test_a_fast_run_begins_where_the_papers_has_hardly_begun(tmp_path, capture, head):
+    events = {"fast": [], "paper": []}
+    for schedule, seen in events.items():
+        config = SHORT.model_copy(update={"schedule": schedule, "start_gaussians": 12_000, "iterations": 10})
+        train(config, capture, head, tmp_path / schedule, seen.append)
+    (fast,), (paper,) = ([e for e in seen if isinstance(e, Progress)] for seen in events.values())
+    assert fast.gaussians == 12_000 and paper.gaussians == head.num_faces
+    assert fast.loss < 0.6 * paper.loss
+
+
+def test_a_fast_run_resumes_bit_by_bit(tmp_path, capture, head):
+    config = SHORT.model_copy(update={"schedule": "fast", "iterations": 20, "interval": 10})
+    whole = train(config, capture, head, tmp_path / "whole")
+    train(config.model_copy(update={"iterations": 20, "checkpoint_iterations": [10]}), capture, head, tmp_path / "half")
+    resumed = train(config, capture, head, tmp_path / "half", start_checkpoint=tmp_path / "half" / "chkpnt10.pth")
+    for name, values in whole.gaussians.parameters().items():
+        assert torch.equal(values, getattr(resumed.gaussians, name)), name
 
 
 def test_it_learns_saves_and_tells(tmp_path, capture, head):

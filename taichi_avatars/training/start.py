@@ -1,0 +1,88 @@
+"""What a fast run begins with: Gaussians spread over the mesh, in the colours that the training images show them in.
+
+Begun so, a run is as far after a few hundred steps as after a few thousand from one grey Gaussian per triangle: the head is
+there from the first step, and density control only has to add what the mesh lacks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from taichi_avatars import ops
+from taichi_avatars.avatar.avatar import to_world
+from taichi_avatars.avatar.gaussians import C0, Gaussians
+from taichi_avatars.head.flame import FlameModel
+from taichi_avatars.head.sequence import FlameSequence
+from taichi_avatars.scene.images import load_image
+from taichi_avatars.scene.views import View
+
+OPACITY = 0.5  # at the start: a head is mostly opaque
+SIZE = 0.6  # standard deviation of a Gaussian against the side of a square of its share of the surface
+PAINTED_FROM = 40  # images
+OPAQUE = 0.9  # opacity while colours are collected, so that what lies behind is not coloured
+SEEN = 0.05  # pixels in all below which a Gaussian's colour is not known
+
+
+def spread(vertices: Tensor, faces: Tensor, count: int, degree: int, generator: torch.Generator) -> Gaussians:
+    """Gaussians over a surface: one per triangle, and the rest by area; at random places, all of about the same size.
+
+    Args:
+        vertices: (V,3) of the mesh at rest, metres.  faces: (F,3).
+        count: number of Gaussians, at least one per triangle.
+        degree: of the spherical harmonics.
+    """
+    frames = ops.triangle_frames(vertices, faces)
+    corners = vertices[faces]
+    area = 0.5 * torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]).norm(dim=1)
+    shares = (area.double().cumsum(0) / area.double().sum() * max(0, count - len(faces))).floor().long()
+    more = torch.diff(shares, prepend=shares.new_zeros(1))
+    triangles = torch.arange(len(faces))
+    binding = torch.cat([triangles, triangles.repeat_interleave(more)])
+
+    at = torch.rand(len(binding), 2, generator=generator)
+    root = at[:, 0].sqrt()
+    weights = torch.stack([1.0 - root, root * (1.0 - at[:, 1]), root * at[:, 1]], 1)  # even over the triangle
+    weights[: len(faces)][more == 0] = 1.0 / 3.0
+    away = (corners[binding] * weights[:, :, None]).sum(1) - frames.center[binding]
+    side = (area / (more + 1))[binding].sqrt() / frames.scale[binding]
+
+    one = Gaussians.on_triangles(len(faces), degree, generator)
+    gaussians = Gaussians(**{name: values[binding] for name, values in one.parameters().items()}, binding=binding.int())
+    gaussians.means = torch.einsum("nij,ni->nj", frames.rotation[binding], away) / frames.scale[binding, None]
+    gaussians.log_scales = (SIZE * side).log()[:, None].repeat(1, 3)
+    gaussians.logit_opacities = torch.full_like(gaussians.logit_opacities, OPACITY).logit()
+    return gaussians
+
+
+def paint(
+    gaussians: Gaussians, head: FlameModel, sequence: FlameSequence, views: Sequence[View], background: tuple[float, float, float]
+) -> Tensor:
+    """SH band 0 (N,1,3) of the mean colour of the pixels that show each Gaussian; as it was where none does.
+
+    The weight of a pixel is what the Gaussian contributes to it, alpha times transmittance. The rasterizer's adjoint sums
+    both: the gradient to the colours of sum(image * truth) is the weighted colour, that of sum(image) the weight.
+    """
+    opacities = torch.full((len(gaussians),), OPAQUE)
+    colour, weight = torch.zeros(len(gaussians), 3), torch.zeros(len(gaussians), 1)
+    rest = sequence.rest(head)
+    for view in views:
+        assert view.timestep is not None
+        row = sequence.row(view.timestep)
+        offset = None if sequence.dynamic_offset is None else sequence.dynamic_offset[row]
+        mesh = head.pose(
+            rest, sequence.expr[row], sequence.rotation[row], sequence.neck_pose[row], sequence.jaw_pose[row],
+            sequence.eyes_pose[row], sequence.translation[row], offset,
+        )  # fmt: skip
+        with torch.no_grad():
+            world, _ = to_world(gaussians, mesh.vertices, head)
+        sh = torch.zeros(len(gaussians), 1, 3, requires_grad=True)
+        image = ops.rasterize(*world, opacities, sh, camera=view.camera).image
+        (of_truth,) = torch.autograd.grad(image, sh, load_image(view, background), retain_graph=True)
+        (of_one,) = torch.autograd.grad(image, sh, torch.ones_like(image))
+        colour += of_truth[:, 0] / C0
+        weight += of_one[:, 0, :1] / C0
+    base = ((colour / weight.clamp_min(SEEN) - 0.5) / C0)[:, None]
+    return torch.where(weight[:, :, None] > SEEN, base, gaussians.sh_base.detach())
