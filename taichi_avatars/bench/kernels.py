@@ -41,6 +41,7 @@ def forward_backward_of(scene: Scene, seed: int = 0) -> Callable[[], object]:
     """A call of the rasterizer with a random gradient to its image, and back to all five tensors."""
     camera = scene.camera
     upstream = torch.randn(3, camera.height, camera.width, generator=torch.Generator().manual_seed(seed + 1))
+    upstream = upstream.to(runtime.device())
 
     def forward_backward() -> None:
         for parameter in scene[:5]:
@@ -96,7 +97,7 @@ def peak_memory(count: int, width: int, height: int) -> int | None:
 
     Warm: all kernels have run on a small scene; the scene itself is there. None where the system does not tell (not Linux).
     """
-    arguments = [str(value) for value in (count, width, height, runtime.init("auto"), runtime.threads())]
+    arguments = [str(value) for value in (count, width, height, runtime.backend(), runtime.threads())]
     done = subprocess.run([sys.executable, "-m", "taichi_avatars.bench.memory", *arguments], capture_output=True, text=True)
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]

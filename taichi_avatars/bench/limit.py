@@ -46,7 +46,7 @@ def bench_limit(count: int, width: int, height: int, repeats: int = 9, seed: int
     Raises:
         UserError: on a GPU, without the checkout or a compiler, and where the results differ.
     """
-    if runtime.init("auto") != "cpu":
+    if runtime.on_gpu():
         raise UserError("the limit is one of the CPU: run it with --device cpu")
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from taichi_avatars import runtime
 from taichi_avatars.avatar.avatar import Avatar
 from taichi_avatars.avatar.gaussians import Gaussians
 from taichi_avatars.head.flame import FlameModel
@@ -58,7 +59,8 @@ def dense_scene(count: int, width: int, height: int, seed: int = 0) -> Scene:
     opacities = torch.sigmoid(1.5 * torch.randn(count, generator=random) - 1.0)
     sh = 0.2 * torch.randn(count, 16, 3, generator=random)
     camera = Camera.look_at(torch.tensor([0.0, 0.0, DISTANCE]), torch.zeros(3), FOV_Y, width, height)
-    return Scene(means, quats, scales, opacities, sh, camera)
+    on = runtime.device()
+    return Scene(means.to(on), quats.to(on), scales.to(on), opacities.to(on), sh.to(on), camera)
 
 
 def example_avatar(count: int, seed: int = 0) -> Avatar:

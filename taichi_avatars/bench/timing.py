@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 
 from taichi_avatars import runtime
+from taichi_avatars.profiling.launches import wait
 
 
 @dataclass(frozen=True)
@@ -26,10 +27,12 @@ def timed(call: Callable[[], object], repeats: int) -> Timing:
     """Times `repeats` calls after two that do not count: compilation, memory."""
     call()
     call()
+    wait()
     walls, cpus = [], []
     for _ in range(repeats):
         wall, cpu = time.perf_counter(), time.process_time()
         call()
+        wait()
         walls.append(1e3 * (time.perf_counter() - wall))
         cpus.append(1e3 * (time.process_time() - cpu))
     return Timing(statistics.median(walls), min(walls), statistics.median(cpus))
@@ -39,7 +42,7 @@ def machine() -> dict[str, object]:
     """What the numbers depend on."""
     return {
         "processor": _processor(),
-        "backend": runtime.init("auto"),
+        "backend": runtime.backend(),
         "threads": runtime.threads(),
         "torch": torch.__version__,
         "python": platform.python_version(),

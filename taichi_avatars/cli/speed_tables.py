@@ -57,12 +57,12 @@ def _table(texts: Iterable[str], numbers: Iterable[str]) -> Table:
 
 def _protocol(rows: list[dict[str, Any]]) -> RenderableType:
     title = "Rendering, FLAME update included (published protocol)"
-    table = _table(("avatar",), ("Gaussians", "picture", "pairs/pixel", "frames/s", "rounds"))
+    table = _table(("avatar",), ("Gaussians", "picture", "pairs/pixel", "frames/s", "CPU", "rounds"))
     for row in rows:
         rounds = " ".join(f"{rate:.1f}" for rate in row["rounds"])
         table.add_row(
             row["which"], f"{row['gaussians']}", f"{row['width']}x{row['height']}",
-            f"{row['pairs_per_pixel']:.0f}", f"{row['fps']:.1f}", f"{rounds} of {row['frames']}",
+            f"{row['pairs_per_pixel']:.0f}", f"{row['fps']:.1f}", f"{row['cpu_ms']:.0f} ms", f"{rounds} of {row['frames']}",
         )  # fmt: skip
     return Group(title, "", table, "")
 

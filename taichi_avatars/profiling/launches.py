@@ -25,6 +25,14 @@ class Launch(NamedTuple):
     memory: int
 
 
+def wait() -> None:
+    """Until all that was launched is done. On the CPU it is."""
+    if runtime.on_gpu():
+        import taichi as ti
+
+        ti.sync()
+
+
 @contextmanager
 def recorded_launches(on_launch: Callable[[Launch], None] | None = None) -> Iterator[list[Launch]]:
     """Every kernel launched inside, timed around the launch.
@@ -34,21 +42,17 @@ def recorded_launches(on_launch: Callable[[Launch], None] | None = None) -> Iter
     waited for, so that a recorded run does not overlap kernels with Python.
     """
     runtime.start()
-    import taichi as ti
     from taichi.lang.kernel_impl import Kernel
 
     launches: list[Launch] = []
     tell = on_launch or launches.append
-    waits = runtime.init("auto") != "cpu"
     launch = Kernel.__call__
 
     def timed(kernel: Kernel, *args: object, **kwargs: object) -> object:
-        if waits:
-            ti.sync()
+        wait()
         begin, cpu = time.perf_counter(), time.process_time()
         result = launch(kernel, *args, **kwargs)
-        if waits:
-            ti.sync()
+        wait()
         end, cpu = time.perf_counter(), time.process_time() - cpu
         memory = sum(value.nbytes for value in args if isinstance(value, Tensor))
         tell(Launch(kernel.func.__name__, begin, end, cpu, memory))

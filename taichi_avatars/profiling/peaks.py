@@ -32,7 +32,7 @@ class Peaks:
 
 def measure_peaks() -> Peaks | None:
     """The peaks of this machine, in about a second; None on a GPU, for which these kernels are not written."""
-    if runtime.init("auto") != "cpu":
+    if runtime.on_gpu():
         return None
     from taichi_avatars.kernels import peaks as kernel
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 
+from taichi_avatars import runtime
 from taichi_avatars.avatar.avatar import Avatar
 from taichi_avatars.avatar.density import DensityControl
 from taichi_avatars.config import TrainConfig
@@ -26,7 +27,7 @@ def made_up_capture(avatar: Avatar, camera: Camera, folder: Path) -> Capture:
         raise UserError("this scene has no head to look at: give the capture that it was trained on with --source")
     views = []
     for number, timestep in enumerate(avatar.sequence.timesteps[:VIEWS]):
-        image = avatar.render(camera, timestep).image.clamp(0, 1).permute(1, 2, 0)
+        image = avatar.render(camera, timestep).image.cpu().clamp(0, 1).permute(1, 2, 0)
         path = folder / f"{number}.png"
         Image.fromarray((255 * image).round().to(torch.uint8).numpy()).save(path)
         views.append(View(camera, timestep, 0, "0", f"{number:05d}_00", path, None))
@@ -36,7 +37,7 @@ def made_up_capture(avatar: Avatar, camera: Camera, folder: Path) -> Capture:
 def run_with(avatar: Avatar, capture: Capture, config: TrainConfig) -> Run:
     """A training run in the middle: it has the avatar's Gaussians and all bands of the spherical harmonics."""
     run = Run(config, capture, avatar.head)
-    run.optimizer = GaussianAdam(avatar.gaussians, config)
+    run.optimizer = GaussianAdam(avatar.gaussians.to(runtime.device()), config)
     run.density = DensityControl(len(avatar.gaussians), run.generator)
     run.iteration = max(run.schedule.band_at, default=0) + 1
     return run
