@@ -129,6 +129,17 @@ def test_rendering_takes_the_rest_from_the_model(model: Path, capsys: pytest.Cap
         assert image.size == (12, 16) and max(image.getpixel((0, 0))) < 60
     assert run(["render", "-m", str(model), "-q", "--skip_train", "--skip_test", "--select_camera_id", "-1"]) == 0
     assert (model / "val/ours_2/renders").is_dir(), "-1 are all cameras"
+    assert run(["render", "-m", str(model), "-q", "--select_camera_id", "77"]) == 1
+
+
+def test_a_target_seen_by_one_camera(model: Path, tmp_path: Path) -> None:
+    target = write_tiny_capture(tmp_path / "FRIEND_EMO-1", timesteps=(5, 6))
+    words = ["render", "-t", str(target), "-m", str(model), "--select_camera_id", "2", "-r", "2", "-q"]
+    assert run(words) == 0
+    folder = model / "FRIEND_EMO-1_2/ours_2"
+    assert [path.name for path in sorted((folder / "renders").iterdir())] == ["00000.png", "00001.png"]
+    with Image.open(folder / "renders/00000.png") as image:
+        assert image.size == (12, 16)
 
 
 def test_metrics_of_several_models(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

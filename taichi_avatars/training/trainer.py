@@ -198,7 +198,8 @@ def step(run: Run, view: View, truth: Tensor) -> tuple[float, float]:
         loss = loss + config.lambda_xyz * losses.position_loss(gaussians, triangle_scale, visible, config)
         loss = loss + config.lambda_scale * losses.scale_loss(gaussians, triangle_scale, visible, config)
     if run.neighbours is not None and run.tuner is not None and offset is not None:
-        loss = loss + losses.offset_loss(offset, run.tuner.offsets_beside(row), run.neighbours, config)
+        cost = losses.offset_loss(offset, run.tuner.offsets_beside(row), run.neighbours, config)
+        loss = loss + cost.to(loss.device)
     value = loss.item()
     if not value - value == 0:
         raise UserError(
