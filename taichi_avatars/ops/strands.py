@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from taichi_avatars import runtime
+from taichi_avatars.errors import UserError
 from taichi_avatars.ops.frames import Frames
 from taichi_avatars.ops.mesh import camera_record
 from taichi_avatars.ops.projection import PinholeCamera
@@ -37,7 +38,8 @@ def draw_strands(
     """
     from taichi_avatars.kernels import strands
 
-    runtime.start()
+    if runtime.backend() == "vulkan":
+        raise UserError("strands of hair are not drawn on vulkan: use --device cpu here; the capture is the same")
     count, links, _ = points.shape
     screen, rows = torch.empty(count, links, 5), torch.empty(count, 2, dtype=torch.int32)
     strand, along = torch.empty(nearest.shape, dtype=torch.int32), torch.empty(nearest.shape)

@@ -58,15 +58,20 @@ def spread(vertices: Tensor, faces: Tensor, count: int, degree: int, generator: 
 
 
 def paint(
-    gaussians: Gaussians, head: FlameModel, sequence: FlameSequence, views: Sequence[View], background: tuple[float, float, float]
+    gaussians: Gaussians,
+    head: FlameModel,
+    sequence: FlameSequence,
+    views: Sequence[View],
+    background: tuple[float, float, float],
 ) -> Tensor:
     """SH band 0 (N,1,3) of the mean colour of the pixels that show each Gaussian; as it was where none does.
 
     The weight of a pixel is what the Gaussian contributes to it, alpha times transmittance. The rasterizer's adjoint sums
     both: the gradient to the colours of sum(image * truth) is the weighted colour, that of sum(image) the weight.
     """
-    opacities = torch.full((len(gaussians),), OPAQUE)
-    colour, weight = torch.zeros(len(gaussians), 3), torch.zeros(len(gaussians), 1)
+    device = gaussians.means.device
+    opacities = torch.full((len(gaussians),), OPAQUE, device=device)
+    colour, weight = torch.zeros(len(gaussians), 3, device=device), torch.zeros(len(gaussians), 1, device=device)
     rest = sequence.rest(head)
     for view in views:
         assert view.timestep is not None
@@ -78,9 +83,9 @@ def paint(
         )  # fmt: skip
         with torch.no_grad():
             world, _ = to_world(gaussians, mesh.vertices, head)
-        sh = torch.zeros(len(gaussians), 1, 3, requires_grad=True)
+        sh = torch.zeros(len(gaussians), 1, 3, device=device, requires_grad=True)
         image = ops.rasterize(*world, opacities, sh, camera=view.camera).image
-        (of_truth,) = torch.autograd.grad(image, sh, load_image(view, background), retain_graph=True)
+        (of_truth,) = torch.autograd.grad(image, sh, load_image(view, background).to(device), retain_graph=True)
         (of_one,) = torch.autograd.grad(image, sh, torch.ones_like(image))
         colour += of_truth[:, 0] / C0
         weight += of_one[:, 0, :1] / C0
