@@ -6,9 +6,11 @@ import textwrap
 from pathlib import Path
 
 import pytest
+import torch
 
 from taichi_avatars import runtime
 from taichi_avatars.errors import UserError
+from taichi_avatars.ops.checks import check
 
 HERE = Path(__file__).parent
 
@@ -64,6 +66,11 @@ def test_a_backend_that_taichi_replaces_is_refused():
             print(error)
     """
     assert "device vulkan: Taichi cannot use it here and would run on" in run(script)
+
+
+def test_tensors_that_kernels_cannot_reach_are_refused():
+    with pytest.raises(UserError, match="means: got a tensor on meta, want it on cpu, as the kernels"):
+        check("means", torch.empty(3, device="meta"), ("N",))
 
 
 def test_python_threads_may_render_at_once():
