@@ -7,7 +7,7 @@ splat and a tile to a place of their own, and `splat_cpu.gather` adds them up in
 import taichi as ti
 
 from taichi_avatars.kernels.splat_cpu import LOWEST
-from taichi_avatars.kernels.tiles import EXP_STEP, MAX_ALPHA, MIN_TRANSMITTANCE, TILE
+from taichi_avatars.kernels.tiles import EXP_STEP, MAX_ALPHA, MIN_TRANSMITTANCE, QUAD, TILE
 
 block = ti.simt.block
 BLOCK = TILE * TILE  # threads, one per pixel
@@ -34,6 +34,12 @@ def first_entry(tile_end: ti.template(), tile):
 
 
 @ti.func
+def quad_of(lane):
+    """The bit that says whether a splat touches the quad in which a thread's pixel lies (`tiles.touched`)."""
+    return 1 << (lane % TILE // QUAD + 2 * (lane // TILE // QUAD))
+
+
+@ti.func
 def exponent_at(splats: ti.template(), j, size: ti.template(), x, y):
     """Splat j of a batch of `size` at a pixel: log of its alpha, in the packed units."""
     dx, dy = x - splats[j], y - splats[size + j]
@@ -49,6 +55,7 @@ def composite(
     ti.loop_config(block_dim=BLOCK)
     for thread in range(tile_end.shape[0] * BLOCK):
         splats = block.SharedArray((FIELDS * BLOCK,), ti.f32)
+        quads = block.SharedArray((BLOCK,), ti.i32)
         busy = block.SharedArray((2,), ti.i32)  # whether a pixel of the tile goes on; in turns, since some threads read late
         tile, lane = thread // BLOCK, thread % BLOCK
         column, row = (tile % tiles_x) * TILE + lane % TILE, (tile // tiles_x) * TILE + lane // TILE
@@ -60,6 +67,7 @@ def composite(
         while at < end:
             if at + lane < end:
                 i = entries[at + lane, 0]
+                quads[lane] = entries[at + lane, 2]
                 for k in ti.static(range(FIELDS)):
                     splats[k * BLOCK + lane] = packed[i, k]
             if lane == 0:
@@ -67,7 +75,9 @@ def composite(
             block.sync()
             j, count = 0, ti.min(BLOCK, end - at)
             while j < count and T > 0.0:
-                exponent = exponent_at(splats, j, BLOCK, x, y)
+                exponent = LOWEST - 1.0
+                if quads[j] & quad_of(lane):  # half a block's threads, that is a warp, often have none
+                    exponent = exponent_at(splats, j, BLOCK, x, y)
                 if exponent >= LOWEST:
                     weight = T * ti.min(ti.exp(exponent / EXP_STEP), MAX_ALPHA)
                     left = T - weight
@@ -107,6 +117,7 @@ def composite_adjoint(
     ti.loop_config(block_dim=BLOCK)
     for thread in range(tile_end.shape[0] * BLOCK):
         splats = block.SharedArray((FIELDS * BATCH,), ti.f32)
+        quads = block.SharedArray((BATCH,), ti.i32)
         slopes = block.SharedArray((BATCH * PITCH,), ti.f32)  # dL/dalpha * alpha of each splat at each pixel
         weights = block.SharedArray((BATCH * PITCH,), ti.f32)
         upstream = block.SharedArray((4 * BLOCK,), ti.f32)  # gradient to red, green, blue, depth of each pixel
@@ -133,6 +144,7 @@ def composite_adjoint(
             count = ti.min(BATCH, end - at)
             if lane < count:
                 i = entries[at + lane, 0]
+                quads[lane] = entries[at + lane, 2]
                 for k in ti.static(range(FIELDS)):
                     splats[k * BATCH + lane] = packed[i, k]
             if lane == 0:
@@ -140,8 +152,10 @@ def composite_adjoint(
             block.sync()
             for j in range(count):
                 s, weight = 0.0, 0.0
-                exponent = exponent_at(splats, j, BATCH, x, y)
-                if T > 0.0 and exponent >= LOWEST:
+                exponent = LOWEST - 1.0
+                if T > 0.0 and (quads[j] & quad_of(lane)) != 0:
+                    exponent = exponent_at(splats, j, BATCH, x, y)
+                if exponent >= LOWEST:
                     full = ti.exp(exponent / EXP_STEP)
                     a = ti.min(full, MAX_ALPHA)
                     left = T - a * T

@@ -27,8 +27,10 @@ def count_pairs(tiles_x: ti.i32, tiles_y: ti.i32, packed: F32x2, pairs: I32x1):
 
 
 @ti.kernel
-def list_pairs(tiles_x: ti.i32, tiles_y: ti.i32, packed: F32x2, splat_end: I32x1, tile: I32x1, splat: I32x1):
-    """tile, splat (P,): of each pair.
+def list_pairs(
+    tiles_x: ti.i32, tiles_y: ti.i32, packed: F32x2, splat_end: I32x1, tile: I32x1, splat: I32x1, quads: I32x1
+):  # fmt: skip
+    """tile, splat, quads (P,): of each pair.
 
     A driver may round differently here than in `count_pairs`. Pairs beyond the count are left out; those that are missing go
     to the tile behind the last, which nobody draws. Either way alpha is below 1/255 there but for that rounding.
@@ -42,9 +44,10 @@ def list_pairs(tiles_x: ti.i32, tiles_y: ti.i32, packed: F32x2, splat_end: I32x1
             begin, end = quad_columns(packed, i, 2 * row, 2 * tiles_x)
             begin_below, end_below = quad_columns(packed, i, 2 * row + 1, 2 * tiles_x)
             for column in range(ti.min(begin, begin_below) >> 1, (ti.max(end, end_below) + 1) >> 1):
-                if pair < stop and touched(column, begin, end, begin_below, end_below) > 0:
-                    tile[pair], splat[pair] = row * tiles_x + column, i
+                hit = touched(column, begin, end, begin_below, end_below)
+                if pair < stop and hit > 0:
+                    tile[pair], splat[pair], quads[pair] = row * tiles_x + column, i, hit
                     pair += 1
         while pair < stop:
-            tile[pair], splat[pair] = tiles_x * tiles_y, i
+            tile[pair], splat[pair], quads[pair] = tiles_x * tiles_y, i, 0
             pair += 1

@@ -20,7 +20,7 @@ class TileLists(NamedTuple):
     order: (M,) int32 splat at each place of the depth order.  packed: (M,16) as `kernels.tiles` lists it.
     tile_end: (tiles,) int32 one past each tile's last entry.
     entries: (P,3) int32 the lists: place in the depth order, number of the pair, counted splat by splat, and the quads of the
-        tile that it touches, a bit each (`kernels.tiles.touched`); without the quads on a GPU.
+        tile that it touches, a bit each (`kernels.tiles.touched`).
     splat_end: (M,) int32 one past each splat's last pair.
     """
 
