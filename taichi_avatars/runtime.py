@@ -55,18 +55,20 @@ def init(device: str = "auto", threads: int | None = None, **options: object) ->
 def _best() -> str:
     import taichi as ti
     import torch
+    from taichi.lang.misc import is_arch_supported
 
-    return "cuda" if torch.cuda.is_available() and ti.lang.misc.is_arch_supported(ti.cuda) else "cpu"
+    return "cuda" if torch.cuda.is_available() and is_arch_supported(ti.cuda) else "cpu"
 
 
 def _start(device: str, threads: int | None, options: dict[str, object]) -> str:
     global _started, _threads
     import taichi as ti
     import torch
+    from taichi.lang.misc import is_arch_supported
 
     if device == "cuda" and not torch.cuda.is_available():
         raise UserError("device cuda: torch finds no CUDA device: install its CUDA build and the driver, or use cpu")
-    if device == "vulkan" and not ti.lang.misc.is_arch_supported(ti.vulkan):
+    if device == "vulkan" and not is_arch_supported(ti.vulkan):
         raise UserError("device vulkan: there is no Vulkan driver: install one (without a GPU: Mesa's lavapipe), or use cpu")
     count = threads or len(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1))
     torch.set_num_threads(count)

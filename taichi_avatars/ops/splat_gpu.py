@@ -34,9 +34,20 @@ class SplatOnGpu(torch.autograd.Function):
         grad_rows = torch.empty_like(rows)
         if len(rows):
             pair_grad = rows.new_empty(len(lists.entries), splat_cpu.LANES)
-            seen = (image, alpha, depth, *(g.contiguous() for g in grads))
+            g_image, g_alpha, g_depth = (g.contiguous() for g in grads)
             splat_gpu.composite_adjoint(
-                lists.tiles_x, lists.tile_end, lists.entries, lists.packed, background, *seen, pair_grad
+                lists.tiles_x,
+                lists.tile_end,
+                lists.entries,
+                lists.packed,
+                background,
+                image,
+                alpha,
+                depth,
+                g_image,
+                g_alpha,
+                g_depth,
+                pair_grad,
             )
             splat_cpu.gather(lists.order, rows, lists.splat_end, pair_grad, grad_rows)
         grad_background = (grads[0] * (1.0 - alpha)).sum((1, 2)) if ctx.needs_input_grad[1] else None
