@@ -58,8 +58,11 @@ def bench_limit(count: int, width: int, height: int, repeats: int = 9, seed: int
             lists = sort_into_tiles(rows, width, height)
         entries = int(lists.tile_end[-1])
         order = lists.order.long()
+        rank = torch.empty(count, dtype=torch.int32)
+        rank[lists.place[order].long()] = torch.arange(count, dtype=torch.int32)  # in depth order, of each place
+        listed = rank[lists.entries[:entries, 0].long()]
         parts = [torch.tensor([width, height, TILE, count, entries], dtype=torch.int32)]
-        parts += [lists.tile_end, lists.entries[:entries, 0], rows[order], upstream]
+        parts += [lists.tile_end, listed, rows[order], upstream]
         with (folder / "in").open("wb") as file:
             for part in parts:
                 file.write(part.contiguous().numpy().tobytes())

@@ -15,11 +15,12 @@ QUAD = TILE // 2  # the compositing kernel works on a tile's four quads of 4x4 p
 MIN_ALPHA = 1.0 / 255.0  # below it a splat is not drawn at a pixel
 MAX_ALPHA = 0.99
 MIN_TRANSMITTANCE = 1e-4  # a pixel stops before the splat that would take it below
-PACKED = 16  # one cache line per splat
+PACKED = 12
+BOUNDS = 8
 
-# A packed splat: 0 x, 1 y, 2-4 conic and 5 log opacity as the compositing kernel wants them, 6-8 colour, 9 depth,
-# 10 half width, 11 half height, 12 b / a, 13 height at which the ellipse reaches furthest right,
-# 14 half width at the height of the centre, 15 1 / half height
+# A packed splat, as the compositing kernel wants it: 0 x, 1 y, 2-4 conic and 5 log opacity in its units, 6-8 colour, 9 depth.
+# Its bounds, for what is on this page: 0 x, 1 y, 2 half height, 3 b / a, 4 height at which the ellipse reaches furthest right,
+# 5 half width at the height of the centre, 6 1 / half height.
 EXP_STEP = 1.0 / 8.0  # the compositing kernel computes exp(x) as (polynomial of x/8)^8
 FLOAT_MARGIN = 1e-3  # pixels; what rounding may cost at the edge of a splat, the kernel decides exactly
 
@@ -44,23 +45,23 @@ def past_cell(high, size: ti.template(), cells):
 
 
 @ti.func
-def tile_rows(packed: ti.template(), i, tiles_y):
+def tile_rows(bounds: ti.template(), i, tiles_y):
     """First and one past the last row of tiles that splat i touches."""
-    y, half_height = packed[i, 1], packed[i, 11]
+    y, half_height = bounds[i, 1], bounds[i, 2]
     return first_cell(y - half_height, TILE, tiles_y), past_cell(y + half_height, TILE, tiles_y)
 
 
 @ti.func
-def quad_columns(packed: ti.template(), i, line, quads_x):
+def quad_columns(bounds: ti.template(), i, line, quads_x):
     """First and one past the last quad that splat i touches in a row of quads: its ellipse cut by a band of pixel centres."""
-    x, y, half_height = packed[i, 0], packed[i, 1], packed[i, 11]
+    x, y, half_height = bounds[i, 0], bounds[i, 1], bounds[i, 2]
     above = ti.cast(line * QUAD, ti.f32) + 0.5 - y
     below = above + (QUAD - 1.0)
     top, bottom = ti.min(ti.max(above, -half_height), half_height), ti.max(ti.min(below, half_height), -half_height)
-    slope, waist = packed[i, 12], packed[i, 14]
-    right_y = ti.min(ti.max(packed[i, 13], top), bottom)
-    left_y = ti.min(ti.max(-packed[i, 13], top), bottom)
-    right_part, left_part = right_y * packed[i, 15], left_y * packed[i, 15]
+    slope, waist = bounds[i, 3], bounds[i, 5]
+    right_y = ti.min(ti.max(bounds[i, 4], top), bottom)
+    left_y = ti.min(ti.max(-bounds[i, 4], top), bottom)
+    right_part, left_part = right_y * bounds[i, 6], left_y * bounds[i, 6]
     right = -slope * right_y + waist * ti.sqrt(ti.max(1.0 - right_part * right_part, 0.0))
     left = -slope * left_y - waist * ti.sqrt(ti.max(1.0 - left_part * left_part, 0.0))
     hit = (above <= half_height + FLOAT_MARGIN) & (below >= -half_height - FLOAT_MARGIN)
@@ -79,31 +80,57 @@ def touched(column, begin, end, begin_below, end_below):
     return upper + 4 * ti.cast(lower_left, ti.i32) + 8 * ti.cast(lower_right, ti.i32)
 
 
+@ti.func
+def home(splats: ti.template(), g, tiles_x, tiles_y):
+    """The tile of a splat's centre, or the one nearest to it."""
+    x = ti.min(ti.max(splats[g, 0], 0.0), ti.cast(tiles_x * TILE - 1, ti.f32))
+    y = ti.min(ti.max(splats[g, 1], 0.0), ti.cast(tiles_y * TILE - 1, ti.f32))
+    return ti.cast(y, ti.i32) // TILE * tiles_x + ti.cast(x, ti.i32) // TILE
+
+
 @ti.kernel
-def pack(order: I32x1, splats: F32x2, packed: F32x2):
-    """Splats in depth order, in the units of the compositing kernel."""
-    for i in range(packed.shape[0]):
+def settle(tiles_x: ti.i32, tiles_y: ti.i32, splats: F32x2, slot: I32x1, place: I32x1):
+    """place (N,): where each splat's record goes, so that a tile finds its splats side by side. slot (tiles,): scratch."""
+    for _ in range(1):
+        for tile in range(slot.shape[0]):
+            slot[tile] = 0
+        for g in range(splats.shape[0]):
+            tile = home(splats, g, tiles_x, tiles_y)
+            slot[tile] = slot[tile] + 1
+        at = 0
+        for tile in range(slot.shape[0]):
+            here = slot[tile]
+            slot[tile] = at
+            at += here
+        for g in range(splats.shape[0]):
+            tile = home(splats, g, tiles_x, tiles_y)
+            place[g] = slot[tile]
+            slot[tile] = slot[tile] + 1
+
+
+@ti.kernel
+def pack(order: I32x1, place: I32x1, splats: F32x2, packed: F32x2, bounds: F32x2):
+    """packed: at each splat's place. bounds: in depth order."""
+    for i in range(bounds.shape[0]):
         g = order[i]
+        at = place[g]
         a, b, c, opacity = splats[g, 2], splats[g, 3], splats[g, 4], splats[g, 5]
-        drawn = 0.0
-        if opacity >= MIN_ALPHA:
-            drawn = 1.0
-        packed[i, 0], packed[i, 1] = splats[g, 0], splats[g, 1]
-        packed[i, 2], packed[i, 3], packed[i, 4] = -0.5 * EXP_STEP * a, -EXP_STEP * b, -0.5 * EXP_STEP * c
-        packed[i, 5] = EXP_STEP * ti.log(ti.max(opacity, 1e-12))
+        packed[at, 0], packed[at, 1] = splats[g, 0], splats[g, 1]
+        packed[at, 2], packed[at, 3], packed[at, 4] = -0.5 * EXP_STEP * a, -EXP_STEP * b, -0.5 * EXP_STEP * c
+        packed[at, 5] = EXP_STEP * ti.log(ti.max(opacity, 1e-12))
         for k in ti.static(range(6, 10)):
-            packed[i, k] = splats[g, k]
+            packed[at, k] = splats[g, k]
+        bounds[i, 0], bounds[i, 1] = splats[g, 0], splats[g, 1]
         # An undrawn splat lies outside every tile.
-        packed[i, 10] = drawn * splats[g, 10]
-        packed[i, 11] = ti.select(drawn > 0.0, ti.max(splats[g, 11], 1e-6), -1e9)
-        packed[i, 12], packed[i, 13] = b / ti.max(a, 1e-20), -b / ti.max(c, 1e-20) * splats[g, 10]
+        bounds[i, 2] = ti.select(opacity >= MIN_ALPHA, ti.max(splats[g, 11], 1e-6), -1e9)
+        bounds[i, 3], bounds[i, 4] = b / ti.max(a, 1e-20), -b / ti.max(c, 1e-20) * splats[g, 10]
         # q <= r^2 at dy = 0 where |dx| <= r / sqrt(a); r = half width / sqrt(covariance), here from opacity again
-        packed[i, 14] = ti.sqrt(2.0 * ti.log(ti.max(opacity / MIN_ALPHA, 1.0)) / ti.max(a, 1e-20))
-        packed[i, 15] = 1.0 / ti.max(splats[g, 11], 1e-6)
+        bounds[i, 5] = ti.sqrt(2.0 * ti.log(ti.max(opacity / MIN_ALPHA, 1.0)) / ti.max(a, 1e-20))
+        bounds[i, 6] = 1.0 / ti.max(splats[g, 11], 1e-6)
 
 
 @ti.kernel
-def count(tiles_x: ti.i32, tiles_y: ti.i32, chunk: ti.i32, packed: F32x2, tile_count: I32x2, splat_count: I32x1):
+def count(tiles_x: ti.i32, tiles_y: ti.i32, chunk: ti.i32, bounds: F32x2, tile_count: I32x2, splat_count: I32x1):
     """tile_count (chunks, tiles): pairs of each chunk of splats in each tile; splat_count: pairs of each splat."""
     ti.loop_config(block_dim=1)
     for step in range(tile_count.shape[0] * TASK):
@@ -112,12 +139,12 @@ def count(tiles_x: ti.i32, tiles_y: ti.i32, chunk: ti.i32, packed: F32x2, tile_c
         c = step // TASK
         for t in range(tile_count.shape[1]):
             tile_count[c, t] = 0
-        for i in range(c * chunk, ti.min((c + 1) * chunk, packed.shape[0])):
+        for i in range(c * chunk, ti.min((c + 1) * chunk, bounds.shape[0])):
             pairs = 0
-            first, past = tile_rows(packed, i, tiles_y)
+            first, past = tile_rows(bounds, i, tiles_y)
             for row in range(first, past):
-                begin, end = quad_columns(packed, i, 2 * row, 2 * tiles_x)
-                begin_below, end_below = quad_columns(packed, i, 2 * row + 1, 2 * tiles_x)
+                begin, end = quad_columns(bounds, i, 2 * row, 2 * tiles_x)
+                begin_below, end_below = quad_columns(bounds, i, 2 * row + 1, 2 * tiles_x)
                 for column in range(ti.min(begin, begin_below) >> 1, (ti.max(end, end_below) + 1) >> 1):
                     if touched(column, begin, end, begin_below, end_below) > 0:
                         tile_count[c, row * tiles_x + column] = tile_count[c, row * tiles_x + column] + 1
@@ -127,28 +154,28 @@ def count(tiles_x: ti.i32, tiles_y: ti.i32, chunk: ti.i32, packed: F32x2, tile_c
 
 @ti.kernel
 def scatter(
-    tiles_x: ti.i32, tiles_y: ti.i32, chunk: ti.i32, packed: F32x2, splat_end: I32x1,
-    slot: I32x2, entries: I32x2,
+    tiles_x: ti.i32, tiles_y: ti.i32, chunk: ti.i32, bounds: F32x2, order: I32x1, place: I32x1,
+    splat_end: I32x1, slot: I32x2, entries: I32x2,
 ):  # fmt: skip
-    """Fills the lists of all tiles with (splat, pair, quads it touches). slot (chunks, tiles): where each chunk writes next."""
+    """Fills the tiles' lists: place of the splat, pair, its quads. slot (chunks, tiles): where each chunk writes next."""
     ti.loop_config(block_dim=1)
     for step in range(slot.shape[0] * TASK):
         if step % TASK != 0:
             continue
         c = step // TASK
-        for i in range(c * chunk, ti.min((c + 1) * chunk, packed.shape[0])):
-            pair = 0
+        for i in range(c * chunk, ti.min((c + 1) * chunk, bounds.shape[0])):
+            pair, at_place = 0, place[order[i]]
             if i > 0:
                 pair = splat_end[i - 1]
-            first, past = tile_rows(packed, i, tiles_y)
+            first, past = tile_rows(bounds, i, tiles_y)
             for row in range(first, past):
-                begin, end = quad_columns(packed, i, 2 * row, 2 * tiles_x)
-                begin_below, end_below = quad_columns(packed, i, 2 * row + 1, 2 * tiles_x)
+                begin, end = quad_columns(bounds, i, 2 * row, 2 * tiles_x)
+                begin_below, end_below = quad_columns(bounds, i, 2 * row + 1, 2 * tiles_x)
                 for column in range(ti.min(begin, begin_below) >> 1, (ti.max(end, end_below) + 1) >> 1):
                     quads = touched(column, begin, end, begin_below, end_below)
                     if quads > 0:
                         tile = row * tiles_x + column
                         at = slot[c, tile]
                         slot[c, tile] = at + 1
-                        entries[at, 0], entries[at, 1], entries[at, 2] = i, pair, quads
+                        entries[at, 0], entries[at, 1], entries[at, 2] = at_place, pair, quads
                         pair += 1

@@ -12,14 +12,14 @@ I32x1 = ti.types.ndarray(dtype=ti.i32, ndim=1)
 
 
 @ti.kernel
-def count_pairs(tiles_x: ti.i32, tiles_y: ti.i32, packed: F32x2, pairs: I32x1):
+def count_pairs(tiles_x: ti.i32, tiles_y: ti.i32, bounds: F32x2, pairs: I32x1):
     """pairs (M,): how many tiles each splat touches."""
-    for i in range(packed.shape[0]):
+    for i in range(bounds.shape[0]):
         total = 0
-        first, past = tile_rows(packed, i, tiles_y)
+        first, past = tile_rows(bounds, i, tiles_y)
         for row in range(first, past):
-            begin, end = quad_columns(packed, i, 2 * row, 2 * tiles_x)
-            begin_below, end_below = quad_columns(packed, i, 2 * row + 1, 2 * tiles_x)
+            begin, end = quad_columns(bounds, i, 2 * row, 2 * tiles_x)
+            begin_below, end_below = quad_columns(bounds, i, 2 * row + 1, 2 * tiles_x)
             for column in range(ti.min(begin, begin_below) >> 1, (ti.max(end, end_below) + 1) >> 1):
                 if touched(column, begin, end, begin_below, end_below) > 0:
                     total += 1
@@ -28,21 +28,21 @@ def count_pairs(tiles_x: ti.i32, tiles_y: ti.i32, packed: F32x2, pairs: I32x1):
 
 @ti.kernel
 def list_pairs(
-    tiles_x: ti.i32, tiles_y: ti.i32, packed: F32x2, splat_end: I32x1, tile: I32x1, splat: I32x1, quads: I32x1
+    tiles_x: ti.i32, tiles_y: ti.i32, bounds: F32x2, splat_end: I32x1, tile: I32x1, splat: I32x1, quads: I32x1
 ):  # fmt: skip
     """tile, splat, quads (P,): of each pair.
 
     A driver may round differently here than in `count_pairs`. Pairs beyond the count are left out; those that are missing go
     to the tile behind the last, which nobody draws. Either way alpha is below 1/255 there but for that rounding.
     """
-    for i in range(packed.shape[0]):
+    for i in range(bounds.shape[0]):
         pair, stop = 0, splat_end[i]
         if i > 0:
             pair = splat_end[i - 1]
-        first, past = tile_rows(packed, i, tiles_y)
+        first, past = tile_rows(bounds, i, tiles_y)
         for row in range(first, past):
-            begin, end = quad_columns(packed, i, 2 * row, 2 * tiles_x)
-            begin_below, end_below = quad_columns(packed, i, 2 * row + 1, 2 * tiles_x)
+            begin, end = quad_columns(bounds, i, 2 * row, 2 * tiles_x)
+            begin_below, end_below = quad_columns(bounds, i, 2 * row + 1, 2 * tiles_x)
             for column in range(ti.min(begin, begin_below) >> 1, (ti.max(end, end_below) + 1) >> 1):
                 hit = touched(column, begin, end, begin_below, end_below)
                 if pair < stop and hit > 0:

@@ -17,15 +17,17 @@ MOST_PAIRS = 2**31 - 1
 class TileLists(NamedTuple):
     """Lists of splats per tile, front to back. M splats in depth order, P pairs of a splat and a tile it touches.
 
-    order: (M,) int32 splat at each place of the depth order.  packed: (M,16) as `kernels.tiles` lists it.
+    order: (M,) int32 splat at each rank of the depth order.
+    packed: (M,12) as `kernels.tiles` lists it.  place: (M,) int32 each splat's row in it.
     tile_end: (tiles,) int32 one past each tile's last entry.
-    entries: (P,3) int32 the lists: place in the depth order, number of the pair, counted splat by splat, and the quads of the
+    entries: (P,3) int32 the lists: the splat's place, number of the pair, counted splat by splat, and the quads of the
         tile that it touches, a bit each (`kernels.tiles.touched`).
     splat_end: (M,) int32 one past each splat's last pair.
     """
 
     order: Tensor
     packed: Tensor
+    place: Tensor
     tile_end: Tensor
     entries: Tensor
     splat_end: Tensor
@@ -79,17 +81,20 @@ def sort_into_tiles(rows: Tensor, width: int, height: int) -> TileLists:
     n, tiles = len(rows), tiles_x * tiles_y
     chunks, chunk = _chunks(n)
     order = depth_order(rows[:, 9])
-    packed = rows.new_empty(n, kernel.PACKED)
+    packed, bounds = rows.new_empty(n, kernel.PACKED), rows.new_empty(n, kernel.BOUNDS)
+    place = torch.empty(n, dtype=torch.int32)
     count = torch.empty(chunks, tiles, dtype=torch.int32)
     pairs = torch.empty(n, dtype=torch.int32)
     if n:
-        kernel.pack(order, rows, packed)
-    kernel.count(tiles_x, tiles_y, chunk, packed, count, pairs)
+        kernel.settle(tiles_x, tiles_y, rows, torch.empty(tiles, dtype=torch.int32), place)
+        kernel.pack(order, place, rows, packed, bounds)
+    kernel.count(tiles_x, tiles_y, chunk, bounds, count, pairs)
     refuse_too_many_pairs(n, int(pairs.sum()))  # a sum in 64 bits
     splat_end = torch.cumsum(pairs, 0, dtype=torch.int32)
     by_tile = count.T.reshape(-1)  # tile by tile, chunk by chunk: the order of the lists
     ends = torch.cumsum(by_tile, 0, dtype=torch.int32)
     slot = (ends - by_tile).view(tiles, chunks).T.contiguous()
     entries = torch.empty(max(int(ends[-1]), 1), 3, dtype=torch.int32)
-    kernel.scatter(tiles_x, tiles_y, chunk, packed, splat_end, slot, entries)
-    return TileLists(order, packed, ends.view(tiles, chunks)[:, -1].contiguous(), entries, splat_end, tiles_x, tiles_y)
+    kernel.scatter(tiles_x, tiles_y, chunk, bounds, order, place, splat_end, slot, entries)
+    tile_end = ends.view(tiles, chunks)[:, -1].contiguous()
+    return TileLists(order, packed, place, tile_end, entries, splat_end, tiles_x, tiles_y)

@@ -15,20 +15,22 @@ def sort_into_tiles(rows: Tensor, width: int, height: int) -> TileLists:
     tiles_x, tiles_y = -(-width // tiles.TILE), -(-height // tiles.TILE)
     n, count = len(rows), tiles_x * tiles_y
     order = torch.argsort(rows[:, 9], stable=True).int()
-    packed = rows.new_empty(n, tiles.PACKED)
+    packed, bounds = rows.new_empty(n, tiles.PACKED), rows.new_empty(n, tiles.BOUNDS)
+    place = torch.empty_like(order)
+    place[order.long()] = torch.arange(n, dtype=torch.int32, device=rows.device)
     pairs = torch.zeros(n, dtype=torch.int32, device=rows.device)
     if n:
-        tiles.pack(order, rows, packed)
-        tiles_gpu.count_pairs(tiles_x, tiles_y, packed, pairs)
+        tiles.pack(order, place, rows, packed, bounds)
+        tiles_gpu.count_pairs(tiles_x, tiles_y, bounds, pairs)
     total = int(pairs.sum())  # in 64 bits
     refuse_too_many_pairs(n, total)
     splat_end = torch.cumsum(pairs, 0, dtype=torch.int32)
     if not total:
         nothing = torch.zeros(1, 3, dtype=torch.int32, device=rows.device)
-        return TileLists(order, packed, nothing[0, :1].repeat(count), nothing, splat_end, tiles_x, tiles_y)
+        return TileLists(order, packed, place, nothing[0, :1].repeat(count), nothing, splat_end, tiles_x, tiles_y)
     tile, splat, quads = (torch.empty(total, dtype=torch.int32, device=rows.device) for _ in range(3))
-    tiles_gpu.list_pairs(tiles_x, tiles_y, packed, splat_end, tile, splat, quads)
+    tiles_gpu.list_pairs(tiles_x, tiles_y, bounds, splat_end, tile, splat, quads)
     tile, number = torch.sort(tile, stable=True)
     entries = torch.stack([splat[number], number.int(), quads[number]], 1)
     tile_end = torch.searchsorted(tile, torch.arange(count, dtype=torch.int32, device=rows.device), right=True)
-    return TileLists(order, packed, tile_end.int(), entries, splat_end, tiles_x, tiles_y)
+    return TileLists(order, packed, place, tile_end.int(), entries, splat_end, tiles_x, tiles_y)

@@ -62,8 +62,8 @@ def test_pairs_that_no_tile_lists_have_no_gradient(monkeypatch):
     image.sum().backward()
     count_pairs = tiles_gpu.count_pairs
 
-    def one_too_many(tiles_x, tiles_y, packed, pairs):
-        count_pairs(tiles_x, tiles_y, packed, pairs)
+    def one_too_many(tiles_x, tiles_y, bounds, pairs):
+        count_pairs(tiles_x, tiles_y, bounds, pairs)
         pairs += 1
 
     monkeypatch.setattr(tiles_gpu, "count_pairs", one_too_many)

@@ -168,14 +168,16 @@ def test_tile_lists_hold_exactly_the_quads_that_are_touched():
         q = rows[i, 2] * dx * dx + 2 * rows[i, 3] * dx * dy + rows[i, 4] * dy * dy
         for row, column in (rows[i, 5] * torch.exp(-0.5 * q) >= 1 / 255).nonzero().tolist():
             wanted.add((i, row // QUAD, column // QUAD))
+    splat_at = {place: splat for splat, place in enumerate(lists.place.tolist())}
     listed, begin = set(), 0
     for tile, end in enumerate(lists.tile_end.tolist()):
         entries = lists.entries[begin:end].tolist()
-        assert entries == sorted(entries), "front to back"
-        for i, _, quads in entries:
+        depths = rows[[splat_at[place] for place, _, _ in entries], 9]
+        assert torch.equal(depths, depths.sort().values), "front to back"
+        for place, _, quads in entries:
             assert 0 < quads < 16, "a splat is listed where it touches a quad"
             top, left = 2 * (tile // lists.tiles_x), 2 * (tile % lists.tiles_x)
-            listed |= {(int(lists.order[i]), top + k // 2, left + k % 2) for k in range(4) if quads & 1 << k}
+            listed |= {(splat_at[place], top + k // 2, left + k % 2) for k in range(4) if quads & 1 << k}
         begin = end
     assert wanted <= listed
     assert len(listed - wanted) <= 0.1 * len(wanted)
