@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from taichi_avatars.errors import UserError
 
@@ -14,16 +14,27 @@ PAPER_ITERATIONS = 600_000
 SHORT = 60_000  # below this many iterations the intervals of the paper scale with the run (`training.schedule`)
 
 
+# What the paper's schedule has of its own where nothing else is asked for; all other defaults hold for both.
+PAPER = {
+    "position_lr_init": 0.005,
+    "position_lr_final": 0.00005,
+    "feature_lr": 0.0025,
+    "scaling_lr": 0.017,
+    "flame_expr_lr": 1e-3,
+    "densify_grad_threshold": 0.0002,
+}
+
+
 class TrainConfig(BaseModel):
-    """Options of `taichi-avatars train`. Learning rates, thresholds and weights are the paper's."""
+    """Options of `taichi-avatars train`. Thresholds and weights are the paper's; learning rates are by the schedule."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True, validate_assignment=True)
 
     schedule: Literal["fast", "paper"] = "fast"
-    """fast: begins with Gaussians spread over the mesh in the colours of the images; paper: one grey Gaussian per triangle."""
+    """fast: Gaussians spread over the mesh in the colours of the images, higher learning rates; paper: all as published."""
     iterations: int = Field(default=6_000, ge=1)
     """Training steps, one image each. The paper's schedule is 600000; shorter runs compress it."""
-    start_gaussians: int = Field(default=20_000, ge=1)
+    start_gaussians: int = Field(default=30_000, ge=1)
     """Gaussians that a fast run begins with, at least one per triangle."""
     sh_degree: int = Field(default=3, ge=0, le=3)
     """Degree of the spherical harmonics of the colour; 0 is the better choice for a single camera."""
@@ -49,26 +60,26 @@ class TrainConfig(BaseModel):
     disable_flame_static_offset: bool = False
     """Leave the static offset of the capture's mesh out."""
 
-    position_lr_init: float = Field(default=0.005, gt=0)
-    """Learning rate of the local positions at the start, times the extent of the cameras."""
-    position_lr_final: float = Field(default=0.00005, gt=0)
-    """The same at the end; log-linear in between."""
+    position_lr_init: float = Field(default=0.01, gt=0)
+    """Learning rate of the local positions at the start, times the extent of the cameras; 0.005 in the paper's schedule."""
+    position_lr_final: float = Field(default=0.0005, gt=0)
+    """The same at the end; log-linear in between; 0.00005 in the paper's schedule."""
     position_lr_max_steps: int | None = Field(default=None, ge=1)
     """Step at which that end is reached; the last step of the run where it is not given."""
-    feature_lr: float = Field(default=0.0025, ge=0)
-    """Learning rate of the colour; a twentieth of it for the view-dependent part."""
+    feature_lr: float = Field(default=0.01, ge=0)
+    """Learning rate of the colour; a twentieth of it for the view-dependent part; 0.0025 in the paper's schedule."""
     opacity_lr: float = Field(default=0.05, ge=0)
     """Learning rate of the opacity (logit)."""
-    scaling_lr: float = Field(default=0.017, ge=0)
-    """Learning rate of the scales (logarithm)."""
+    scaling_lr: float = Field(default=0.034, ge=0)
+    """Learning rate of the scales (logarithm); 0.017 in the paper's schedule."""
     rotation_lr: float = Field(default=0.001, ge=0)
     """Learning rate of the rotations (quaternion)."""
     flame_pose_lr: float = Field(default=1e-5, ge=0)
     """Learning rate of FLAME's rotation, neck, jaw and eyes, radians."""
     flame_trans_lr: float = Field(default=1e-6, ge=0)
     """Learning rate of FLAME's translation, metres."""
-    flame_expr_lr: float = Field(default=1e-3, ge=0)
-    """Learning rate of FLAME's expression coefficients."""
+    flame_expr_lr: float = Field(default=3e-4, ge=0)
+    """Learning rate of FLAME's expression coefficients; 0.001 in the paper's schedule."""
     flame_offset_lr: float = Field(default=1e-6, ge=0)
     """Learning rate of the dynamic offset, metres, where one of its three losses has a weight."""
 
@@ -99,8 +110,8 @@ class TrainConfig(BaseModel):
     """Density control ends before this step of a paper-length run."""
     densification_interval: int = Field(default=2_000, ge=1)
     """Steps between two densifications of a paper-length run."""
-    densify_grad_threshold: float = Field(default=0.0002, gt=0)
-    """Mean gradient of the 2D position above which a Gaussian is cloned or split."""
+    densify_grad_threshold: float = Field(default=0.0004, gt=0)
+    """Mean gradient of the 2D position above which a Gaussian is cloned or split; 0.0002 in the paper's schedule."""
     percent_dense: float = Field(default=0.01, gt=0)
     """Gaussians smaller than this share of the extent are cloned, larger ones split."""
     opacity_reset_interval: int = Field(default=60_000, ge=1)
@@ -116,6 +127,14 @@ class TrainConfig(BaseModel):
     """Steps after which to save the avatar, instead of every `interval`."""
     checkpoint_iterations: list[int] = Field(default_factory=list)
     """Steps after which to keep the state of the run as chkpntN.pth, for --start-checkpoint."""
+
+    @model_validator(mode="after")
+    def _as_published(self) -> TrainConfig:
+        if self.schedule == "paper":
+            for name, value in PAPER.items():
+                if name not in self.model_fields_set:
+                    object.__setattr__(self, name, value)  # without a mark that somebody asked for it
+        return self
 
     @property
     def camera(self) -> str | None:
