@@ -1,0 +1,96 @@
+"""What each ingredient of the fast schedule gives: PSNR against CPU seconds, on the built-in subject.
+
+    python benchmarks/training/run.py [--steps 1500] [--seeds 3] [--only NAME ...] [--out FILE.json]
+
+Every variant is a set of options of `taichi-avatars train`. Seeds vary the order of images and all random numbers of a run; the
+capture stays the same. CPU seconds (of all threads) leave out evaluation.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from taichi_avatars.config import PAPER, TrainConfig
+from taichi_avatars.head.flame import FlameModel
+from taichi_avatars.outputs.evaluate import evaluate
+from taichi_avatars.scene.capture import Capture, load_capture
+from taichi_avatars.synthetic.capture import write_capture
+from taichi_avatars.training.trainer import train
+
+WHITE = (1.0, 1.0, 1.0)
+VIEWS = 24  # of each split
+VARIANTS: dict[str, dict[str, object]] = {
+    "paper": {"schedule": "paper"},
+    "fast": {},
+    "20,000 Gaussians at the start": {"start_gaussians": 20_000},
+    "one Gaussian per triangle at the start": {"start_gaussians": 1},
+    "the paper's rate of the colour": {"feature_lr": PAPER["feature_lr"]},
+    "the paper's rates of the positions": {name: PAPER[name] for name in ("position_lr_init", "position_lr_final")},
+    "the paper's rate of the scales": {"scaling_lr": PAPER["scaling_lr"]},
+    "the paper's rate of the expressions": {"flame_expr_lr": PAPER["flame_expr_lr"]},
+    "tracked expressions as they are": {"not_finetune_flame_params": True},
+    "the paper's threshold of densification": {"densify_grad_threshold": PAPER["densify_grad_threshold"]},
+    "60,000 Gaussians": {"max_gaussians": 60_000},
+}
+
+
+def measure(options: dict[str, object], steps: int, seed: int, capture: Capture, head: FlameModel) -> dict[str, float]:
+    """Trains once; PSNR of both held-out splits, CPU seconds, number of Gaussians."""
+    values = {
+        "max_gaussians": 40_000,
+        **options,
+        "iterations": steps,
+        "interval": steps,
+        "seed": seed,
+        "white_background": True,
+    }
+    unseen = replace(capture, val=[], test=[])
+    with tempfile.TemporaryDirectory() as model:
+        began = time.process_time()
+        avatar = train(TrainConfig(**values), unseen, head, Path(model))  # pyright: ignore[reportArgumentType]
+        seconds = time.process_time() - began
+    found = {"cpu_seconds": seconds, "gaussians": float(len(avatar.gaussians))}
+    for split in ("val", "test"):
+        views = getattr(capture, split)
+        found[split] = evaluate(avatar, views[:: max(1, len(views) // VIEWS)], WHITE).mean["PSNR"]
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--only", nargs="+", choices=VARIANTS, default=list(VARIANTS))
+    parser.add_argument("--capture", type=Path, help="written first where it is not there")
+    parser.add_argument("--out", type=Path)
+    given = parser.parse_args()
+    head = FlameModel.builtin()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = given.capture or Path(temporary) / "subject"
+        if not folder.exists():
+            write_capture(folder, width=275, height=401, timesteps=40, test_timesteps=8, cameras=16, supersample=2)
+        capture = load_capture(folder, head=head)
+        results: dict[str, list[dict[str, float]]] = {}
+        print(f"{'':40} novel view   self-reenactment   CPU s   Gaussians   ({given.steps} steps, median of {given.seeds})")
+        for name in given.only:
+            runs = [measure(VARIANTS[name], given.steps, seed, capture, head) for seed in range(given.seeds)]
+            middle = {key: statistics.median(run[key] for run in runs) for key in runs[0]}
+            spread = max(run["val"] for run in runs) - min(run["val"] for run in runs)
+            print(
+                f"{name:40} {middle['val']:6.2f} +-{spread / 2:.2f}   {middle['test']:12.2f}   {middle['cpu_seconds']:8.0f}"
+                f"   {middle['gaussians']:9.0f}",
+                flush=True,
+            )
+            results[name] = runs
+            if given.out:
+                given.out.write_text(json.dumps(results, indent=1))
+
+
+if __name__ == "__main__":
+    main()
