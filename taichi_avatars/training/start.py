@@ -12,10 +12,8 @@ import torch
 from torch import Tensor
 
 from taichi_avatars import ops
-from taichi_avatars.avatar.avatar import to_world
+from taichi_avatars.avatar.avatar import Avatar
 from taichi_avatars.avatar.gaussians import C0, Gaussians
-from taichi_avatars.head.flame import FlameModel
-from taichi_avatars.head.sequence import FlameSequence
 from taichi_avatars.scene.images import load_image
 from taichi_avatars.scene.views import View
 
@@ -57,32 +55,19 @@ def spread(vertices: Tensor, faces: Tensor, count: int, degree: int, generator: 
     return gaussians
 
 
-def paint(
-    gaussians: Gaussians,
-    head: FlameModel,
-    sequence: FlameSequence,
-    views: Sequence[View],
-    background: tuple[float, float, float],
-) -> Tensor:
+def paint(avatar: Avatar, views: Sequence[View], background: tuple[float, float, float]) -> Tensor:
     """SH band 0 (N,1,3) of the mean colour of the pixels that show each Gaussian; as it was where none does.
 
     The weight of a pixel is what the Gaussian contributes to it, alpha times transmittance. The rasterizer's adjoint sums
     both: the gradient to the colours of sum(image * truth) is the weighted colour, that of sum(image) the weight.
     """
+    gaussians = avatar.gaussians
     device = gaussians.means.device
     opacities = torch.full((len(gaussians),), OPAQUE, device=device)
     colour, weight = torch.zeros(len(gaussians), 3, device=device), torch.zeros(len(gaussians), 1, device=device)
-    rest = sequence.rest(head)
     for view in views:
-        assert view.timestep is not None
-        row = sequence.row(view.timestep)
-        offset = None if sequence.dynamic_offset is None else sequence.dynamic_offset[row]
-        mesh = head.pose(
-            rest, sequence.expr[row], sequence.rotation[row], sequence.neck_pose[row], sequence.jaw_pose[row],
-            sequence.eyes_pose[row], sequence.translation[row], offset,
-        )  # fmt: skip
         with torch.no_grad():
-            world, _ = to_world(gaussians, mesh.vertices, head)
+            world, _ = avatar.world(avatar.mesh(view.timestep))
         sh = torch.zeros(len(gaussians), 1, 3, device=device, requires_grad=True)
         image = ops.rasterize(*world, opacities, sh, camera=view.camera).image
         (of_truth,) = torch.autograd.grad(image, sh, load_image(view, background).to(device), retain_graph=True)

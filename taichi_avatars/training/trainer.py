@@ -76,12 +76,11 @@ class Run:
 
     def paint(self) -> None:
         """Gives the Gaussians of a fast run their first colours, from some of its images."""
-        if self.head is not None and self.tuner is not None and self.config.schedule == "fast":
+        if self.head is not None and self.config.schedule == "fast":
             views = self.capture.train
             some = torch.randperm(len(views), generator=self.generator)[:PAINTED_FROM].tolist()
-            gaussians = self.optimizer.gaussians
-            base = paint(gaussians, self.head, self.tuner.sequence, [views[i] for i in some], self.background)
-            gaussians.sh_base.data.copy_(base)
+            base = paint(self.avatar, [views[i] for i in some], self.background)
+            self.optimizer.gaussians.sh_base.data.copy_(base)
 
     @property
     def avatar(self) -> Avatar:

@@ -79,7 +79,7 @@ def test_colours_are_those_of_the_pixels_and_only_where_seen(head, tmp_path: Pat
     Image.fromarray(pixels.numpy()).save(tmp_path / "a.png")
     view = View(camera, 0, 0, "0", "00000_00", tmp_path / "a.png", None)
     before = gaussians.sh_base.clone()
-    colour = paint(gaussians, head, sequence, [view], (0.0, 0.0, 0.0))[:, 0] * C0 + 0.5
+    colour = paint(Avatar(gaussians, head, sequence), [view], (0.0, 0.0, 0.0))[:, 0] * C0 + 0.5
 
     world, _ = to_world(gaussians, head.v_template, head)
     x = world.means @ camera.world_to_camera[:3, :3].T + camera.world_to_camera[:3, 3]
@@ -94,6 +94,7 @@ def test_colours_are_those_of_the_pixels_and_only_where_seen(head, tmp_path: Pat
 def test_a_missing_picture_is_one_line(head, tmp_path: Path):
     sequence = at_rest(head)
     gaussians = spread(head.v_template, head.faces, 10, 0, torch.Generator())
-    camera = frontal_camera(place(Avatar(gaussians, head, sequence)), 20, 20)
+    avatar = Avatar(gaussians, head, sequence)
+    camera = frontal_camera(place(avatar), 20, 20)
     with pytest.raises(UserError, match=r"gone\.png"):
-        paint(gaussians, head, sequence, [View(camera, 0, 0, "0", "00000_00", tmp_path / "gone.png", None)], (0.0, 0.0, 0.0))
+        paint(avatar, [View(camera, 0, 0, "0", "00000_00", tmp_path / "gone.png", None)], (0.0, 0.0, 0.0))
