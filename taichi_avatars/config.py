@@ -22,6 +22,7 @@ PAPER = {
     "scaling_lr": 0.017,
     "flame_expr_lr": 1e-3,
     "densify_grad_threshold": 0.0002,
+    "max_gaussians": 100_000,
 }
 
 
@@ -116,8 +117,8 @@ class TrainConfig(BaseModel):
     """Gaussians smaller than this share of the extent are cloned, larger ones split."""
     opacity_reset_interval: int = Field(default=60_000, ge=1)
     """Steps between two opacity resets of a paper-length run."""
-    max_gaussians: int = Field(default=100_000, ge=1)
-    """Density control adds no Gaussians beyond this many."""
+    max_gaussians: int = Field(default=60_000, ge=1)
+    """Density control adds no Gaussians beyond this many; 100000 in the paper's schedule."""
 
     interval: int = Field(default=2_000, ge=1)
     """Steps between two evaluations and saves; the last step always has both."""

@@ -40,7 +40,7 @@ def test_what_is_no_file_is_named(tmp_path, name):
 def test_the_papers_schedule_has_the_papers_numbers_unless_told_otherwise():
     fast, paper = TrainConfig(), TrainConfig(schedule="paper")
     assert (paper.position_lr_init, paper.position_lr_final, paper.feature_lr, paper.scaling_lr) == (0.005, 5e-5, 0.0025, 0.017)
-    assert paper.densify_grad_threshold == 0.0002
+    assert (paper.densify_grad_threshold, paper.max_gaussians, paper.flame_expr_lr) == (0.0002, 100_000, 1e-3)
     assert fast.feature_lr > paper.feature_lr
     assert TrainConfig(schedule="paper", feature_lr=0.1).feature_lr == 0.1
     assert TrainConfig(feature_lr=0.1).feature_lr == 0.1
