@@ -89,8 +89,11 @@ def home(splats: ti.template(), g, tiles_x, tiles_y):
 
 
 @ti.kernel
-def settle(tiles_x: ti.i32, tiles_y: ti.i32, splats: F32x2, slot: I32x1, place: I32x1):
-    """place (N,): where each splat's record goes, so that a tile finds its splats side by side. slot (tiles,): scratch."""
+def settle(tiles_x: ti.i32, tiles_y: ti.i32, splats: F32x2, slot: I32x1, place: I32x1, resident: I32x1):
+    """Where each splat's record goes, so that a tile finds its splats side by side; and who lives there. slot (tiles,): scratch.
+
+    place: (N,) of each splat.  resident: (N,) the splat at each place.
+    """
     for _ in range(1):
         for tile in range(slot.shape[0]):
             slot[tile] = 0
@@ -104,22 +107,26 @@ def settle(tiles_x: ti.i32, tiles_y: ti.i32, splats: F32x2, slot: I32x1, place: 
             at += here
         for g in range(splats.shape[0]):
             tile = home(splats, g, tiles_x, tiles_y)
-            place[g] = slot[tile]
-            slot[tile] = slot[tile] + 1
+            at = slot[tile]
+            slot[tile] = at + 1
+            place[g] = at
+            resident[at] = g
 
 
 @ti.kernel
-def pack(order: I32x1, place: I32x1, splats: F32x2, packed: F32x2, bounds: F32x2):
-    """packed: at each splat's place. bounds: in depth order."""
-    for i in range(bounds.shape[0]):
-        g = order[i]
-        at = place[g]
-        a, b, c, opacity = splats[g, 2], splats[g, 3], splats[g, 4], splats[g, 5]
+def pack(order: I32x1, resident: I32x1, splats: F32x2, packed: F32x2, bounds: F32x2):
+    """packed: tile by tile. bounds: in depth order."""
+    for at in range(packed.shape[0]):
+        g = resident[at]
         packed[at, 0], packed[at, 1] = splats[g, 0], splats[g, 1]
-        packed[at, 2], packed[at, 3], packed[at, 4] = -0.5 * EXP_STEP * a, -EXP_STEP * b, -0.5 * EXP_STEP * c
-        packed[at, 5] = EXP_STEP * ti.log(ti.max(opacity, 1e-12))
+        packed[at, 2], packed[at, 3] = -0.5 * EXP_STEP * splats[g, 2], -EXP_STEP * splats[g, 3]
+        packed[at, 4] = -0.5 * EXP_STEP * splats[g, 4]
+        packed[at, 5] = EXP_STEP * ti.log(ti.max(splats[g, 5], 1e-12))
         for k in ti.static(range(6, 10)):
             packed[at, k] = splats[g, k]
+    for i in range(bounds.shape[0]):
+        g = order[i]
+        a, b, c, opacity = splats[g, 2], splats[g, 3], splats[g, 4], splats[g, 5]
         bounds[i, 0], bounds[i, 1] = splats[g, 0], splats[g, 1]
         # An undrawn splat lies outside every tile.
         bounds[i, 2] = ti.select(opacity >= MIN_ALPHA, ti.max(splats[g, 11], 1e-6), -1e9)

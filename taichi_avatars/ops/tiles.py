@@ -82,12 +82,12 @@ def sort_into_tiles(rows: Tensor, width: int, height: int) -> TileLists:
     chunks, chunk = _chunks(n)
     order = depth_order(rows[:, 9])
     packed, bounds = rows.new_empty(n, kernel.PACKED), rows.new_empty(n, kernel.BOUNDS)
-    place = torch.empty(n, dtype=torch.int32)
+    place, resident = torch.empty(2, n, dtype=torch.int32)
     count = torch.empty(chunks, tiles, dtype=torch.int32)
     pairs = torch.empty(n, dtype=torch.int32)
     if n:
-        kernel.settle(tiles_x, tiles_y, rows, torch.empty(tiles, dtype=torch.int32), place)
-        kernel.pack(order, place, rows, packed, bounds)
+        kernel.settle(tiles_x, tiles_y, rows, torch.empty(tiles, dtype=torch.int32), place, resident)
+        kernel.pack(order, resident, rows, packed, bounds)
     kernel.count(tiles_x, tiles_y, chunk, bounds, count, pairs)
     refuse_too_many_pairs(n, int(pairs.sum()))  # a sum in 64 bits
     splat_end = torch.cumsum(pairs, 0, dtype=torch.int32)

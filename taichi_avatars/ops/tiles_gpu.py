@@ -20,7 +20,7 @@ def sort_into_tiles(rows: Tensor, width: int, height: int) -> TileLists:
     place[order.long()] = torch.arange(n, dtype=torch.int32, device=rows.device)
     pairs = torch.zeros(n, dtype=torch.int32, device=rows.device)
     if n:
-        tiles.pack(order, place, rows, packed, bounds)
+        tiles.pack(order, order, rows, packed, bounds)
         tiles_gpu.count_pairs(tiles_x, tiles_y, bounds, pairs)
     total = int(pairs.sum())  # in 64 bits
     refuse_too_many_pairs(n, total)
