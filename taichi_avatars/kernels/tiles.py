@@ -90,7 +90,7 @@ def home(splats: ti.template(), g, tiles_x, tiles_y):
 
 @ti.kernel
 def settle(tiles_x: ti.i32, tiles_y: ti.i32, splats: F32x2, slot: I32x1, place: I32x1, resident: I32x1):
-    """Where each splat's record goes, so that a tile finds its splats side by side; and who lives there. slot (tiles,): scratch.
+    """Where each splat's record goes, so that a tile finds its splats side by side. slot (tiles,): scratch.
 
     place: (N,) of each splat.  resident: (N,) the splat at each place.
     """
