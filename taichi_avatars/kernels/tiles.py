@@ -71,11 +71,20 @@ def quad_columns(bounds: ti.template(), i, line, quads_x):
 
 
 @ti.func
-def touched(column, begin, end, begin_below, end_below):
+def tile_columns(bounds: ti.template(), i, row, tiles_x):
+    """First and one past the last tile of a row that splat i may touch; and the spans of its two rows of quads."""
+    begin, end = quad_columns(bounds, i, 2 * row, 2 * tiles_x)
+    begin_below, end_below = quad_columns(bounds, i, 2 * row + 1, 2 * tiles_x)
+    spans = ti.Vector([begin, end, begin_below, end_below])
+    return ti.min(begin, begin_below) >> 1, (ti.max(end, end_below) + 1) >> 1, spans
+
+
+@ti.func
+def touched(column, spans):
     """Which quads of a tile lie in its two rows' spans: bit 0 upper left, 1 upper right, 2 lower left, 3 lower right."""
     left, right = 2 * column, 2 * column + 1
-    upper_left, upper_right = (begin <= left) & (left < end), (begin <= right) & (right < end)
-    lower_left, lower_right = (begin_below <= left) & (left < end_below), (begin_below <= right) & (right < end_below)
+    upper_left, upper_right = (spans[0] <= left) & (left < spans[1]), (spans[0] <= right) & (right < spans[1])
+    lower_left, lower_right = (spans[2] <= left) & (left < spans[3]), (spans[2] <= right) & (right < spans[3])
     upper = ti.cast(upper_left, ti.i32) + 2 * ti.cast(upper_right, ti.i32)
     return upper + 4 * ti.cast(lower_left, ti.i32) + 8 * ti.cast(lower_right, ti.i32)
 
@@ -150,10 +159,9 @@ def count(tiles_x: ti.i32, tiles_y: ti.i32, chunk: ti.i32, bounds: F32x2, tile_c
             pairs = 0
             first, past = tile_rows(bounds, i, tiles_y)
             for row in range(first, past):
-                begin, end = quad_columns(bounds, i, 2 * row, 2 * tiles_x)
-                begin_below, end_below = quad_columns(bounds, i, 2 * row + 1, 2 * tiles_x)
-                for column in range(ti.min(begin, begin_below) >> 1, (ti.max(end, end_below) + 1) >> 1):
-                    if touched(column, begin, end, begin_below, end_below) > 0:
+                begin, end, spans = tile_columns(bounds, i, row, tiles_x)
+                for column in range(begin, end):
+                    if touched(column, spans) > 0:
                         tile_count[c, row * tiles_x + column] = tile_count[c, row * tiles_x + column] + 1
                         pairs += 1
             splat_count[i] = pairs
@@ -176,10 +184,9 @@ def scatter(
                 pair = splat_end[i - 1]
             first, past = tile_rows(bounds, i, tiles_y)
             for row in range(first, past):
-                begin, end = quad_columns(bounds, i, 2 * row, 2 * tiles_x)
-                begin_below, end_below = quad_columns(bounds, i, 2 * row + 1, 2 * tiles_x)
-                for column in range(ti.min(begin, begin_below) >> 1, (ti.max(end, end_below) + 1) >> 1):
-                    quads = touched(column, begin, end, begin_below, end_below)
+                begin, end, spans = tile_columns(bounds, i, row, tiles_x)
+                for column in range(begin, end):
+                    quads = touched(column, spans)
                     if quads > 0:
                         tile = row * tiles_x + column
                         at = slot[c, tile]

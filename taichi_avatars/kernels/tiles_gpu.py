@@ -5,7 +5,7 @@ What a splat and a pair are, and which tiles a splat touches, is in `tiles.py`; 
 
 import taichi as ti
 
-from taichi_avatars.kernels.tiles import quad_columns, tile_rows, touched
+from taichi_avatars.kernels.tiles import tile_columns, tile_rows, touched
 
 F32x2 = ti.types.ndarray(dtype=ti.f32, ndim=2)
 I32x1 = ti.types.ndarray(dtype=ti.i32, ndim=1)
@@ -18,10 +18,9 @@ def count_pairs(tiles_x: ti.i32, tiles_y: ti.i32, bounds: F32x2, pairs: I32x1):
         total = 0
         first, past = tile_rows(bounds, i, tiles_y)
         for row in range(first, past):
-            begin, end = quad_columns(bounds, i, 2 * row, 2 * tiles_x)
-            begin_below, end_below = quad_columns(bounds, i, 2 * row + 1, 2 * tiles_x)
-            for column in range(ti.min(begin, begin_below) >> 1, (ti.max(end, end_below) + 1) >> 1):
-                if touched(column, begin, end, begin_below, end_below) > 0:
+            begin, end, spans = tile_columns(bounds, i, row, tiles_x)
+            for column in range(begin, end):
+                if touched(column, spans) > 0:
                     total += 1
         pairs[i] = total
 
@@ -41,10 +40,9 @@ def list_pairs(
             pair = splat_end[i - 1]
         first, past = tile_rows(bounds, i, tiles_y)
         for row in range(first, past):
-            begin, end = quad_columns(bounds, i, 2 * row, 2 * tiles_x)
-            begin_below, end_below = quad_columns(bounds, i, 2 * row + 1, 2 * tiles_x)
-            for column in range(ti.min(begin, begin_below) >> 1, (ti.max(end, end_below) + 1) >> 1):
-                hit = touched(column, begin, end, begin_below, end_below)
+            begin, end, spans = tile_columns(bounds, i, row, tiles_x)
+            for column in range(begin, end):
+                hit = touched(column, spans)
                 if pair < stop and hit > 0:
                     tile[pair], splat[pair], quads[pair] = row * tiles_x + column, i, hit
                     pair += 1
