@@ -19,7 +19,7 @@ from taichi_avatars import runtime
 from taichi_avatars.bench.kernels import COMPOSITING, of_kernel
 from taichi_avatars.bench.scenes import dense_scene
 from taichi_avatars.errors import UserError
-from taichi_avatars.kernels.tiles import TILE
+from taichi_avatars.kernels.tiles import QUAD_BITS, TILE
 from taichi_avatars.ops.projection import project
 from taichi_avatars.ops.splat import splat
 from taichi_avatars.ops.tiles import sort_into_tiles
@@ -60,7 +60,7 @@ def bench_limit(count: int, width: int, height: int, repeats: int = 9, seed: int
         order = lists.order.long()
         rank = torch.empty(count, dtype=torch.int32)
         rank[lists.place[order].long()] = torch.arange(count, dtype=torch.int32)  # in depth order, of each place
-        listed = rank[lists.entries[:entries, 0].long()]
+        listed = rank[lists.entries[:entries, 0].long() >> QUAD_BITS]
         parts = [torch.tensor([width, height, TILE, count, entries], dtype=torch.int32)]
         parts += [lists.tile_end, listed, rows[order], upstream]
         with (folder / "in").open("wb") as file:

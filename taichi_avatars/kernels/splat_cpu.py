@@ -3,23 +3,21 @@
 A vector holds a quad of 4x4 pixels: 0 upper left, 1 upper right, 2 lower left, 3 lower right. Quads that a splat does not
 touch, by its entry's bits, and quads that are opaque already are skipped: with small splats that is half of them.
 
-`composite` and its adjoint must be launched inside `runtime.native_vectors()`; in that mode `-v`, `v -= w` and casts of
-comparisons abort, so the code writes `0.0 - v`, `v = v - w` and `ti.select`.
+`composite` and its adjoint are launched inside `runtime.native_vectors()`, see `lanes.py`.
 """
 
 import math
 
 import taichi as ti
 
+from taichi_avatars.kernels.lanes import LANES, Vec, halve
 from taichi_avatars.kernels.tasks import TILE_STRIDE
-from taichi_avatars.kernels.tiles import EXP_STEP, MAX_ALPHA, MIN_ALPHA, MIN_TRANSMITTANCE, QUAD, TILE
+from taichi_avatars.kernels.tiles import EXP_STEP, MAX_ALPHA, MIN_ALPHA, MIN_TRANSMITTANCE, QUAD, QUAD_BITS, TILE
 
-LANES = QUAD * QUAD
 BATCH = 8
 LOWEST = EXP_STEP * math.log(MIN_ALPHA)  # the exponent at which alpha is 1/255, in the packed units
 CHANNELS = 5  # red, green, blue, depth, alpha
 
-Vec = ti.types.vector(LANES, ti.f32)
 F32x1 = ti.types.ndarray(dtype=ti.f32, ndim=1)
 F32x2 = ti.types.ndarray(dtype=ti.f32, ndim=2)
 F32x3 = ti.types.ndarray(dtype=ti.f32, ndim=3)
@@ -85,16 +83,6 @@ def exponent(packed: ti.template(), i, dx, dy):
 
 
 @ti.func
-def halve(a, b, group: ti.template()):
-    """Adds neighbouring groups of `group` lanes of a, and of b: a's sums are the lower half of the result, b's the upper."""
-    low = ti.static([i for i in range(LANES) if i % (2 * group) < group])
-    high = ti.static([i for i in range(LANES) if i % (2 * group) >= group])
-    near = Vec([a[i] for i in ti.static(low)] + [b[i] for i in ti.static(low)])
-    far = Vec([a[i] for i in ti.static(high)] + [b[i] for i in ti.static(high)])
-    return near + far
-
-
-@ti.func
 def transparent(T0, T1, T2, T3):
     """Which quads still let light through, a bit each."""
     both = halve(halve(T0, T1, 8), halve(T2, T3, 8), 4)
@@ -141,7 +129,7 @@ def composite(width: ti.i32, height: ti.i32, tiles_x: ti.i32, tile_end: I32x1, e
             if alive == 0:
                 batch_end, end = at, at
             for j in range(at, batch_end):
-                i, quads = entries[j, 0], entries[j, 2] & alive
+                i, quads = entries[j, 0] >> QUAD_BITS, entries[j, 0] & alive
                 dx, dy = x - packed[i, 0], y - packed[i, 1]
                 red, green, blue, depth = packed[i, 6], packed[i, 7], packed[i, 8], packed[i, 9]
                 if quads & 1:
@@ -238,7 +226,7 @@ def composite_adjoint(
                     pair_grad[entries[j, 1]] = zero
                 batch_end, end = at, at
             for j in range(at, batch_end):
-                i, quads = entries[j, 0], entries[j, 2] & alive
+                i, quads = entries[j, 0] >> QUAD_BITS, entries[j, 0] & alive
                 dx, dy = x - packed[i, 0], y - packed[i, 1]
                 sums = Sums(
                     s=zero,

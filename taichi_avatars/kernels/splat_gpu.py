@@ -7,7 +7,7 @@ splat and a tile to a place of their own, and `splat_cpu.gather` adds them up in
 import taichi as ti
 
 from taichi_avatars.kernels.splat_cpu import LOWEST
-from taichi_avatars.kernels.tiles import EXP_STEP, MAX_ALPHA, MIN_TRANSMITTANCE, QUAD, TILE
+from taichi_avatars.kernels.tiles import EXP_STEP, MAX_ALPHA, MIN_TRANSMITTANCE, QUAD, QUAD_BITS, TILE
 
 block = ti.simt.block
 BLOCK = TILE * TILE  # threads, one per pixel
@@ -66,8 +66,8 @@ def composite(
         at, end, turn = first_entry(tile_end, tile), tile_end[tile], 0
         while at < end:
             if at + lane < end:
-                i = entries[at + lane, 0]
-                quads[lane] = entries[at + lane, 2]
+                i = entries[at + lane, 0] >> QUAD_BITS
+                quads[lane] = entries[at + lane, 0]
                 for k in ti.static(range(FIELDS)):
                     splats[k * BLOCK + lane] = packed[i, k]
             if lane == 0:
@@ -143,8 +143,8 @@ def composite_adjoint(
         while at < end:
             count = ti.min(BATCH, end - at)
             if lane < count:
-                i = entries[at + lane, 0]
-                quads[lane] = entries[at + lane, 2]
+                i = entries[at + lane, 0] >> QUAD_BITS
+                quads[lane] = entries[at + lane, 0]
                 for k in ti.static(range(FIELDS)):
                     splats[k * BATCH + lane] = packed[i, k]
             if lane == 0:

@@ -1,4 +1,4 @@
-"""Which splats touch which tile, in depth order: pack, count, scatter (a stable counting sort).
+"""Which splats touch which tile, in depth order: settle, pack, list, scatter (a stable counting sort).
 
 Tiles are TILE x TILE pixels. A splat is listed exactly in the tiles that hold a pixel centre where its alpha can reach 1/255,
 with the quads of the tile that do.
@@ -8,85 +8,96 @@ by side and are summed in a fixed order, without atomics.
 
 import taichi as ti
 
+from taichi_avatars.kernels.lanes import LANES, Vec, lane_sum
 from taichi_avatars.kernels.tasks import TASK
 
 TILE = 8  # pixels along each side
+TILE_SHIFT = TILE.bit_length() - 1  # a shift instead of a division, which Taichi rounds down with branches
 QUAD = TILE // 2  # the compositing kernel works on a tile's four quads of 4x4 pixels, and skips those that a splat misses
 MIN_ALPHA = 1.0 / 255.0  # below it a splat is not drawn at a pixel
 MAX_ALPHA = 0.99
 MIN_TRANSMITTANCE = 1e-4  # a pixel stops before the splat that would take it below
 PACKED = 12
-BOUNDS = 8
+BOUNDS = 10
 
 # A packed splat, as the compositing kernel wants it: 0 x, 1 y, 2-4 conic and 5 log opacity in its units, 6-8 colour, 9 depth.
-# Its bounds, for what is on this page: 0 x, 1 y, 2 half height, 3 b / a, 4 height at which the ellipse reaches furthest right,
-# 5 half width at the height of the centre, 6 1 / half height.
+# Its bounds, for what is on this page, where alpha can reach 1/255 if A dx^2 + B dx dy + C dy^2 <= 1: 0 x, 1 y, 2 half width,
+# 3 half height, 4 A, 5 B, 6 C, 7 dx / dy of the lowest value in a column, 8 the same in a row, 9 half width of every row.
 EXP_STEP = 1.0 / 8.0  # the compositing kernel computes exp(x) as (polynomial of x/8)^8
-FLOAT_MARGIN = 1e-3  # pixels; what rounding may cost at the edge of a splat, the kernel decides exactly
+PIXEL_MARGIN = 1e-3  # pixels; what rounding may cost at the edge of a splat, the kernel decides exactly
+EXPONENT_MARGIN = 2e-6  # of ln alpha; the same where a splat is hardly opaque enough
+FORM_MARGIN = 1e-6  # share of A dx^2 + C dy^2, whose difference to B dx dy a needle's form is
+
+SPILL = 4  # entries past its last that a chunk may write while it lists its pairs
+
+# An entry of a tile's list: the place of the splat's record, and in the lowest bits the quads of the tile that it touches:
+# 1 upper left, 2 upper right, 4 lower left, 8 lower right.
+QUAD_BITS = 4
 
 F32x2 = ti.types.ndarray(dtype=ti.f32, ndim=2)
 I32x1 = ti.types.ndarray(dtype=ti.i32, ndim=1)
 I32x2 = ti.types.ndarray(dtype=ti.i32, ndim=2)
 
-
-@ti.func
-def first_cell(low, size: ti.template(), cells):
-    """First cell, of `size` pixels each, whose pixel centres may lie at or above `low` pixels, clamped to [0, cells]."""
-    return ti.cast(ti.min(ti.max(ti.ceil(low - 0.5 - FLOAT_MARGIN), 0.0), ti.cast(cells * size, ti.f32)), ti.i32) >> ti.static(
-        size.bit_length() - 1
-    )
+# What a splat reaches: the columns of its bounds.
+Reach = ti.types.struct(
+    x=ti.f32, y=ti.f32, half_width=ti.f32, half_height=ti.f32, A=ti.f32, B=ti.f32, C=ti.f32,
+    of_column=ti.f32, of_row=ti.f32, waist=ti.f32,
+)  # fmt: skip
 
 
 @ti.func
-def past_cell(high, size: ti.template(), cells):
-    """One past the last cell whose pixel centres may lie at or below `high` pixels, clamped to [0, cells]."""
-    last = ti.min(ti.max(ti.floor(high - 0.5 + FLOAT_MARGIN), -1.0), ti.cast(cells * size - 1, ti.f32))
-    return (ti.cast(last, ti.i32) + size) >> ti.static(size.bit_length() - 1)
+def first_tile(low, tiles):
+    """First tile whose pixel centres may lie at or above `low` pixels, clamped to [0, tiles]."""
+    return ti.cast(ti.min(ti.max(ti.ceil(low - 0.5 - PIXEL_MARGIN), 0.0), ti.cast(tiles * TILE, ti.f32)), ti.i32) >> TILE_SHIFT
 
 
 @ti.func
-def tile_rows(bounds: ti.template(), i, tiles_y):
-    """First and one past the last row of tiles that splat i touches."""
-    y, half_height = bounds[i, 1], bounds[i, 2]
-    return first_cell(y - half_height, TILE, tiles_y), past_cell(y + half_height, TILE, tiles_y)
+def past_tile(high, tiles):
+    """One past the last tile whose pixel centres may lie at or below `high` pixels, clamped to [0, tiles]."""
+    last = ti.min(ti.max(ti.floor(high - 0.5 + PIXEL_MARGIN), -1.0), ti.cast(tiles * TILE - 1, ti.f32))
+    return (ti.cast(last, ti.i32) + TILE) >> TILE_SHIFT
 
 
 @ti.func
-def quad_columns(bounds: ti.template(), i, line, quads_x):
-    """First and one past the last quad that splat i touches in a row of quads: its ellipse cut by a band of pixel centres."""
-    x, y, half_height = bounds[i, 0], bounds[i, 1], bounds[i, 2]
-    above = ti.cast(line * QUAD, ti.f32) + 0.5 - y
-    below = above + (QUAD - 1.0)
-    top, bottom = ti.min(ti.max(above, -half_height), half_height), ti.max(ti.min(below, half_height), -half_height)
-    slope, waist = bounds[i, 3], bounds[i, 5]
-    right_y = ti.min(ti.max(bounds[i, 4], top), bottom)
-    left_y = ti.min(ti.max(-bounds[i, 4], top), bottom)
-    right_part, left_part = right_y * bounds[i, 6], left_y * bounds[i, 6]
-    right = -slope * right_y + waist * ti.sqrt(ti.max(1.0 - right_part * right_part, 0.0))
-    left = -slope * left_y - waist * ti.sqrt(ti.max(1.0 - left_part * left_part, 0.0))
-    hit = (above <= half_height + FLOAT_MARGIN) & (below >= -half_height - FLOAT_MARGIN)
-    begin = ti.select(hit, first_cell(x + left, QUAD, quads_x), quads_x)
-    end = ti.select(hit, past_cell(x + right, QUAD, quads_x), 0)
-    return begin, end
+def read_reach(bounds: ti.template(), i):
+    return Reach(
+        x=bounds[i, 0], y=bounds[i, 1], half_width=bounds[i, 2], half_height=bounds[i, 3], A=bounds[i, 4], B=bounds[i, 5],
+        C=bounds[i, 6], of_column=bounds[i, 7], of_row=bounds[i, 8], waist=bounds[i, 9],
+    )  # fmt: skip
 
 
 @ti.func
-def tile_columns(bounds: ti.template(), i, row, tiles_x):
-    """First and one past the last tile of a row that splat i may touch; and the spans of its two rows of quads."""
-    begin, end = quad_columns(bounds, i, 2 * row, 2 * tiles_x)
-    begin_below, end_below = quad_columns(bounds, i, 2 * row + 1, 2 * tiles_x)
-    spans = ti.Vector([begin, end, begin_below, end_below])
-    return ti.min(begin, begin_below) >> 1, (ti.max(end, end_below) + 1) >> 1, spans
+def tile_rows(r, tiles_y):
+    """First and one past the last row of tiles that a splat touches."""
+    return first_tile(r.y - r.half_height, tiles_y), past_tile(r.y + r.half_height, tiles_y)
 
 
 @ti.func
-def touched(column, spans):
-    """Which quads of a tile lie in its two rows' spans: bit 0 upper left, 1 upper right, 2 lower left, 3 lower right."""
-    left, right = 2 * column, 2 * column + 1
-    upper_left, upper_right = (spans[0] <= left) & (left < spans[1]), (spans[0] <= right) & (right < spans[1])
-    lower_left, lower_right = (spans[2] <= left) & (left < spans[3]), (spans[2] <= right) & (right < spans[3])
-    upper = ti.cast(upper_left, ti.i32) + 2 * ti.cast(upper_right, ti.i32)
-    return upper + 4 * ti.cast(lower_left, ti.i32) + 8 * ti.cast(lower_right, ti.i32)
+def tile_columns(r, row, rows: ti.template(), tiles_x):
+    """First and one past the last tile that a splat may touch in a band of `rows` rows of tiles."""
+    above = ti.cast(row * TILE, ti.f32) + 0.5 - r.y
+    at_top = r.of_row * ti.min(ti.max(above, -r.half_height), r.half_height)  # where a row of the ellipse has its middle
+    at_bottom = r.of_row * ti.min(ti.max(above + (rows * TILE - 1.0), -r.half_height), r.half_height)
+    left = ti.max(ti.min(at_top, at_bottom) - r.waist, -r.half_width)
+    right = ti.min(ti.max(at_top, at_bottom) + r.waist, r.half_width)
+    return first_tile(r.x + left, tiles_x), past_tile(r.x + right, tiles_x)
+
+
+@ti.func
+def misses(r, left, top):
+    """Above 0 for a quad that a splat does not touch: the least value of its form over the pixel centres' rectangle, less 1.
+
+    left, top: from the splat's centre to the quad's first pixel centre; numbers, or vectors for many quads at once.
+    """
+    right, bottom = left + (QUAD - 1.0), top + (QUAD - 1.0)
+    near_x, near_y = ti.min(ti.max(left, 0.0), right), ti.min(ti.max(top, 0.0), bottom)
+    # The form is convex, so its least value lies at the centre or on one of the two sides that face it.
+    y = ti.min(ti.max(near_x * r.of_column, top), bottom)
+    x = ti.min(ti.max(near_y * r.of_row, left), right)
+    A, C = r.A * (1.0 - FORM_MARGIN), r.C * (1.0 - FORM_MARGIN)
+    on_column = near_x * (near_x * A + y * r.B) + y * y * C
+    on_row = near_y * (near_y * C + x * r.B) + x * x * A
+    return ti.min(on_column, on_row) - 1.0
 
 
 @ti.func
@@ -94,7 +105,7 @@ def home(splats: ti.template(), g, tiles_x, tiles_y):
     """The tile of a splat's centre, or the one nearest to it."""
     x = ti.min(ti.max(splats[g, 0], 0.0), ti.cast(tiles_x * TILE - 1, ti.f32))
     y = ti.min(ti.max(splats[g, 1], 0.0), ti.cast(tiles_y * TILE - 1, ti.f32))
-    return ti.cast(y, ti.i32) // TILE * tiles_x + ti.cast(x, ti.i32) // TILE
+    return (ti.cast(y, ti.i32) >> TILE_SHIFT) * tiles_x + (ti.cast(x, ti.i32) >> TILE_SHIFT)
 
 
 @ti.kernel
@@ -123,8 +134,10 @@ def settle(tiles_x: ti.i32, tiles_y: ti.i32, splats: F32x2, slot: I32x1, place: 
 
 
 @ti.kernel
-def pack(order: I32x1, resident: I32x1, splats: F32x2, packed: F32x2, bounds: F32x2):
-    """packed: tile by tile. bounds: in depth order."""
+def pack(
+    tiles_x: ti.i32, tiles_y: ti.i32, order: I32x1, resident: I32x1, splats: F32x2, packed: F32x2, bounds: F32x2, room: I32x1
+):
+    """packed: tile by tile. bounds, and room, the most pairs that a splat can have: in depth order."""
     for at in range(packed.shape[0]):
         g = resident[at]
         packed[at, 0], packed[at, 1] = splats[g, 0], splats[g, 1]
@@ -136,18 +149,40 @@ def pack(order: I32x1, resident: I32x1, splats: F32x2, packed: F32x2, bounds: F3
     for i in range(bounds.shape[0]):
         g = order[i]
         a, b, c, opacity = splats[g, 2], splats[g, 3], splats[g, 4], splats[g, 5]
-        bounds[i, 0], bounds[i, 1] = splats[g, 0], splats[g, 1]
+        # alpha >= 1/255 where q <= 2 ln(255 opacity)
+        reach = 1.0 / (2.0 * ti.log(ti.max(opacity / MIN_ALPHA, 1.0)) + EXPONENT_MARGIN)
+        bounds[i, 0], bounds[i, 1], bounds[i, 2] = splats[g, 0], splats[g, 1], splats[g, 10]
         # An undrawn splat lies outside every tile.
-        bounds[i, 2] = ti.select(opacity >= MIN_ALPHA, ti.max(splats[g, 11], 1e-6), -1e9)
-        bounds[i, 3], bounds[i, 4] = b / ti.max(a, 1e-20), -b / ti.max(c, 1e-20) * splats[g, 10]
-        # q <= r^2 at dy = 0 where |dx| <= r / sqrt(a); r = half width / sqrt(covariance), here from opacity again
-        bounds[i, 5] = ti.sqrt(2.0 * ti.log(ti.max(opacity / MIN_ALPHA, 1.0)) / ti.max(a, 1e-20))
-        bounds[i, 6] = 1.0 / ti.max(splats[g, 11], 1e-6)
+        bounds[i, 3] = ti.select(opacity >= MIN_ALPHA, splats[g, 11], -1e9)
+        bounds[i, 4], bounds[i, 5], bounds[i, 6] = a * reach, 2.0 * b * reach, c * reach
+        bounds[i, 7], bounds[i, 8] = -b / ti.max(c, 1e-20), -b / ti.max(a, 1e-20)
+        bounds[i, 9] = 1.0 / ti.sqrt(ti.max(a * reach, 1e-20))
+        first, past = tile_rows(read_reach(bounds, i), tiles_y)
+        left, right = first_tile(splats[g, 0] - splats[g, 10], tiles_x), past_tile(splats[g, 0] + splats[g, 10], tiles_x)
+        room[i] = ti.max(past - first, 0) * ti.max(right - left, 0)
+
+
+@ti.func
+def block_x():
+    """Pixel centres of the 16 quads of 2x2 tiles, tile by tile: each lane's first column."""
+    return Vec([(lane // 4 % 2) * TILE + lane % 2 * QUAD + 0.5 for lane in range(LANES)])
+
+
+@ti.func
+def block_y():
+    """Each lane's first row."""
+    return Vec([lane // 8 * TILE + lane // 2 % 2 * QUAD + 0.5 for lane in range(LANES)])
 
 
 @ti.kernel
-def count(tiles_x: ti.i32, tiles_y: ti.i32, chunk: ti.i32, bounds: F32x2, tile_count: I32x2, splat_count: I32x1):
-    """tile_count (chunks, tiles): pairs of each chunk of splats in each tile; splat_count: pairs of each splat."""
+def list_pairs(
+    tiles_x: ti.i32, tiles_y: ti.i32, chunk: ti.i32, bounds: F32x2, room_end: I32x1,
+    pairs: I32x1, tile_count: I32x2, splat_count: I32x1,
+):  # fmt: skip
+    """pairs (room and SPILL per chunk): tile and quads of every pair, chunk by chunk, from the room of its first splat on.
+
+    tile_count (chunks, tiles): pairs of each chunk of splats in each tile.  splat_count: pairs of each splat.
+    """
     ti.loop_config(block_dim=1)
     for step in range(tile_count.shape[0] * TASK):
         if step % TASK != 0:
@@ -155,41 +190,66 @@ def count(tiles_x: ti.i32, tiles_y: ti.i32, chunk: ti.i32, bounds: F32x2, tile_c
         c = step // TASK
         for t in range(tile_count.shape[1]):
             tile_count[c, t] = 0
+        bit = Vec([float(1 << lane) for lane in range(LANES)])
+        at = c * SPILL
+        if c > 0:
+            at += room_end[ti.min(c * chunk, bounds.shape[0]) - 1]
         for i in range(c * chunk, ti.min((c + 1) * chunk, bounds.shape[0])):
-            pairs = 0
-            first, past = tile_rows(bounds, i, tiles_y)
-            for row in range(first, past):
-                begin, end, spans = tile_columns(bounds, i, row, tiles_x)
-                for column in range(begin, end):
-                    if touched(column, spans) > 0:
-                        tile_count[c, row * tiles_x + column] = tile_count[c, row * tiles_x + column] + 1
-                        pairs += 1
-            splat_count[i] = pairs
+            begun, r = at, read_reach(bounds, i)
+            row, past = tile_rows(r, tiles_y)
+            while row < past:
+                column, end = tile_columns(r, row, 2, tiles_x)
+                top = block_y() + (ti.cast(row * TILE, ti.f32) - r.y)
+                whole = 0xFFFF if row + 1 < past else 0x00FF
+                while column < end:
+                    left = block_x() + (ti.cast(column * TILE, ti.f32) - r.x)
+                    hit = ti.cast(lane_sum(ti.select(misses(r, left, top) <= 0.0, bit, 0.0)), ti.i32) & whole
+                    if column + 1 == end:
+                        hit = hit & 0x0F0F
+                    for t in ti.static(range(4)):  # written in any case and overwritten where it is none: no branch to guess
+                        quads = hit >> (4 * t) & 15
+                        one = ti.select(quads > 0, 1, 0)
+                        tile = ((row + t // 2) * tiles_x + column + t % 2) * one
+                        pairs[at] = (tile << QUAD_BITS) + quads
+                        tile_count[c, tile] = tile_count[c, tile] + one
+                        at += one
+                    column += 2
+                row += 2
+            splat_count[i] = at - begun
 
 
 @ti.kernel
 def scatter(
-    tiles_x: ti.i32, tiles_y: ti.i32, chunk: ti.i32, bounds: F32x2, order: I32x1, place: I32x1,
-    splat_end: I32x1, slot: I32x2, entries: I32x2,
+    chunk: ti.i32, order: I32x1, place: I32x1, room_end: I32x1, pairs: I32x1, splat_end: I32x1,
+    slot: I32x2, tile_end: I32x1, entries: I32x2,
 ):  # fmt: skip
-    """Fills the tiles' lists: place of the splat, pair, its quads. slot (chunks, tiles): where each chunk writes next."""
+    """Fills the tiles' lists: place of the splat with its quads, number of the pair.
+
+    slot (chunks, tiles): `tile_count` of `list_pairs`; then where each chunk writes next.
+    """
+    for _ in range(1):
+        at = 0
+        for tile in range(slot.shape[1]):
+            for c in range(slot.shape[0]):
+                here = slot[c, tile]
+                slot[c, tile] = at
+                at += here
+            tile_end[tile] = at
     ti.loop_config(block_dim=1)
     for step in range(slot.shape[0] * TASK):
         if step % TASK != 0:
             continue
         c = step // TASK
-        for i in range(c * chunk, ti.min((c + 1) * chunk, bounds.shape[0])):
-            pair, at_place = 0, place[order[i]]
-            if i > 0:
-                pair = splat_end[i - 1]
-            first, past = tile_rows(bounds, i, tiles_y)
-            for row in range(first, past):
-                begin, end, spans = tile_columns(bounds, i, row, tiles_x)
-                for column in range(begin, end):
-                    quads = touched(column, spans)
-                    if quads > 0:
-                        tile = row * tiles_x + column
-                        at = slot[c, tile]
-                        slot[c, tile] = at + 1
-                        entries[at, 0], entries[at, 1], entries[at, 2] = at_place, pair, quads
-                        pair += 1
+        ahead, pair = c * SPILL, 0
+        if c > 0:
+            pair = splat_end[ti.min(c * chunk, order.shape[0]) - 1]
+            ahead += room_end[ti.min(c * chunk, order.shape[0]) - 1] - pair
+        for i in range(c * chunk, ti.min((c + 1) * chunk, order.shape[0])):
+            record = place[order[i]] << QUAD_BITS
+            while pair < splat_end[i]:
+                tile_and_quads = pairs[ahead + pair]
+                tile = tile_and_quads >> QUAD_BITS
+                at = slot[c, tile]
+                slot[c, tile] = at + 1
+                entries[at, 0], entries[at, 1] = record + (tile_and_quads & 15), pair
+                pair += 1

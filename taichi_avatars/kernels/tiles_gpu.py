@@ -5,10 +5,21 @@ What a splat and a pair are, and which tiles a splat touches, is in `tiles.py`; 
 
 import taichi as ti
 
-from taichi_avatars.kernels.tiles import tile_columns, tile_rows, touched
+from taichi_avatars.kernels.tiles import QUAD, QUAD_BITS, TILE, misses, read_reach, tile_columns, tile_rows
 
 F32x2 = ti.types.ndarray(dtype=ti.f32, ndim=2)
 I32x1 = ti.types.ndarray(dtype=ti.i32, ndim=1)
+
+
+@ti.func
+def touched(r, row, column):
+    """Which quads of a tile a splat touches, a bit each."""
+    quads = 0
+    for k in ti.static(range(4)):
+        left = ti.cast(column * TILE + k % 2 * QUAD, ti.f32) + 0.5 - r.x
+        top = ti.cast(row * TILE + k // 2 * QUAD, ti.f32) + 0.5 - r.y
+        quads += ti.select(misses(r, left, top) <= 0.0, 1 << k, 0)
+    return quads
 
 
 @ti.kernel
@@ -16,20 +27,19 @@ def count_pairs(tiles_x: ti.i32, tiles_y: ti.i32, bounds: F32x2, pairs: I32x1):
     """pairs (M,): how many tiles each splat touches."""
     for i in range(bounds.shape[0]):
         total = 0
-        first, past = tile_rows(bounds, i, tiles_y)
+        r = read_reach(bounds, i)
+        first, past = tile_rows(r, tiles_y)
         for row in range(first, past):
-            begin, end, spans = tile_columns(bounds, i, row, tiles_x)
+            begin, end = tile_columns(r, row, 1, tiles_x)
             for column in range(begin, end):
-                if touched(column, spans) > 0:
+                if touched(r, row, column) > 0:
                     total += 1
         pairs[i] = total
 
 
 @ti.kernel
-def list_pairs(
-    tiles_x: ti.i32, tiles_y: ti.i32, bounds: F32x2, splat_end: I32x1, tile: I32x1, splat: I32x1, quads: I32x1
-):  # fmt: skip
-    """tile, splat, quads (P,): of each pair.
+def list_pairs(tiles_x: ti.i32, tiles_y: ti.i32, bounds: F32x2, splat_end: I32x1, tile: I32x1, entry: I32x1):
+    """tile, and entry (splat and quads, as `tiles.py` says) (P,): of each pair.
 
     A driver may round differently here than in `count_pairs`. Pairs beyond the count are left out; those that are missing go
     to the tile behind the last, which nobody draws. Either way alpha is below 1/255 there but for that rounding.
@@ -38,14 +48,15 @@ def list_pairs(
         pair, stop = 0, splat_end[i]
         if i > 0:
             pair = splat_end[i - 1]
-        first, past = tile_rows(bounds, i, tiles_y)
+        r = read_reach(bounds, i)
+        first, past = tile_rows(r, tiles_y)
         for row in range(first, past):
-            begin, end, spans = tile_columns(bounds, i, row, tiles_x)
+            begin, end = tile_columns(r, row, 1, tiles_x)
             for column in range(begin, end):
-                hit = touched(column, spans)
-                if pair < stop and hit > 0:
-                    tile[pair], splat[pair], quads[pair] = row * tiles_x + column, i, hit
+                quads = touched(r, row, column)
+                if pair < stop and quads > 0:
+                    tile[pair], entry[pair] = row * tiles_x + column, (i << QUAD_BITS) + quads
                     pair += 1
         while pair < stop:
-            tile[pair], splat[pair], quads[pair] = tiles_x * tiles_y, i, 0
+            tile[pair], entry[pair] = tiles_x * tiles_y, i << QUAD_BITS
             pair += 1

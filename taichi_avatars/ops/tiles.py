@@ -20,8 +20,8 @@ class TileLists(NamedTuple):
     order: (M,) int32 splat at each rank of the depth order.
     packed: (M,12) as `kernels.tiles` lists it.  place: (M,) int32 each splat's row in it.
     tile_end: (tiles,) int32 one past each tile's last entry.
-    entries: (P,3) int32 the lists: the splat's place, number of the pair, counted splat by splat, and the quads of the
-        tile that it touches, a bit each (`kernels.tiles.touched`).
+    entries: (P,2) int32 the lists: the splat's place and the quads of the tile that it touches, as `kernels.tiles` packs
+        them; and the number of the pair, counted splat by splat.
     splat_end: (M,) int32 one past each splat's last pair.
     """
 
@@ -58,10 +58,16 @@ def depth_order(depths: Tensor) -> Tensor:
     return items
 
 
-def refuse_too_many_pairs(count: int, pairs: int) -> None:
-    """Pairs are numbered in 32 bits."""
-    if pairs > MOST_PAIRS:
-        raise UserError(f"{count} Gaussians cover {pairs} tiles, more than 2^31; are the scales in metres?")
+def running_sum(counts: Tensor) -> Tensor:
+    """One past the last of each splat's pairs, (N,) int32, from how many each has.
+
+    Raises:
+        UserError: where 32 bits cannot number them.
+    """
+    total = int(counts.sum())  # in 64 bits
+    if total > MOST_PAIRS:
+        raise UserError(f"{len(counts)} Gaussians cover {total} tiles, more than 2^31; are the scales in metres?")
+    return torch.cumsum(counts, 0, dtype=torch.int32)
 
 
 def sort_into_tiles(rows: Tensor, width: int, height: int) -> TileLists:
@@ -82,19 +88,20 @@ def sort_into_tiles(rows: Tensor, width: int, height: int) -> TileLists:
     chunks, chunk = _chunks(n)
     order = depth_order(rows[:, 9])
     packed, bounds = rows.new_empty(n, kernel.PACKED), rows.new_empty(n, kernel.BOUNDS)
-    place, resident = torch.empty(2, n, dtype=torch.int32)
-    count = torch.empty(chunks, tiles, dtype=torch.int32)
-    pairs = torch.empty(n, dtype=torch.int32)
+    place, resident, room, pairs_of = torch.empty(4, n, dtype=torch.int32)
     if n:
         kernel.settle(tiles_x, tiles_y, rows, torch.empty(tiles, dtype=torch.int32), place, resident)
-        kernel.pack(order, resident, rows, packed, bounds)
-    kernel.count(tiles_x, tiles_y, chunk, bounds, count, pairs)
-    refuse_too_many_pairs(n, int(pairs.sum()))  # a sum in 64 bits
-    splat_end = torch.cumsum(pairs, 0, dtype=torch.int32)
-    by_tile = count.T.reshape(-1)  # tile by tile, chunk by chunk: the order of the lists
-    ends = torch.cumsum(by_tile, 0, dtype=torch.int32)
-    slot = (ends - by_tile).view(tiles, chunks).T.contiguous()
-    entries = torch.empty(max(int(ends[-1]), 1), 3, dtype=torch.int32)
-    kernel.scatter(tiles_x, tiles_y, chunk, bounds, order, place, splat_end, slot, entries)
-    tile_end = ends.view(tiles, chunks)[:, -1].contiguous()
+        kernel.pack(tiles_x, tiles_y, order, resident, rows, packed, bounds, room)
+    room_end = running_sum(room)
+    pairs = torch.empty(_last(room_end) + chunks * kernel.SPILL, dtype=torch.int32)
+    slot, tile_end = torch.empty(chunks, tiles, dtype=torch.int32), torch.empty(tiles, dtype=torch.int32)
+    with runtime.native_vectors():
+        kernel.list_pairs(tiles_x, tiles_y, chunk, bounds, room_end, pairs, slot, pairs_of)
+    splat_end = running_sum(pairs_of)
+    entries = torch.empty(max(_last(splat_end), 1), 2, dtype=torch.int32)
+    kernel.scatter(chunk, order, place, room_end, pairs, splat_end, slot, tile_end, entries)
     return TileLists(order, packed, place, tile_end, entries, splat_end, tiles_x, tiles_y)
+
+
+def _last(ends: Tensor) -> int:
+    return int(ends[-1]) if len(ends) else 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from taichi_avatars.ops.tiles import TileLists, refuse_too_many_pairs
+from taichi_avatars.ops.tiles import TileLists, running_sum
 
 
 def sort_into_tiles(rows: Tensor, width: int, height: int) -> TileLists:
@@ -18,19 +18,18 @@ def sort_into_tiles(rows: Tensor, width: int, height: int) -> TileLists:
     packed, bounds = rows.new_empty(n, tiles.PACKED), rows.new_empty(n, tiles.BOUNDS)
     place = torch.empty_like(order)
     place[order.long()] = torch.arange(n, dtype=torch.int32, device=rows.device)
-    pairs = torch.zeros(n, dtype=torch.int32, device=rows.device)
+    room, pairs_of = torch.zeros(2, n, dtype=torch.int32, device=rows.device)
     if n:
-        tiles.pack(order, order, rows, packed, bounds)
-        tiles_gpu.count_pairs(tiles_x, tiles_y, bounds, pairs)
-    total = int(pairs.sum())  # in 64 bits
-    refuse_too_many_pairs(n, total)
-    splat_end = torch.cumsum(pairs, 0, dtype=torch.int32)
+        tiles.pack(tiles_x, tiles_y, order, order, rows, packed, bounds, room)
+        tiles_gpu.count_pairs(tiles_x, tiles_y, bounds, pairs_of)
+    splat_end = running_sum(pairs_of)
+    total = int(splat_end[-1]) if n else 0
     if not total:
-        nothing = torch.zeros(1, 3, dtype=torch.int32, device=rows.device)
+        nothing = torch.zeros(1, 2, dtype=torch.int32, device=rows.device)
         return TileLists(order, packed, place, nothing[0, :1].repeat(count), nothing, splat_end, tiles_x, tiles_y)
-    tile, splat, quads = (torch.empty(total, dtype=torch.int32, device=rows.device) for _ in range(3))
-    tiles_gpu.list_pairs(tiles_x, tiles_y, bounds, splat_end, tile, splat, quads)
+    tile, entry = torch.empty(2, total, dtype=torch.int32, device=rows.device)
+    tiles_gpu.list_pairs(tiles_x, tiles_y, bounds, splat_end, tile, entry)
     tile, number = torch.sort(tile, stable=True)
-    entries = torch.stack([splat[number], number.int(), quads[number]], 1)
+    entries = torch.stack([entry[number], number.int()], 1)
     tile_end = torch.searchsorted(tile, torch.arange(count, dtype=torch.int32, device=rows.device), right=True)
     return TileLists(order, packed, place, tile_end.int(), entries, splat_end, tiles_x, tiles_y)

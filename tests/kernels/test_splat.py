@@ -6,7 +6,7 @@ import torch
 
 import taichi_avatars as ta
 from taichi_avatars.errors import UserError
-from taichi_avatars.kernels.tiles import QUAD
+from taichi_avatars.kernels.tiles import QUAD, QUAD_BITS
 from taichi_avatars.reference import projection as reference_projection
 from taichi_avatars.reference import splat as reference_splat
 
@@ -171,10 +171,10 @@ def test_tile_lists_hold_exactly_the_quads_that_are_touched():
     splat_at = {place: splat for splat, place in enumerate(lists.place.tolist())}
     listed, begin = set(), 0
     for tile, end in enumerate(lists.tile_end.tolist()):
-        entries = lists.entries[begin:end].tolist()
-        depths = rows[[splat_at[place] for place, _, _ in entries], 9]
+        entries = [divmod(entry, 1 << QUAD_BITS) for entry in lists.entries[begin:end, 0].tolist()]
+        depths = rows[[splat_at[place] for place, _ in entries], 9]
         assert torch.equal(depths, depths.sort().values), "front to back"
-        for place, _, quads in entries:
+        for place, quads in entries:
             assert 0 < quads < 16, "a splat is listed where it touches a quad"
             top, left = 2 * (tile // lists.tiles_x), 2 * (tile % lists.tiles_x)
             listed |= {(splat_at[place], top + k // 2, left + k % 2) for k in range(4) if quads & 1 << k}
