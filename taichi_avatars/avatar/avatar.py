@@ -128,8 +128,9 @@ class Avatar:
         mesh = None if self.head is None else self.mesh(timestep, flame)
         g = self.gaussians.to(runtime.device())
         world, _ = to_world(g, mesh.vertices if mesh else None, self.head)
-        sh = g.sh(g.degree if sh_degree is None else min(sh_degree, g.degree))
-        out = rasterize(*world, g.opacities, sh, camera=camera, background=background)
+        degree = g.degree if sh_degree is None else min(sh_degree, g.degree)
+        sh = g.sh_base, g.sh_rest
+        out = rasterize(*world, g.opacities, sh, camera=camera, background=background, sh_degree=degree)
         return Rendering(out.image.cpu(), out.alpha.cpu(), out.depth.cpu(), out.radii.cpu())
 
 

@@ -24,7 +24,6 @@ LOW_PASS = 0.3  # pixels^2 added to the diagonal of the 2D covariance
 
 F32x1 = ti.types.ndarray(dtype=ti.f32, ndim=1)
 F32x2 = ti.types.ndarray(dtype=ti.f32, ndim=2)
-F32x3 = ti.types.ndarray(dtype=ti.f32, ndim=3)
 I32x1 = ti.types.ndarray(dtype=ti.i32, ndim=1)
 
 # A camera comes as one array: 0-8 rotation by rows, 9-11 translation, 12-14 centre, 15 fx, 16 fy, 17 cx, 18 cy,
@@ -110,8 +109,8 @@ def screen_radius(x, y, a, b, c, det, view):
 
 @ti.kernel
 def project(
-    degree: ti.i32, camera: F32x1, means: F32x2, quats: F32x2, scales: F32x2, opacities: F32x1, sh: F32x3,
-    splats: F32x2, radii: I32x1,
+    degree: ti.i32, sh_at: ti.i32, camera: F32x1, means: F32x2, quats: F32x2, scales: F32x2, opacities: F32x1,
+    sh_base: F32x2, sh_rest: F32x2, splats: F32x2, radii: I32x1,
 ):  # fmt: skip
     ti.loop_config(block_dim=CHUNK)
     for i in range(means.shape[0]):
@@ -129,7 +128,7 @@ def project(
             c += LOW_PASS
             x, y = view.fx * f.u + view.cx, view.fy * f.v + view.cy
             d = (mean - view.center).normalized()
-            rgb = ti.max(harmonics.color(sh, i, degree, d), 0.0)
+            rgb = ti.max(harmonics.color(sh_base, sh_rest, sh_at, i, degree, d), 0.0)
             radius = ti.cast(ti.min(screen_radius(x, y, a, b, c, det, view), 1e9), ti.i32)
             opacity = opacities[i]
             # alpha >= 1/255 where q <= 2 ln(255 opacity)
@@ -145,8 +144,9 @@ def project(
 
 @ti.func
 def gaussian_adjoint(
-    view, degree, i, means: ti.template(), quats: ti.template(), scales: ti.template(), sh: ti.template(),
-    splats: ti.template(), grad_splats: ti.template(), grad_world: ti.template(), grad_sh: ti.template(),
+    view, degree, sh_at, i, means: ti.template(), quats: ti.template(), scales: ti.template(), sh_rest: ti.template(),
+    splats: ti.template(), grad_splats: ti.template(), grad_world: ti.template(),
+    grad_base: ti.template(), grad_rest: ti.template(),
 ):  # fmt: skip
     """One Gaussian: writes its own gradients, returns what it gives to the pose's."""
     pose = PoseGradient(R=mat3(0.0), t=vec3(0.0), center=vec3(0.0))
@@ -188,7 +188,7 @@ def gaussian_adjoint(
         for channel in ti.static(range(3)):
             if splats[i, 6 + channel] > 0.0:  # cut where clamped
                 g_color[channel] = grad_splats[i, 6 + channel]
-        g_d = harmonics.direction_gradient(sh, i, degree, d, g_color)
+        g_d = harmonics.direction_gradient(sh_rest, sh_at, i, degree, d, g_color)
         g_away = (g_d - d * d.dot(g_d)) / distance
 
         g_mean = view.R.transpose() @ g_p + g_away
@@ -203,7 +203,7 @@ def gaussian_adjoint(
     for k in ti.static(range(4)):
         grad_world[i, 3 + k] = g_quat[k]
     grad_world[i, 10] = grad_splats[i, 5] * ti.select(f.p.z > view.near, 1.0, 0.0)
-    harmonics.write_gradient(grad_sh, i, sh.shape[1], degree, d, g_color)
+    harmonics.write_gradient(grad_base, grad_rest, sh_at, i, degree, d, g_color)
     return pose
 
 
@@ -218,8 +218,8 @@ def write_pose(grad_pose: ti.template(), row, pose):
 
 @ti.kernel
 def project_adjoint(
-    degree: ti.i32, camera: F32x1, means: F32x2, quats: F32x2, scales: F32x2, sh: F32x3,
-    splats: F32x2, grad_splats: F32x2, grad_world: F32x2, grad_sh: F32x3, grad_pose: F32x2,
+    degree: ti.i32, sh_at: ti.i32, camera: F32x1, means: F32x2, quats: F32x2, scales: F32x2, sh_rest: F32x2,
+    splats: F32x2, grad_splats: F32x2, grad_world: F32x2, grad_base: F32x2, grad_rest: F32x2, grad_pose: F32x2,
 ):  # fmt: skip
     """grad_world (N,11): mean 0-2, quaternion 3-6, scale 7-9, opacity 10. grad_pose (chunks, POSE): a sum per chunk."""
     ti.loop_config(block_dim=1)
@@ -230,7 +230,9 @@ def project_adjoint(
         view = read_view(camera)
         total = PoseGradient(R=mat3(0.0), t=vec3(0.0), center=vec3(0.0))
         for i in range(chunk * CHUNK, ti.min((chunk + 1) * CHUNK, means.shape[0])):
-            own = gaussian_adjoint(view, degree, i, means, quats, scales, sh, splats, grad_splats, grad_world, grad_sh)
+            own = gaussian_adjoint(
+                view, degree, sh_at, i, means, quats, scales, sh_rest, splats, grad_splats, grad_world, grad_base, grad_rest
+            )
             total.R += own.R
             total.t += own.t
             total.center += own.center
@@ -239,10 +241,13 @@ def project_adjoint(
 
 @ti.kernel
 def project_adjoint_gpu(
-    degree: ti.i32, camera: F32x1, means: F32x2, quats: F32x2, scales: F32x2, sh: F32x3,
-    splats: F32x2, grad_splats: F32x2, grad_world: F32x2, grad_sh: F32x3, grad_pose: F32x2,
+    degree: ti.i32, sh_at: ti.i32, camera: F32x1, means: F32x2, quats: F32x2, scales: F32x2, sh_rest: F32x2,
+    splats: F32x2, grad_splats: F32x2, grad_world: F32x2, grad_base: F32x2, grad_rest: F32x2, grad_pose: F32x2,
 ):  # fmt: skip
     """The same with a thread per Gaussian. grad_pose (N, POSE)."""
     for i in range(means.shape[0]):
-        own = gaussian_adjoint(read_view(camera), degree, i, means, quats, scales, sh, splats, grad_splats, grad_world, grad_sh)
+        view = read_view(camera)
+        own = gaussian_adjoint(
+            view, degree, sh_at, i, means, quats, scales, sh_rest, splats, grad_splats, grad_world, grad_base, grad_rest
+        )
         write_pose(grad_pose, i, own)

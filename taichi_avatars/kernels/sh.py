@@ -1,10 +1,11 @@
-"""Spherical harmonics, degree 0 to 3: view-dependent colour and its adjoint (Kerbl et al. 2023, section 4)."""
+"""Spherical harmonics, degree 0 to 3: view-dependent colour and its adjoint (Kerbl et al. 2023, section 4).
+
+Coefficients come as two arrays, by rows: `base`, which begins with band 0, and `rest`, where the bands above begin at column
+`at`. So both an avatar's two tensors and one tensor of all bands, given twice, can be read where they lie.
+"""
 
 import taichi as ti
 from taichi.math import vec3
-
-F32x2 = ti.types.ndarray(dtype=ti.f32, ndim=2)
-F32x3 = ti.types.ndarray(dtype=ti.f32, ndim=3)
 
 Basis = ti.types.vector(16, ti.f32)
 
@@ -15,8 +16,10 @@ C3 = (0.5900435899266435, 2.890611442640554, 0.4570457994644658, 0.3731763325901
 
 
 @ti.func
-def coefficient(sh: ti.template(), i, k):
-    return vec3(sh[i, k, 0], sh[i, k, 1], sh[i, k, 2])
+def coefficient(rest: ti.template(), at, i, k: ti.template()):
+    """Coefficient k > 0 of Gaussian i."""
+    column = at + 3 * (k - 1)
+    return vec3(rest[i, column], rest[i, column + 1], rest[i, column + 2])
 
 
 @ti.func
@@ -43,39 +46,49 @@ def basis(d, degree):
 
 
 @ti.func
-def color(sh: ti.template(), i, degree, d):
+def color(base: ti.template(), rest: ti.template(), at, i, degree, d):
     """Colour of Gaussian i seen along the unit direction d, before the clamp at 0."""
     b = basis(d, degree)
-    c = vec3(0.5) + b[0] * coefficient(sh, i, 0)
+    c = vec3(0.5) + b[0] * vec3(base[i, 0], base[i, 1], base[i, 2])
     if degree > 0:
         for k in ti.static(range(1, 4)):
-            c += b[k] * coefficient(sh, i, k)
+            c += b[k] * coefficient(rest, at, i, k)
     if degree > 1:
         for k in ti.static(range(4, 9)):
-            c += b[k] * coefficient(sh, i, k)
+            c += b[k] * coefficient(rest, at, i, k)
     if degree > 2:
         for k in ti.static(range(9, 16)):
-            c += b[k] * coefficient(sh, i, k)
+            c += b[k] * coefficient(rest, at, i, k)
     return c
 
 
 @ti.func
-def direction_gradient(sh: ti.template(), i, degree, d, g):
+def direction_gradient(rest: ti.template(), at, i, degree, d, g):
     """Gradient to the direction d (not yet to its length) from the gradient g to the colour."""
     x, y, z = d.x, d.y, d.z
     out = vec3(0.0)
     if degree > 0:
-        out += C1 * vec3(-coefficient(sh, i, 3).dot(g), -coefficient(sh, i, 1).dot(g), coefficient(sh, i, 2).dot(g))
+        out += C1 * vec3(
+            -coefficient(rest, at, i, 3).dot(g), -coefficient(rest, at, i, 1).dot(g), coefficient(rest, at, i, 2).dot(g)
+        )
     if degree > 1:
-        s4, s5, s6 = coefficient(sh, i, 4).dot(g), coefficient(sh, i, 5).dot(g), coefficient(sh, i, 6).dot(g)
-        s7, s8 = coefficient(sh, i, 7).dot(g), coefficient(sh, i, 8).dot(g)
+        s4, s5, s6 = coefficient(rest, at, i, 4).dot(g), coefficient(rest, at, i, 5).dot(g), coefficient(rest, at, i, 6).dot(g)
+        s7, s8 = coefficient(rest, at, i, 7).dot(g), coefficient(rest, at, i, 8).dot(g)
         out += C2[0] * vec3(y * s4 - z * s7, x * s4 - z * s5, -y * s5 - x * s7)
         out += C2[1] * s6 * vec3(-2.0 * x, -2.0 * y, 4.0 * z)
         out += C2[2] * s8 * vec3(2.0 * x, -2.0 * y, 0.0)
     if degree > 2:
-        s9, s10, s11 = coefficient(sh, i, 9).dot(g), coefficient(sh, i, 10).dot(g), coefficient(sh, i, 11).dot(g)
-        s12, s13, s14 = coefficient(sh, i, 12).dot(g), coefficient(sh, i, 13).dot(g), coefficient(sh, i, 14).dot(g)
-        s15 = coefficient(sh, i, 15).dot(g)
+        s9, s10, s11 = (
+            coefficient(rest, at, i, 9).dot(g),
+            coefficient(rest, at, i, 10).dot(g),
+            coefficient(rest, at, i, 11).dot(g),
+        )
+        s12, s13, s14 = (
+            coefficient(rest, at, i, 12).dot(g),
+            coefficient(rest, at, i, 13).dot(g),
+            coefficient(rest, at, i, 14).dot(g),
+        )
+        s15 = coefficient(rest, at, i, 15).dot(g)
         xx, yy, zz = x * x, y * y, z * z
         out += -C3[0] * s9 * vec3(6.0 * x * y, 3.0 * (xx - yy), 0.0)
         out += C3[1] * s10 * vec3(y * z, x * z, x * y)
@@ -88,10 +101,13 @@ def direction_gradient(sh: ti.template(), i, degree, d, g):
 
 
 @ti.func
-def write_gradient(grad_sh: ti.template(), i, bands, degree, d, g):
-    """grad_sh[i] = basis(d) times the gradient g to the colour; 0 in the `bands` coefficients above `degree`."""
+def write_gradient(grad_base: ti.template(), grad_rest: ti.template(), at, i, degree, d, g):
+    """Gradient of Gaussian i's coefficients: basis(d) times the gradient g to the colour; 0 above `degree`."""
     b = basis(d, degree)
-    for k in ti.static(range(16)):
-        if k < bands:
+    for channel in ti.static(range(3)):
+        grad_base[i, channel] = b[0] * g[channel]
+    for k in ti.static(range(1, 16)):
+        column = at + 3 * (k - 1)
+        if column < grad_rest.shape[1]:
             for channel in ti.static(range(3)):
-                grad_sh[i, k, channel] = b[k] * g[channel]
+                grad_rest[i, column + channel] = b[k] * g[channel]

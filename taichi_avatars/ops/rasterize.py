@@ -9,7 +9,7 @@ from torch import Tensor
 
 from taichi_avatars.errors import UserError
 from taichi_avatars.ops.checks import check
-from taichi_avatars.ops.projection import PinholeCamera, project
+from taichi_avatars.ops.projection import Harmonics, PinholeCamera, project
 from taichi_avatars.ops.splat import splat
 
 
@@ -39,7 +39,7 @@ def rasterize(
     quats: Tensor,
     scales: Tensor,
     opacities: Tensor,
-    sh: Tensor,
+    sh: Harmonics,
     *,
     camera: PinholeCamera,
     background: tuple[float, float, float] | Tensor = (0.0, 0.0, 0.0),
@@ -52,7 +52,8 @@ def rasterize(
         quats: (N,4) w,x,y,z, normalised inside.
         scales: (N,3) standard deviations, > 0, metres.
         opacities: (N,) in [0,1].
-        sh: (N,K,3) spherical harmonics, K >= (sh_degree+1)^2; colour = SH + 0.5, clamped at 0.
+        sh: (N,K,3) spherical harmonics, K >= (sh_degree+1)^2; colour = SH + 0.5, clamped at 0. Or, as an avatar holds them,
+            band 0 (N,1,3) and the bands above (N,K-1,3).
         camera: pinhole camera; the gradient of the pose arrives at its `world_to_camera` if that requires one.
         background: colour behind everything, 3 numbers or a (3,) tensor.
         sh_degree: 0 to 3; None for all that `sh` holds.
@@ -65,11 +66,14 @@ def rasterize(
     check("quats", quats, ("N", 4), sizes)
     check("scales", scales, ("N", 3), sizes)
     check("opacities", opacities, ("N",), sizes)
-    check("sh", sh, ("N", "K", 3), sizes)
+    if isinstance(sh, Tensor):
+        bands = check("sh", sh, ("N", "K", 3), sizes).shape[1]
+    else:
+        bands = check("sh[0]", sh[0], ("N", 1, 3), sizes).shape[1] + check("sh[1]", sh[1], ("N", "K", 3), sizes).shape[1]
     check("world_to_camera", camera.world_to_camera, (4, 4))
     behind = torch.as_tensor(background, dtype=torch.float32) if not isinstance(background, Tensor) else background
     check("background", behind, (3,))
-    degree = _degree(sh.shape[1], sh_degree)
+    degree = _degree(bands, sh_degree)
 
     splats = project(means, quats, scales, opacities, sh, camera, degree)
     image, alpha, depth = splat(splats.rows, behind, camera.width, camera.height)

@@ -37,6 +37,7 @@ STAGES: list[tuple[str, str | None, str]] = [
     ("ops/tiles", None, "tiles"),
     ("ops/splat", None, "splat"),
     ("ops/image_loss", None, "loss"),
+    ("ops/local_losses", None, "loss"),
     ("training/losses", None, "loss"),
     ("training/optimizer", None, "Adam"),
     ("avatar/density", None, "density"),

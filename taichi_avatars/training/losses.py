@@ -9,6 +9,7 @@ from taichi_avatars.avatar.gaussians import Gaussians
 from taichi_avatars.config import TrainConfig
 from taichi_avatars.ops import l1_and_ssim
 from taichi_avatars.ops.laplacian import Neighbours, laplacian
+from taichi_avatars.ops.local_losses import Free, local_losses
 
 
 def image_loss(image: Tensor, truth: Tensor, config: TrainConfig) -> Tensor:
@@ -17,24 +18,18 @@ def image_loss(image: Tensor, truth: Tensor, config: TrainConfig) -> Tensor:
     return (1.0 - config.lambda_dssim) * l1 + config.lambda_dssim * (1.0 - ssim)
 
 
-def position_loss(gaussians: Gaussians, triangle_scale: Tensor, visible: Tensor, config: TrainConfig) -> Tensor:
-    """How far the visible Gaussians lie beyond the free distance from their triangle's centre.
+def binding_loss(gaussians: Gaussians, triangle_scale: Tensor, radii: Tensor, config: TrainConfig) -> Tensor:
+    """What it costs the visible Gaussians to lie far from their triangles and to be large beside them.
 
     Args:
-        triangle_scale: (N,) metres per triangle unit, of each Gaussian's triangle.  visible: (N,) bool.
+        triangle_scale: (F,) metres per triangle unit.  radii: (N,) int32 pixels, 0 where not visible.
     """
-    distance = gaussians.means.norm(dim=1)
-    if config.metric_xyz:
-        distance = distance * triangle_scale
-    return _mean_over(torch.relu(distance - config.threshold_xyz), visible)
-
-
-def scale_loss(gaussians: Gaussians, triangle_scale: Tensor, visible: Tensor, config: TrainConfig) -> Tensor:
-    """How much larger than the free size the visible Gaussians are; arguments as `position_loss`."""
-    size = gaussians.log_scales.exp()
-    if config.metric_scale:
-        size = size * triangle_scale[:, None]
-    return _mean_over(torch.relu(size - config.threshold_scale).norm(dim=1), visible)
+    assert gaussians.binding is not None
+    free = Free(config.threshold_xyz, config.threshold_scale, config.metric_xyz, config.metric_scale)
+    position, scale = local_losses(
+        gaussians.means, gaussians.log_scales, gaussians.binding, triangle_scale.detach(), radii, free
+    )  # fmt: skip
+    return config.lambda_xyz * position + config.lambda_scale * scale
 
 
 def offset_loss(offset: Tensor, beside: Tensor, neighbours: Neighbours, config: TrainConfig) -> Tensor:
@@ -51,8 +46,3 @@ def offset_loss(offset: Tensor, beside: Tensor, neighbours: Neighbours, config: 
     loss = config.lambda_dynamic_offset * offset.norm(dim=1).mean()
     loss = loss + config.lambda_dynamic_offset_std * spread
     return loss + config.lambda_laplacian * laplacian(offset, neighbours).norm(dim=1).mean()
-
-
-def _mean_over(values: Tensor, mask: Tensor) -> Tensor:
-    """Mean of the values where the mask holds; 0 where it holds nowhere."""
-    return (values * mask).sum() / mask.sum().clamp_min(1)

@@ -188,14 +188,13 @@ def step(run: Run, view: View, truth: Tensor) -> tuple[float, float]:
     world, frames = to_world(gaussians, vertices, run.head)
 
     # -> splats -> image -> loss
-    sh = gaussians.sh(schedule.sh_degree(run.iteration, config.sh_degree))
-    out = ops.rasterize(*world, gaussians.opacities, sh, camera=view.camera, background=run.background)
+    sh, degree = (gaussians.sh_base, gaussians.sh_rest), schedule.sh_degree(run.iteration, config.sh_degree)
+    out = ops.rasterize(
+        *world, gaussians.opacities, sh, camera=view.camera, background=run.background, sh_degree=degree
+    )  # fmt: skip
     loss = losses.image_loss(out.image, truth, config)
-    visible = out.radii > 0
     if frames is not None:
-        triangle_scale = frames.scale.detach()[gaussians.binding]
-        loss = loss + config.lambda_xyz * losses.position_loss(gaussians, triangle_scale, visible, config)
-        loss = loss + config.lambda_scale * losses.scale_loss(gaussians, triangle_scale, visible, config)
+        loss = loss + losses.binding_loss(gaussians, frames.scale, out.radii, config)
     if run.neighbours is not None and run.tuner is not None and offset is not None:
         cost = losses.offset_loss(offset, run.tuner.offsets_beside(row), run.neighbours, config)
         loss = loss + cost.to(loss.device)

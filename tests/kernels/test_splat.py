@@ -143,6 +143,19 @@ def test_nothing_to_see_is_the_background_and_no_gradient():
     assert float(out.mean2d_grad.abs().sum()) == 0.0
 
 
+@pytest.mark.parametrize("bands,degree", [(1, 0), (16, 0), (16, 2), (16, 3), (9, 2)])
+def test_harmonics_in_two_tensors_are_those_in_one(bands, degree):
+    whole = cloud(40, seed=3)[:4]
+    sh = torch.randn(40, bands, 3, generator=torch.Generator().manual_seed(4))
+    together = sh.clone().requires_grad_()
+    apart = sh[:, :1].clone().requires_grad_(), sh[:, 1:].clone().requires_grad_()
+    images = [ta.rasterize(*whole, harmonics, camera=camera(40, 30), sh_degree=degree).image for harmonics in (together, apart)]
+    for image in images:
+        image.sin().sum().backward()
+    assert torch.equal(*images)
+    assert torch.equal(together.grad, torch.cat([part.grad for part in apart], 1))
+
+
 def test_mean2d_grad_is_that_of_the_last_backward():
     leaves = [t.requires_grad_() for t in cloud(10)]
     out = ta.rasterize(*leaves, camera=camera(20, 10))

@@ -6,35 +6,45 @@ from avatar.test_gaussians import random_gaussians
 
 from taichi_avatars.config import TrainConfig
 from taichi_avatars.ops.laplacian import Neighbours, laplacian
-from taichi_avatars.training.losses import image_loss, offset_loss, position_loss, scale_loss
+from taichi_avatars.ops.local_losses import Free, local_losses
+from taichi_avatars.reference.local_losses import local_losses as reference
+from taichi_avatars.training.losses import binding_loss, image_loss, offset_loss
 
 SCALE = torch.tensor([0.5, 2.0, 1.0])
+SEEN, NOTHING_SEEN = torch.tensor([4, 1, 0], dtype=torch.int32), torch.zeros(3, dtype=torch.int32)
+POSITION, SIZE = {"lambda_xyz": 1.0, "lambda_scale": 0.0}, {"lambda_xyz": 0.0, "lambda_scale": 1.0}
 
 
 def three():
     gaussians = random_gaussians(3)
     gaussians.means = torch.tensor([[3.0, 0, 4.0], [0, 0.5, 0], [9.0, 9.0, 9.0]], requires_grad=True)
     gaussians.log_scales = torch.tensor([[1.6, 0.1, 0.1], [0.2, 0.2, 0.2], [9.0, 9.0, 9.0]]).log().requires_grad_()
+    gaussians.binding = torch.arange(3, dtype=torch.int32)
     return gaussians
 
 
 def test_only_the_visible_count():
-    visible = torch.tensor([True, True, False])
-    assert position_loss(three(), SCALE, visible, TrainConfig()).item() == pytest.approx((5.0 - 1.0) / 2)
-    assert scale_loss(three(), SCALE, visible, TrainConfig()).item() == pytest.approx((1.6 - 0.6) / 2, rel=1e-5)
+    assert binding_loss(three(), SCALE, SEEN, TrainConfig(**POSITION)).item() == pytest.approx((5.0 - 1.0) / 2)
+    assert binding_loss(three(), SCALE, SEEN, TrainConfig(**SIZE)).item() == pytest.approx((1.6 - 0.6) / 2, rel=1e-5)
 
 
 def test_metric_variants_measure_in_metres():
-    visible = torch.tensor([True, True, False])
-    config = TrainConfig(metric_xyz=True, metric_scale=True)
-    assert position_loss(three(), SCALE, visible, config).item() == pytest.approx((2.5 - 1.0) / 2)
-    assert scale_loss(three(), SCALE, visible, config).item() == pytest.approx((0.8 - 0.6) / 2, rel=1e-5)
+    metric = {"metric_xyz": True, "metric_scale": True}
+    assert binding_loss(three(), SCALE, SEEN, TrainConfig(**POSITION, **metric)).item() == pytest.approx((2.5 - 1.0) / 2)
+    found = binding_loss(three(), SCALE, SEEN, TrainConfig(**SIZE, **metric)).item()
+    assert found == pytest.approx((0.8 - 0.6) / 2, rel=1e-5)
+
+
+def test_the_scale_of_a_gaussian_is_that_of_its_triangle():
+    gaussians = three()
+    gaussians.binding = torch.tensor([1, 1, 1], dtype=torch.int32)
+    config = TrainConfig(**POSITION, metric_xyz=True)
+    assert binding_loss(gaussians, SCALE, SEEN, config).item() == pytest.approx((10.0 - 1.0) / 2)
 
 
 def test_nothing_visible_is_zero_with_zero_gradient():
     gaussians = three()
-    loss = position_loss(gaussians, SCALE, torch.zeros(3, dtype=torch.bool), TrainConfig())
-    loss = loss + scale_loss(gaussians, SCALE, torch.zeros(3, dtype=torch.bool), TrainConfig())
+    loss = binding_loss(gaussians, SCALE, NOTHING_SEEN, TrainConfig())
     loss.backward()
     assert loss.item() == 0.0
     assert not gaussians.means.grad.any()
@@ -44,10 +54,29 @@ def test_gradient_is_finite_at_the_centre_and_within_the_free_size():
     gaussians = three()
     gaussians.means = torch.zeros(3, 3, requires_grad=True)
     gaussians.log_scales = torch.full((3, 3), -3.0, requires_grad=True)
-    visible = torch.ones(3, dtype=torch.bool)
-    (position_loss(gaussians, SCALE, visible, TrainConfig()) + scale_loss(gaussians, SCALE, visible, TrainConfig())).backward()
+    binding_loss(gaussians, SCALE, torch.ones(3, dtype=torch.int32), TrainConfig()).backward()
     assert not gaussians.means.grad.any()
     assert not gaussians.log_scales.grad.any()
+
+
+@pytest.mark.parametrize("metric", [False, True])
+@pytest.mark.parametrize("count", [0, 1, 1000])
+def test_values_and_gradients_are_those_of_plain_torch(count, metric):
+    generator = torch.Generator().manual_seed(count)
+    means, log_scales = (torch.randn(count, 3, generator=generator).requires_grad_() for _ in range(2))
+    binding = torch.randint(0, 7, (count,), generator=generator, dtype=torch.int32)
+    radii = torch.randint(0, 3, (count,), generator=generator, dtype=torch.int32)
+    triangle_scale = torch.rand(7, generator=generator) + 0.2
+    free = Free(1.1, 0.4, metric, metric)
+    twins = [t.detach().double().requires_grad_() for t in (means, log_scales)]
+    ours = local_losses(means, log_scales, binding, triangle_scale, radii, free)
+    theirs = reference(*twins, binding, triangle_scale.double(), radii, free)
+    for a, b in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(a.double(), b, rtol=1e-6, atol=0.0)
+    (2.0 * ours[0] + 3.0 * ours[1]).backward()
+    (2.0 * theirs[0] + 3.0 * theirs[1]).backward()
+    for a, b in zip((means, log_scales), twins, strict=True):
+        torch.testing.assert_close(a.grad.double(), b.grad, rtol=1e-5, atol=1e-9)
 
 
 def test_image_loss_of_equal_images_is_zero():
