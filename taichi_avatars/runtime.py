@@ -7,7 +7,7 @@ import io
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -178,3 +178,13 @@ def native_vectors() -> Iterator[None]:
             yield
         finally:
             config.real_matrix_scalarize = True
+
+
+def natively(launch: Callable[..., object]) -> Callable[..., object]:
+    """A kernel that is always launched inside `native_vectors`."""
+
+    def call(*args: object) -> object:
+        with native_vectors():
+            return launch(*args)
+
+    return call

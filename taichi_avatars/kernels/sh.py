@@ -1,13 +1,13 @@
 """Spherical harmonics, degree 0 to 3: view-dependent colour and its adjoint (Kerbl et al. 2023, section 4).
 
-Coefficients come as two arrays, by rows: `base`, which begins with band 0, and `rest`, where the bands above begin at column
-`at`. So both an avatar's two tensors and one tensor of all bands, given twice, can be read where they lie.
+Coefficients come as two tables: `base`, whose rows begin with band 0, and `rest`, where the bands above begin at column `at` of
+every row. So both an avatar's two tensors and one tensor of all bands, given twice, can be read where they lie. Directions are
+unit vectors; numbers or 16 at once, see `wide.py`.
 """
 
 import taichi as ti
-from taichi.math import vec3
 
-Basis = ti.types.vector(16, ti.f32)
+from taichi_avatars.kernels.wide import dot, load3, plus, store3, times, triple
 
 C0 = 0.28209479177387814
 C1 = 0.4886025119029199
@@ -16,98 +16,107 @@ C3 = (0.5900435899266435, 2.890611442640554, 0.4570457994644658, 0.3731763325901
 
 
 @ti.func
-def coefficient(rest: ti.template(), at, i, k: ti.template()):
-    """Coefficient k > 0 of Gaussian i."""
-    column = at + 3 * (k - 1)
-    return vec3(rest[i, column], rest[i, column + 1], rest[i, column + 2])
+def band_1(d):
+    return C1 * (0.0 - d.y), C1 * d.z, C1 * (0.0 - d.x)
 
 
 @ti.func
-def basis(d, degree):
-    """The 16 basis functions at the unit direction d; those above `degree` are 0."""
+def band_2(d):
     x, y, z = d.x, d.y, d.z
-    b = Basis(0.0)
-    b[0] = C0
-    if degree > 0:
-        b[1], b[2], b[3] = -C1 * y, C1 * z, -C1 * x
-    if degree > 1:
-        b[4], b[5], b[7] = C2[0] * x * y, -C2[0] * y * z, -C2[0] * x * z
-        b[6] = C2[1] * (2.0 * z * z - x * x - y * y)
-        b[8] = C2[2] * (x * x - y * y)
-    if degree > 2:
-        b[9] = -C3[0] * y * (3.0 * x * x - y * y)
-        b[10] = C3[1] * x * y * z
-        b[11] = -C3[2] * y * (4.0 * z * z - x * x - y * y)
-        b[12] = C3[3] * z * (2.0 * z * z - 3.0 * x * x - 3.0 * y * y)
-        b[13] = -C3[2] * x * (4.0 * z * z - x * x - y * y)
-        b[14] = C3[4] * z * (x * x - y * y)
-        b[15] = -C3[0] * x * (x * x - 3.0 * y * y)
-    return b
+    middle = C2[1] * (2.0 * z * z - x * x - y * y)
+    return C2[0] * x * y, (0.0 - C2[0]) * y * z, middle, (0.0 - C2[0]) * x * z, C2[2] * (x * x - y * y)
 
 
 @ti.func
-def color(base: ti.template(), rest: ti.template(), at, i, degree, d):
-    """Colour of Gaussian i seen along the unit direction d, before the clamp at 0."""
-    b = basis(d, degree)
-    c = vec3(0.5) + b[0] * vec3(base[i, 0], base[i, 1], base[i, 2])
+def band_3(d):
+    x, y, z = d.x, d.y, d.z
+    xx, yy, zz = x * x, y * y, z * z
+    return (
+        (0.0 - C3[0]) * y * (3.0 * xx - yy),
+        C3[1] * x * y * z,
+        (0.0 - C3[2]) * y * (4.0 * zz - xx - yy),
+        C3[3] * z * (2.0 * zz - 3.0 * xx - 3.0 * yy),
+        (0.0 - C3[2]) * x * (4.0 * zz - xx - yy),
+        C3[4] * z * (xx - yy),
+        (0.0 - C3[0]) * x * (xx - 3.0 * yy),
+    )
+
+
+@ti.func
+def coefficient(rest: ti.template(), stride, at, i, k: ti.template(), wide: ti.template()):
+    """Coefficient k > 0 of Gaussian i."""
+    return load3(rest, i, stride, at + 3 * (k - 1), wide)
+
+
+@ti.func
+def color(
+    base: ti.template(), base_stride, rest: ti.template(), stride, at, i, degree, d, wide: ti.template()
+):  # fmt: skip
+    """Colour of Gaussian i seen along d, before the clamp at 0."""
+    c = times(load3(base, i, base_stride, 0, wide), C0)
+    c = triple(c.x + 0.5, c.y + 0.5, c.z + 0.5)
     if degree > 0:
-        for k in ti.static(range(1, 4)):
-            c += b[k] * coefficient(rest, at, i, k)
+        b = band_1(d)
+        for k in ti.static(range(3)):
+            c = plus(c, times(coefficient(rest, stride, at, i, 1 + k, wide), b[k]))
     if degree > 1:
-        for k in ti.static(range(4, 9)):
-            c += b[k] * coefficient(rest, at, i, k)
+        b = band_2(d)
+        for k in ti.static(range(5)):
+            c = plus(c, times(coefficient(rest, stride, at, i, 4 + k, wide), b[k]))
     if degree > 2:
-        for k in ti.static(range(9, 16)):
-            c += b[k] * coefficient(rest, at, i, k)
+        b = band_3(d)
+        for k in ti.static(range(7)):
+            c = plus(c, times(coefficient(rest, stride, at, i, 9 + k, wide), b[k]))
     return c
 
 
 @ti.func
-def direction_gradient(rest: ti.template(), at, i, degree, d, g):
+def direction_gradient(rest: ti.template(), stride, at, i, degree, d, g, wide: ti.template()):
     """Gradient to the direction d (not yet to its length) from the gradient g to the colour."""
     x, y, z = d.x, d.y, d.z
-    out = vec3(0.0)
+    out = times(g, 0.0)
     if degree > 0:
-        out += C1 * vec3(
-            -coefficient(rest, at, i, 3).dot(g), -coefficient(rest, at, i, 1).dot(g), coefficient(rest, at, i, 2).dot(g)
-        )
+        s1, s2 = dot(coefficient(rest, stride, at, i, 1, wide), g), dot(coefficient(rest, stride, at, i, 2, wide), g)
+        s3 = dot(coefficient(rest, stride, at, i, 3, wide), g)
+        out = plus(out, times(triple(0.0 - s3, 0.0 - s1, s2), C1))
     if degree > 1:
-        s4, s5, s6 = coefficient(rest, at, i, 4).dot(g), coefficient(rest, at, i, 5).dot(g), coefficient(rest, at, i, 6).dot(g)
-        s7, s8 = coefficient(rest, at, i, 7).dot(g), coefficient(rest, at, i, 8).dot(g)
-        out += C2[0] * vec3(y * s4 - z * s7, x * s4 - z * s5, -y * s5 - x * s7)
-        out += C2[1] * s6 * vec3(-2.0 * x, -2.0 * y, 4.0 * z)
-        out += C2[2] * s8 * vec3(2.0 * x, -2.0 * y, 0.0)
+        s4, s5 = dot(coefficient(rest, stride, at, i, 4, wide), g), dot(coefficient(rest, stride, at, i, 5, wide), g)
+        s6, s7 = dot(coefficient(rest, stride, at, i, 6, wide), g), dot(coefficient(rest, stride, at, i, 7, wide), g)
+        s8 = dot(coefficient(rest, stride, at, i, 8, wide), g)
+        out = plus(out, times(triple(y * s4 - z * s7, x * s4 - z * s5, 0.0 - y * s5 - x * s7), C2[0]))
+        out = plus(out, times(triple(0.0 - x * s6, 0.0 - y * s6, 2.0 * z * s6), 2.0 * C2[1]))
+        out = plus(out, triple(2.0 * C2[2] * s8 * x, (0.0 - 2.0 * C2[2]) * s8 * y, 0.0 * s8))
     if degree > 2:
-        s9, s10, s11 = (
-            coefficient(rest, at, i, 9).dot(g),
-            coefficient(rest, at, i, 10).dot(g),
-            coefficient(rest, at, i, 11).dot(g),
-        )
-        s12, s13, s14 = (
-            coefficient(rest, at, i, 12).dot(g),
-            coefficient(rest, at, i, 13).dot(g),
-            coefficient(rest, at, i, 14).dot(g),
-        )
-        s15 = coefficient(rest, at, i, 15).dot(g)
         xx, yy, zz = x * x, y * y, z * z
-        out += -C3[0] * s9 * vec3(6.0 * x * y, 3.0 * (xx - yy), 0.0)
-        out += C3[1] * s10 * vec3(y * z, x * z, x * y)
-        out += -C3[2] * s11 * vec3(-2.0 * x * y, 4.0 * zz - xx - 3.0 * yy, 8.0 * y * z)
-        out += C3[3] * s12 * vec3(-6.0 * x * z, -6.0 * y * z, 6.0 * zz - 3.0 * xx - 3.0 * yy)
-        out += -C3[2] * s13 * vec3(4.0 * zz - 3.0 * xx - yy, -2.0 * x * y, 8.0 * x * z)
-        out += C3[4] * s14 * vec3(2.0 * x * z, -2.0 * y * z, xx - yy)
-        out += -C3[0] * s15 * vec3(3.0 * (xx - yy), -6.0 * x * y, 0.0)
+        s9, s10 = dot(coefficient(rest, stride, at, i, 9, wide), g), dot(coefficient(rest, stride, at, i, 10, wide), g)
+        s11, s12 = dot(coefficient(rest, stride, at, i, 11, wide), g), dot(coefficient(rest, stride, at, i, 12, wide), g)
+        s13, s14 = dot(coefficient(rest, stride, at, i, 13, wide), g), dot(coefficient(rest, stride, at, i, 14, wide), g)
+        s15 = dot(coefficient(rest, stride, at, i, 15, wide), g)
+        out = plus(out, times(triple(6.0 * x * y * s9, 3.0 * (xx - yy) * s9, 0.0 * s9), 0.0 - C3[0]))
+        out = plus(out, times(triple(y * z * s10, x * z * s10, x * y * s10), C3[1]))
+        side = triple((0.0 - 2.0) * x * y * s11, (4.0 * zz - xx - 3.0 * yy) * s11, 8.0 * y * z * s11)
+        out = plus(out, times(side, 0.0 - C3[2]))
+        along = triple((0.0 - 6.0) * x * z * s12, (0.0 - 6.0) * y * z * s12, (6.0 * zz - 3.0 * xx - 3.0 * yy) * s12)
+        out = plus(out, times(along, C3[3]))
+        side = triple((4.0 * zz - 3.0 * xx - yy) * s13, (0.0 - 2.0) * x * y * s13, 8.0 * x * z * s13)
+        out = plus(out, times(side, 0.0 - C3[2]))
+        out = plus(out, times(triple(2.0 * x * z * s14, (0.0 - 2.0) * y * z * s14, (xx - yy) * s14), C3[4]))
+        out = plus(out, times(triple(3.0 * (xx - yy) * s15, (0.0 - 6.0) * x * y * s15, 0.0 * s15), 0.0 - C3[0]))
     return out
 
 
 @ti.func
-def write_gradient(grad_base: ti.template(), grad_rest: ti.template(), at, i, degree, d, g):
+def write_gradient(
+    grad_base: ti.template(), base_stride, grad_rest: ti.template(), stride, at, i, degree, d, g, wide: ti.template()
+):  # fmt: skip
     """Gradient of Gaussian i's coefficients: basis(d) times the gradient g to the colour; 0 above `degree`."""
-    b = basis(d, degree)
-    for channel in ti.static(range(3)):
-        grad_base[i, channel] = b[0] * g[channel]
-    for k in ti.static(range(1, 16)):
-        column = at + 3 * (k - 1)
-        if column < grad_rest.shape[1]:
-            for channel in ti.static(range(3)):
-                grad_rest[i, column + channel] = b[k] * g[channel]
+    store3(grad_base, i, base_stride, 0, times(g, C0), wide)
+    nothing = times(g, 0.0)
+    for bands, first, needed in ti.static(((band_1, 1, 0), (band_2, 4, 1), (band_3, 9, 2))):
+        if at + 3 * (first - 1) < stride:
+            b = bands(d)
+            for k in ti.static(range(2 * needed + 3)):
+                value = nothing
+                if degree > needed:
+                    value = times(g, b[k])
+                store3(grad_rest, i, stride, at + 3 * (first + k - 1), value, wide)

@@ -63,18 +63,21 @@ class _Project(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         from taichi_avatars.kernels import projection as kernel
 
-        means, quats, scales, opacities = (t.detach().contiguous() for t in (means, quats, scales, opacities))
-        base = sh_base.detach().flatten(1).contiguous()
-        rest, at = (base, 3) if sh_rest is None else (sh_rest.detach().flatten(1).contiguous(), 0)
+        n = len(means)
+        count = max(n, kernel.LANES) if n and not runtime.on_gpu() else n  # the CPU's kernels compute so many at once
+        means, quats, scales, opacities, base = (_flat(t, count) for t in (means, quats, scales, opacities, sh_base))
+        rest, at = (base, 3) if sh_rest is None else (_flat(sh_rest, count), 0)
         pose = pose.detach().double()
         center = -pose[:3, :3].T @ pose[:3, 3]
         view = torch.cat([pose[:3, :3].reshape(9), pose[:3, 3], center, lens.to(pose.device)]).float().to(means.device)
-        rows = means.new_empty(len(means), kernel.SPLAT)
-        radii = torch.empty(len(means), dtype=torch.int32, device=means.device)
-        if len(means):
-            kernel.project(degree, at, view, means, quats, scales, opacities, base, rest, rows, radii)
+        rows, radii = means.new_empty(count, kernel.SPLAT), torch.empty(count, dtype=torch.int32, device=means.device)
+        if n:
+            launch = kernel.project_gpu if runtime.on_gpu() else runtime.natively(kernel.project)
+            launch(count, degree, at, view, means, quats, scales, opacities, base, rest, rows.view(-1), radii)
         ctx.save_for_backward(means, quats, scales, base, rest, view, rows)
-        ctx.degree, ctx.at, ctx.pose, ctx.bands = degree, at, pose, (sh_base.shape, None if sh_rest is None else sh_rest.shape)
+        ctx.degree, ctx.at, ctx.pose, ctx.count = degree, at, pose, n
+        ctx.bands = sh_base.shape, None if sh_rest is None else sh_rest.shape
+        rows, radii = rows[:n], radii[:n]
         ctx.mark_non_differentiable(radii)
         return rows, radii
 
@@ -84,14 +87,16 @@ class _Project(torch.autograd.Function):
         from taichi_avatars.kernels import projection as kernel
 
         means, quats, scales, base, rest, view, rows = (t.detach() for t in ctx.saved_tensors)
-        n = len(means)
-        grad, grad_base = means.new_empty(n, 11), torch.empty_like(base)
+        n, count = ctx.count, len(rows)
+        grad, grad_base = means.new_empty(count, kernel.WORLD), torch.empty_like(base)
         grad_rest = grad_base if ctx.bands[1] is None else torch.empty_like(rest)
-        each, launch = (1, kernel.project_adjoint_gpu) if runtime.on_gpu() else (kernel.CHUNK, kernel.project_adjoint)
-        partial = means.new_empty(-(-n // each), kernel.POSE)
+        each, launch = kernel.CHUNK, runtime.natively(kernel.project_adjoint)
+        if runtime.on_gpu():
+            each, launch = 1, kernel.project_adjoint_gpu
+        partial = means.new_empty(-(-count // each), kernel.POSE)
         if n:
-            world = means, quats, scales, rest, rows
-            launch(ctx.degree, ctx.at, view, *world, grads[0].contiguous(), grad, grad_base, grad_rest, partial)
+            world = means, quats, scales, rest, rows.view(-1), _flat(grads[0], count)
+            launch(count, ctx.degree, ctx.at, view, *world, grad.view(-1), grad_base, grad_rest, partial.view(-1))
         grad_pose = None
         if ctx.needs_input_grad[6]:
             total, pose = partial.double().sum(0).to(ctx.pose.device), ctx.pose
@@ -101,9 +106,19 @@ class _Project(torch.autograd.Function):
             grad_pose[:3, 3] = total[9:12] - pose[:3, :3] @ g_center
             grad_pose = grad_pose.float()
         of_bands = (
-            None if shape is None else g.view(shape) for g, shape in zip((grad_base, grad_rest), ctx.bands, strict=True)
-        )
+            None if shape is None else g[: shape.numel()].view(shape)
+            for g, shape in zip((grad_base, grad_rest), ctx.bands, strict=True)
+        )  # fmt: skip
+        grad = grad[:n]
         return grad[:, 0:3], grad[:, 3:7], grad[:, 7:10], grad[:, 10], *of_bands, grad_pose, None, None
+
+
+def _flat(t: Tensor, rows: int) -> Tensor:
+    """The numbers of a table one after the other, filled up with zeros to `rows` rows."""
+    t = t.detach().contiguous()
+    if len(t) < rows:
+        t = torch.cat([t, t.new_zeros(rows - len(t), *t.shape[1:])])
+    return t.view(-1)
 
 
 def project(
@@ -119,6 +134,8 @@ def project(
     lens = torch.tensor(
         [camera.fx, camera.fy, camera.cx, camera.cy, camera.width, camera.height, camera.near], dtype=torch.float64
     )
-    bands = (sh, None) if isinstance(sh, Tensor) else sh
+    bands = sh
+    if isinstance(sh, Tensor):  # read where it lies; a GPU may see copies, and cannot be given one tensor to write as two
+        bands = (sh[:, :1], sh[:, 1:]) if runtime.on_gpu() else (sh, None)
     rows, radii = _Project.apply(means, quats, scales, opacities, *bands, camera.world_to_camera, lens, degree)
     return Splats(rows, radii)
