@@ -98,6 +98,10 @@ class TrainConfig(BaseModel):
     """Size that costs nothing, in triangle units (metres with metric_scale)."""
     metric_scale: bool = False
     """Measure that size in metres."""
+    lambda_opacity: float = Field(default=0.0, ge=0)
+    """Weight of semi-transparency, 4 o (1 - o) of every opacity o: heads that shine through become solid."""
+    lambda_perceptual: float = Field(default=0.0, ge=0)
+    """Weight of LPIPS (its weights: see eval) on a random 128x128 crop, in every fourth step of the last third."""
     lambda_dynamic_offset: float = Field(default=0.0, ge=0)
     """Weight of the length of the dynamic offset, metres."""
     lambda_dynamic_offset_std: float = Field(default=0.0, ge=0)

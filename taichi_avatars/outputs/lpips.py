@@ -71,21 +71,25 @@ class Lpips:
 
     @torch.no_grad()
     def __call__(self, image: Tensor, truth: Tensor, *, scaled: bool = True) -> float:
-        """The distance of two images.
+        """The distance of two images, as `distance`."""
+        return self.distance(image, truth, scaled=scaled).item()
 
-        Both are taken through the network stage by stage, so that no more than one stage of each is held.
+    def distance(self, image: Tensor, truth: Tensor, *, scaled: bool = True) -> Tensor:
+        """The distance of two images, (), differentiable in both.
+
+        Both are taken through the network stage by stage: without a gradient no more than one stage of each is held.
 
         Args:
             image, truth: (3,H,W) in [0,1]; smaller than the network's field they are enlarged.
             scaled: to [-1,1], as the network expects; False hands [0,1] over, as some published numbers were made.
         """
         pair = [_prepared(values, scaled, SMALLEST[self.net]) for values in (image, truth)]
-        distance, first = 0.0, 0
+        distance, first = torch.zeros(()), 0
         for stage, head in zip(STAGES[self.net], self.heads, strict=True):
             weights = self.convolutions[first : first + len(stage.convolutions)]
             first += len(stage.convolutions)
             pair = [_features(values, stage, weights) for values in pair]
-            distance += conv2d((_unit(pair[0]) - _unit(pair[1])).square_(), head).mean().item()
+            distance = distance + conv2d((_unit(pair[0]) - _unit(pair[1])).square(), head).mean()
         return distance
 
 
@@ -101,7 +105,7 @@ def load_lpips(net: Net, weights: Path | str | None = None) -> Lpips:
 
 
 def _prepared(image: Tensor, scaled: bool, smallest: int) -> Tensor:
-    values = image.detach().float()[None]
+    values = image.float()[None]
     height, width = values.shape[2:]
     if min(height, width) < smallest:
         values = torch.nn.functional.interpolate(values, (max(height, smallest), max(width, smallest)), mode="bilinear")
@@ -118,4 +122,5 @@ def _features(values: Tensor, stage: Stage, weights: list[tuple[Tensor, Tensor]]
 
 
 def _unit(features: Tensor) -> Tensor:
-    return features / (features.square().sum(1, keepdim=True).sqrt() + SMALLEST_LENGTH)
+    # norm() has the gradient 0 where nothing is felt, where a square root has none
+    return features / (features.norm(dim=1, keepdim=True) + SMALLEST_LENGTH)

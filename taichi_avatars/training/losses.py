@@ -10,6 +10,9 @@ from taichi_avatars.config import TrainConfig
 from taichi_avatars.ops import l1_and_ssim
 from taichi_avatars.ops.laplacian import Neighbours, laplacian
 from taichi_avatars.ops.local_losses import Free, local_losses
+from taichi_avatars.outputs.lpips import Lpips
+
+CROP = 128  # pixels along each side
 
 
 def image_loss(image: Tensor, truth: Tensor, config: TrainConfig) -> Tensor:
@@ -30,6 +33,20 @@ def binding_loss(gaussians: Gaussians, triangle_scale: Tensor, radii: Tensor, co
         gaussians.means, gaussians.log_scales, gaussians.binding, triangle_scale.detach(), radii, free
     )  # fmt: skip
     return config.lambda_xyz * position + config.lambda_scale * scale
+
+
+def opacity_loss(gaussians: Gaussians, config: TrainConfig) -> Tensor:
+    """What semi-transparency costs: 0 for opacities of 0 and 1, most at 1/2."""
+    opacities = gaussians.opacities
+    return config.lambda_opacity * (4.0 * opacities * (1.0 - opacities)).mean()
+
+
+def perceptual_loss(lpips: Lpips, image: Tensor, truth: Tensor, config: TrainConfig, generator: torch.Generator) -> Tensor:
+    """LPIPS of two images (3,H,W) on a crop at a random place."""
+    height, width = image.shape[1:]
+    top, left = (int(torch.randint(max(size - CROP, 0) + 1, (), generator=generator)) for size in (height, width))
+    crop = slice(None), slice(top, top + CROP), slice(left, left + CROP)
+    return config.lambda_perceptual * lpips.distance(image[crop].cpu(), truth[crop].cpu()).to(image.device)
 
 
 def offset_loss(offset: Tensor, beside: Tensor, neighbours: Neighbours, config: TrainConfig) -> Tensor:

@@ -9,6 +9,7 @@ from taichi_avatars.config import PAPER_ITERATIONS, SHORT, TrainConfig
 SHORTEST_INTERVAL = 100  # steps: fewer see too little of the gradient to judge by
 SHORTEST_RESET = 3_000  # steps: an opacity reset needs this long to heal
 SH_INTERVAL = 1_000  # steps per SH band at full length
+PERCEPTUAL_FROM, PERCEPTUAL_EVERY = 2 / 3, 4  # share of a run; steps
 SH_SHARES = (1 / 6, 1 / 3, 1 / 2)  # of a short run, at which the bands 1, 2, 3 join
 
 
@@ -59,6 +60,10 @@ class Schedule:
 
     def densifies(self, iteration: int) -> bool:
         return self.densify_from < iteration < self.densify_until and iteration % self.densify_every == 0
+
+    def perceives(self, iteration: int) -> bool:
+        """Whether the perceptual loss, which costs as much as all else, is part of a step."""
+        return iteration > PERCEPTUAL_FROM * self.iterations and iteration % PERCEPTUAL_EVERY == 0
 
     def resets(self, iteration: int, white: bool) -> bool:
         """Whether opacities are reset after this step; on white also once when density control begins."""

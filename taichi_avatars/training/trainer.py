@@ -18,6 +18,7 @@ from taichi_avatars.errors import UserError
 from taichi_avatars.head.flame import FlameModel
 from taichi_avatars.ops.laplacian import Neighbours
 from taichi_avatars.outputs.evaluate import evaluate
+from taichi_avatars.outputs.lpips import load_lpips
 from taichi_avatars.scene.capture import Capture
 from taichi_avatars.scene.images import ImageStream
 from taichi_avatars.scene.views import View
@@ -43,6 +44,7 @@ class Run:
         optimizer: the Gaussians and their Adam.
         tuner: FLAME parameters of the timesteps; None for an unbound scene.
         density: what was collected since the last densification.
+        lpips: the perceptual loss's network, where that has a weight.
         was_reset: whether opacities have been reset, after which huge Gaussians are pruned too.
     """
 
@@ -71,6 +73,7 @@ class Run:
             raise UserError(f"{capture.path}: has neither FLAME parameters nor points to start from")
         self.optimizer = GaussianAdam(gaussians, config)
         self.density = DensityControl(len(gaussians), self.generator)
+        self.lpips = load_lpips("alex") if config.lambda_perceptual else None
         self.iteration = 0
         self.was_reset = False
 
@@ -195,6 +198,10 @@ def step(run: Run, view: View, truth: Tensor) -> tuple[float, float]:
     loss = losses.image_loss(out.image, truth, config)
     if frames is not None:
         loss = loss + losses.binding_loss(gaussians, frames.scale, out.radii, config)
+    if config.lambda_opacity:
+        loss = loss + losses.opacity_loss(gaussians, config)
+    if run.lpips is not None and schedule.perceives(run.iteration):
+        loss = loss + losses.perceptual_loss(run.lpips, out.image, truth, config, run.generator)
     if run.neighbours is not None and run.tuner is not None and offset is not None:
         cost = losses.offset_loss(offset, run.tuner.offsets_beside(row), run.neighbours, config)
         loss = loss + cost.to(loss.device)

@@ -7,8 +7,10 @@ from avatar.test_gaussians import random_gaussians
 from taichi_avatars.config import TrainConfig
 from taichi_avatars.ops.laplacian import Neighbours, laplacian
 from taichi_avatars.ops.local_losses import Free, local_losses
+from taichi_avatars.outputs.lpips import Lpips
+from taichi_avatars.outputs.lpips_weights import CHANNELS, LAYERS
 from taichi_avatars.reference.local_losses import local_losses as reference
-from taichi_avatars.training.losses import binding_loss, image_loss, offset_loss
+from taichi_avatars.training.losses import binding_loss, image_loss, offset_loss, opacity_loss, perceptual_loss
 
 SCALE = torch.tensor([0.5, 2.0, 1.0])
 SEEN, NOTHING_SEEN = torch.tensor([4, 1, 0], dtype=torch.int32), torch.zeros(3, dtype=torch.int32)
@@ -82,6 +84,46 @@ def test_values_and_gradients_are_those_of_plain_torch(count, metric):
 def test_image_loss_of_equal_images_is_zero():
     image = torch.rand(3, 16, 16)
     assert image_loss(image, image, TrainConfig()).item() == pytest.approx(0.0, abs=1e-6)
+
+
+def test_opacity_loss_is_that_of_semi_transparency():
+    gaussians = random_gaussians(3)
+    gaussians.logit_opacities = torch.tensor([0.0, 100.0, -100.0], requires_grad=True)
+    loss = opacity_loss(gaussians, TrainConfig(lambda_opacity=0.3))
+    assert loss.item() == pytest.approx(0.3 / 3)
+    half = random_gaussians(1)
+    half.logit_opacities = torch.tensor([0.5], requires_grad=True)
+    opacity_loss(half, TrainConfig(lambda_opacity=1.0)).backward()
+    assert half.logit_opacities.grad.item() < 0.0, "descent makes the opaque more opaque"
+
+
+def test_perceptual_loss_is_lpips_of_one_crop_of_both():
+    lpips = random_lpips()
+    generator = torch.Generator().manual_seed(3)
+    image, truth = torch.rand(3, 150, 140, generator=generator), torch.rand(3, 150, 140, generator=generator)
+    config = TrainConfig(lambda_perceptual=0.5)
+    image.requires_grad_()
+    loss = perceptual_loss(lpips, image, truth, config, torch.Generator().manual_seed(0))
+    loss.backward()
+    rows, columns = image.grad.abs().sum((0, 2)).nonzero()[:, 0], image.grad.abs().sum((0, 1)).nonzero()[:, 0]
+    top, left = int(rows.min()), int(columns.min())
+    assert (int(rows.max()) - top + 1, int(columns.max()) - left + 1) == (128, 128)
+    crop = slice(None), slice(top, top + 128), slice(left, left + 128)
+    assert loss.item() == pytest.approx(0.5 * lpips(image.detach()[crop], truth[crop]), rel=1e-5)
+    assert perceptual_loss(lpips, truth, truth, config, generator).item() == 0.0
+
+
+def test_perceptual_loss_of_an_image_without_features_has_a_finite_gradient():
+    image = torch.zeros(3, 40, 40, requires_grad=True)
+    perceptual_loss(random_lpips(-1.0), image, torch.zeros(3, 40, 40), TrainConfig(lambda_perceptual=1.0), None).backward()
+    assert torch.isfinite(image.grad).all()
+
+
+def random_lpips(bias: float = 0.0) -> Lpips:
+    generator = torch.Generator().manual_seed(0)
+    shapes = [shape for _, shape in LAYERS["alex"]]
+    convolutions = [(torch.randn(*shape, generator=generator) * 0.05, torch.full(shape[:1], bias)) for shape in shapes]
+    return Lpips("alex", convolutions, [torch.rand(1, channels, 1, 1, generator=generator) for channels in CHANNELS["alex"]])
 
 
 # Two triangles that share the edge 1-2, and a vertex 4 that belongs to none.
