@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from taichi_avatars import ops, runtime
-from taichi_avatars.avatar.avatar import Avatar, to_world
+from taichi_avatars.avatar.avatar import PLY_NAME, Avatar, to_world
 from taichi_avatars.avatar.density import DensityControl, prune_mask
 from taichi_avatars.avatar.gaussians import Gaussians
 from taichi_avatars.config import TrainConfig
@@ -21,11 +21,12 @@ from taichi_avatars.outputs.evaluate import evaluate
 from taichi_avatars.scene.capture import Capture
 from taichi_avatars.scene.images import ImageStream
 from taichi_avatars.scene.views import View
-from taichi_avatars.training import checkpoint, losses
+from taichi_avatars.training import checkpoint, diagnosis, losses
 from taichi_avatars.training.description import describe
-from taichi_avatars.training.events import Evaluated, Event, Progress, Saved
+from taichi_avatars.training.events import Evaluated, Event, Progress, Resumed, Saved
 from taichi_avatars.training.flame_tuning import FlameTuner
-from taichi_avatars.training.interrupts import held_back
+from taichi_avatars.training.folder import locked
+from taichi_avatars.training.interrupts import held_back, sigterm_as_ctrl_c
 from taichi_avatars.training.log import RunLog
 from taichi_avatars.training.optimizer import GaussianAdam
 from taichi_avatars.training.schedule import Schedule
@@ -115,18 +116,22 @@ def train(
     model = Path(model)
     run = Run(config, capture, head)
     try:
-        start = model / checkpoint.NAME if resume else start_checkpoint
-        if start is not None:
-            checkpoint.load(Path(start), run)
-        else:
-            run.paint()
-        _loop(run, model, RunLog(model, resume=start is not None), on_event)
+        with locked(model), sigterm_as_ctrl_c():
+            if resume:
+                begun = Resumed(checkpoint.load_last(model, run), run.iteration)
+            elif start_checkpoint is not None:
+                checkpoint.load(Path(start_checkpoint), run)
+                begun = Resumed(Path(start_checkpoint), run.iteration)
+            else:
+                run.paint()
+                begun = None
+            _loop(run, model, RunLog(model, resume=begun is not None), on_event, begun)
     finally:
         run.stream.close()
     return run.avatar
 
 
-def _loop(run: Run, model: Path, log: RunLog, on_event: Callable[[Event], None] | None) -> None:
+def _loop(run: Run, model: Path, log: RunLog, on_event: Callable[[Event], None] | None, begun: Resumed | None) -> None:
     config = run.config
 
     def tell(event: Event) -> None:
@@ -137,11 +142,18 @@ def _loop(run: Run, model: Path, log: RunLog, on_event: Callable[[Event], None] 
     began, first, psnr, whole = time.perf_counter(), run.iteration, 0.0, True
     try:
         describe(model, config, run.capture)
+        if begun is not None:
+            tell(begun)
+            if run.iteration == config.iterations and not (_avatar_folder(run, model) / PLY_NAME).is_file():
+                _save(run, model, tell)  # killed between the last checkpoint and its avatar
         while run.iteration < config.iterations:
             view, truth = next(run.stream)
             with held_back():
                 whole = False
-                loss, error = step(run, view, truth)
+                try:
+                    loss, error = step(run, view, truth)
+                except UserError as problem:  # of a loss, a gradient, or what an op was given
+                    raise _reported(model, run, view, truth, problem) from problem
                 whole = True
             psnr = _running(psnr, error, run.iteration - first)
             if run.iteration % REPORT_EVERY == 0 or run.iteration == config.iterations:
@@ -159,6 +171,15 @@ def _loop(run: Run, model: Path, log: RunLog, on_event: Callable[[Event], None] 
         raise
     finally:
         log.close()
+
+
+def _reported(model: Path, run: Run, view: View, truth: Tensor, problem: UserError) -> UserError:
+    """What went wrong in a step, where, and what was kept of it."""
+    report = diagnosis.keep_report(model, run, view, truth, problem)
+    return UserError(
+        f"{problem} at step {run.iteration} ({view.name}); nothing of this step was saved, its inputs are in {report}: "
+        "check this image, lower the learning rates, or go on from the last checkpoint with --resume"
+    )
 
 
 def _due(run: Run, steps: list[int]) -> bool:
@@ -190,23 +211,22 @@ def step(run: Run, view: View, truth: Tensor) -> tuple[float, float]:
     # -> splats -> image -> loss
     sh = gaussians.sh(schedule.sh_degree(run.iteration, config.sh_degree))
     out = ops.rasterize(*world, gaussians.opacities, sh, camera=view.camera, background=run.background)
-    loss = losses.image_loss(out.image, truth, config)
+    terms = {"the image loss": losses.image_loss(out.image, truth, config)}
     visible = out.radii > 0
     if frames is not None:
         triangle_scale = frames.scale.detach()[gaussians.binding]
-        loss = loss + config.lambda_xyz * losses.position_loss(gaussians, triangle_scale, visible, config)
-        loss = loss + config.lambda_scale * losses.scale_loss(gaussians, triangle_scale, visible, config)
+        terms["the position loss"] = config.lambda_xyz * losses.position_loss(gaussians, triangle_scale, visible, config)
+        terms["the scale loss"] = config.lambda_scale * losses.scale_loss(gaussians, triangle_scale, visible, config)
     if run.neighbours is not None and run.tuner is not None and offset is not None:
         cost = losses.offset_loss(offset, run.tuner.offsets_beside(row), run.neighbours, config)
-        loss = loss + cost.to(loss.device)
+        terms["the loss of the dynamic offset"] = cost.to(out.image.device)
+    loss = torch.stack(list(terms.values())).sum()
     value = loss.item()
-    if not value - value == 0:
-        raise UserError(
-            f"the loss is {value} at step {run.iteration} ({view.name}); lower the learning rates or check this image"
-        )
+    diagnosis.check_loss(value, terms)
 
     # -> the same stages backwards -> Adam -> density control
     loss.backward()
+    diagnosis.check_gradients(run)
     if run.tuner is not None:
         run.tuner.step(row, run.iteration / config.iterations)
     if run.iteration < schedule.densify_until:
@@ -269,7 +289,11 @@ def _evaluate(run: Run, tell: Callable[[Event], None]) -> None:
 
 
 def _save(run: Run, model: Path, tell: Callable[[Event], None]) -> None:
-    folder = model / "point_cloud" / f"iteration_{run.iteration}"
-    ply = run.avatar.save(folder, full_flame_param=run.config.full_flame_param)
-    checkpoint.save(model / checkpoint.NAME, run)
+    diagnosis.check_parameters(run)
+    checkpoint.save_last(model, run)  # before the avatar: without a state to go on from, an avatar is a dead end
+    ply = run.avatar.save(_avatar_folder(run, model), full_flame_param=run.config.full_flame_param)
     tell(Saved(run.iteration, ply))
+
+
+def _avatar_folder(run: Run, model: Path) -> Path:
+    return model / "point_cloud" / f"iteration_{run.iteration}"

@@ -121,7 +121,7 @@ def interrupting(function, *, at_call: int, times: int = 1):
 
 @pytest.mark.parametrize(
     ("where", "call", "saved"),
-    [("losses.image_loss", 1, 1), ("prune_mask", 1, 10), ("checkpoint.save", 1, 24), ("describe", 1, 0)],
+    [("losses.image_loss", 1, 1), ("prune_mask", 1, 10), ("checkpoint.save_last", 1, 24), ("describe", 1, 0)],
     ids=["first step", "densification", "saving", "before the first step"],
 )
 def test_ctrl_c_saves_and_resuming_gives_the_same_bits(tmp_path, capture, head, densifying, monkeypatch, where, call, saved):
