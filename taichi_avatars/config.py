@@ -47,6 +47,8 @@ class TrainConfig(BaseModel):
     """Make what lies outside the captured foreground masks background."""
     principal_point: Literal["bottom", "top"] = "bottom"
     """Where cy is measured from: bottom as current VHAP writes it, top in sets exported before November 2024."""
+    strict_paths: bool = False
+    """Refuse a capture that names files outside its own folder, symbolic links included."""
     images: str = "images"
     """Folder of a COLMAP scene that holds its images, such as images_4; other captures name every file."""
     select_camera_id: int = -1
@@ -126,6 +128,8 @@ class TrainConfig(BaseModel):
 
     interval: int = Field(default=2_000, ge=1)
     """Steps between two evaluations and saves; the last step always has both."""
+    keep_checkpoints: int = Field(default=2, ge=1)
+    """States of the run that are kept in the model folder: the last one and those before it, should it be damaged."""
     test_iterations: list[int] = Field(default_factory=list)
     """Steps after which to evaluate, instead of every `interval`."""
     save_iterations: list[int] = Field(default_factory=list)

@@ -1,5 +1,6 @@
 """Writing files so that nothing half-written is ever seen under its final name."""
 
+import errno
 import os
 import tempfile
 from collections.abc import Iterator
@@ -29,6 +30,20 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
         yield temporary
 
 
+def sync_folder(folder: Path) -> None:
+    """Waits until the names in a folder are on the disk: a loss of power could otherwise undo a rename."""
+    if os.name == "nt":  # folders cannot be opened there, and their journal keeps the order
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems do not know this
+            raise
+    finally:
+        os.close(handle)
+
+
 @contextmanager
 def _atomic_path(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -43,6 +58,7 @@ def _atomic_path(path: Path) -> Iterator[Path]:
         os.umask(mask)
         temporary.chmod(0o666 & ~mask)  # mkstemp makes it private
         os.replace(temporary, path)
+        sync_folder(path.parent)
     finally:
         with suppress(FileNotFoundError):
             temporary.unlink()

@@ -88,7 +88,7 @@ def train(
 
     The capture is a folder with images, cameras and tracked FLAME parameters, as VHAP exports it, or as `synth` writes it.
     MODEL then holds point_cloud/iteration_N/ (the avatar), cameras.json, config.toml and log.jsonl.
-    Ctrl-C saves what there is; --resume goes on from there.
+    Ctrl-C and SIGTERM save what there is; --resume goes on from there.
 
     Example: taichi-avatars train -s capture -m output/me --iterations 30000
     """
@@ -162,7 +162,7 @@ class _Watched:
         self.iteration, self.gaussians, self.seconds = 0, 0, 0.0
 
     def __call__(self, event: Event) -> None:
-        from taichi_avatars.training.events import Evaluated, Progress, Saved
+        from taichi_avatars.training.events import Evaluated, Progress, Resumed, Saved
 
         if isinstance(event, Progress):
             self.gaussians, self.seconds = event.gaussians, event.seconds
@@ -172,6 +172,8 @@ class _Watched:
         elif isinstance(event, Evaluated):
             self.scores[event.split] = event
             self.session.say(f"step {event.iteration}  {event.split}  PSNR {event.psnr:.2f} dB  SSIM {event.ssim:.4f}")
+        elif isinstance(event, Resumed):
+            self.session.say(f"goes on at step {event.iteration} from {event.path}")
         elif isinstance(event, Saved):
             self.saved, self.iteration = event.path, event.iteration
 

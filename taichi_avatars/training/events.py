@@ -36,4 +36,12 @@ class Saved:
     path: Path
 
 
-Event = Progress | Evaluated | Saved
+@dataclass(frozen=True)
+class Resumed:
+    """The run goes on from a checkpoint. path: the file, which is an earlier one where the last is damaged."""
+
+    path: Path
+    iteration: int
+
+
+Event = Progress | Evaluated | Saved | Resumed

@@ -79,6 +79,11 @@ class FlameTuner:
             offset = None if self.sequence.dynamic_offset is None else self.sequence.dynamic_offset[row]
         return Pose(rotation, neck, jaw, eyes, translation, expr, offset)
 
+    @property
+    def gradient(self) -> Tensor | None:
+        """Of the row whose pose was asked for last, where there is one."""
+        return None if self._leaf is None else self._leaf.grad
+
     def offsets_beside(self, row: int) -> Tensor:
         """(n,V,3) dynamic offsets of the timesteps before and after a row, as far as training has seen them."""
         offsets = self.sequence.dynamic_offset

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from taichi_avatars.avatar.avatar import iterations
 from taichi_avatars.errors import UserError
@@ -11,6 +15,32 @@ from taichi_avatars.files import writing
 from taichi_avatars.training import checkpoint, log
 
 BOARD_FILES = "events.out.tfevents.*"  # TensorBoard's
+LOCK = "train.lock"
+
+
+@contextmanager
+def locked(model: Path) -> Iterator[None]:
+    """A model folder for one training alone; what a killed one left half written is removed. The system frees a dead one's lock.
+
+    Raises:
+        UserError: where another training is writing into it, or it cannot be written.
+    """
+    lock = FileLock(model / LOCK)
+    with writing(model / log.NAME):
+        model.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise UserError(
+                f"{model}: another training is writing into this folder; wait for it, or give another folder with -m"
+            ) from None
+    try:
+        for orphan in (*model.glob(checkpoint.TEMPORARY), *model.glob("point_cloud/*/.*-*")):
+            with suppress(OSError):
+                orphan.unlink()
+        yield
+    finally:
+        lock.release()
 
 
 def refuse_earlier_run(model: Path) -> None:
@@ -18,7 +48,7 @@ def refuse_earlier_run(model: Path) -> None:
     if model.exists() and not model.is_dir():
         raise UserError(f"{model}: is a file; give a folder with -m")
     saved = iterations(model)
-    if saved or (model / checkpoint.NAME).is_file():
+    if saved or checkpoint.kept(model):
         which = f"an avatar (iteration {max(saved)})" if saved else f"the {checkpoint.NAME} of another run"
         raise UserError(
             f"{model}: holds {which}; go on with it by --resume, replace it by --overwrite, or give another folder with -m"
@@ -27,11 +57,11 @@ def refuse_earlier_run(model: Path) -> None:
 
 def remove_earlier_run(model: Path) -> None:
     """Removes avatars, checkpoint and log of an earlier run; whatever else lies in the folder stays."""
-    with writing(model):
+    with locked(model), writing(model):
         if (model / "point_cloud").is_dir():
             shutil.rmtree(model / "point_cloud")
         for file in (
-            model / checkpoint.NAME,
+            *checkpoint.kept(model),
             model / log.NAME,
             *model.glob(checkpoint.KEPT.format("*")),
             *model.glob(BOARD_FILES),

@@ -1,4 +1,4 @@
-"""Ctrl-C between the steps of a run instead of within one."""
+"""Ctrl-C and SIGTERM between the steps of a run instead of within one."""
 
 from __future__ import annotations
 
@@ -7,25 +7,48 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+STOPPING = (signal.SIGINT, signal.SIGTERM)
+
 
 @contextmanager
-def held_back() -> Iterator[None]:
-    """A first Ctrl-C arrives when the block is done; a second one does not wait."""
-    if threading.current_thread() is not threading.main_thread():  # no signal arrives in another
+def sigterm_as_ctrl_c() -> Iterator[None]:
+    """SIGTERM, with which machines are shut down and jobs are ended, raises KeyboardInterrupt as Ctrl-C does."""
+    if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.getsignal(signal.SIGINT) or signal.SIG_DFL
-    arrived = False
 
-    def hold(*_: object) -> None:
-        nonlocal arrived
-        arrived = True
-        signal.signal(signal.SIGINT, before)
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
 
-    signal.signal(signal.SIGINT, hold)
+    before = signal.signal(signal.SIGTERM, interrupt)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+
+
+@contextmanager
+def held_back() -> Iterator[None]:
+    """A first Ctrl-C or SIGTERM arrives when the block is done; a second one does not wait."""
+    if threading.current_thread() is not threading.main_thread():  # no signal arrives in another
+        yield
+        return
+    before = {number: signal.getsignal(number) or signal.SIG_DFL for number in STOPPING}
+    arrived: list[int] = []
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    def hold(number: int, *_: object) -> None:
+        arrived.append(number)
+        restore()
+
+    for number in STOPPING:
+        signal.signal(number, hold)
+    try:
+        yield
+    finally:
+        restore()
     if arrived:
-        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(arrived[0])

@@ -39,7 +39,8 @@ class Schedule:
         if total >= SHORT:
             bands = (SH_INTERVAL, 2 * SH_INTERVAL, 3 * SH_INTERVAL)
             reset = config.opacity_reset_interval
-            first, last, every = config.densify_from_iter, config.densify_until_iter, config.densification_interval
+            first, every = config.densify_from_iter, config.densification_interval
+            last = min(config.densify_until_iter, total)
             return Schedule(total, first, last, every, reset, bands, ends)
         share = total / PAPER_ITERATIONS
         every = max(SHORTEST_INTERVAL, round(config.densification_interval * share))
@@ -66,8 +67,8 @@ class Schedule:
         return iteration > PERCEPTUAL_FROM * self.iterations and iteration % PERCEPTUAL_EVERY == 0
 
     def resets(self, iteration: int, white: bool) -> bool:
-        """Whether opacities are reset after this step; on white also once when density control begins."""
-        if self.reset_every is None or iteration >= self.densify_until:
+        """Whether opacities are reset after this step, while they can still heal; on white also when density control begins."""
+        if self.reset_every is None or not 0 < iteration < min(self.densify_until, self.iterations - SHORTEST_RESET + 1):
             return False
         return iteration % self.reset_every == 0 or (white and iteration == self.densify_from)
 

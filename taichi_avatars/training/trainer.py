@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from taichi_avatars import ops, runtime
-from taichi_avatars.avatar.avatar import Avatar, to_world
-from taichi_avatars.avatar.density import DensityControl, prune_mask
+from taichi_avatars.avatar.avatar import PLY_NAME, Avatar, to_world
+from taichi_avatars.avatar.density import DensityControl
 from taichi_avatars.avatar.gaussians import Gaussians
 from taichi_avatars.config import TrainConfig
 from taichi_avatars.errors import UserError
@@ -22,11 +22,13 @@ from taichi_avatars.outputs.lpips import load_lpips
 from taichi_avatars.scene.capture import Capture
 from taichi_avatars.scene.images import ImageStream
 from taichi_avatars.scene.views import View
-from taichi_avatars.training import checkpoint, losses
+from taichi_avatars.training import checkpoint, diagnosis, losses
+from taichi_avatars.training.densify import control_density
 from taichi_avatars.training.description import describe
-from taichi_avatars.training.events import Evaluated, Event, Progress, Saved
+from taichi_avatars.training.events import Evaluated, Event, Progress, Resumed, Saved
 from taichi_avatars.training.flame_tuning import FlameTuner
-from taichi_avatars.training.interrupts import held_back
+from taichi_avatars.training.folder import locked
+from taichi_avatars.training.interrupts import held_back, sigterm_as_ctrl_c
 from taichi_avatars.training.log import RunLog
 from taichi_avatars.training.optimizer import GaussianAdam
 from taichi_avatars.training.schedule import Schedule
@@ -42,6 +44,7 @@ class Run:
     Attributes:
         iteration: steps done.
         optimizer: the Gaussians and their Adam.
+        triangle_scale: (F,) metres per triangle unit, of the head at rest; None for an unbound scene.
         tuner: FLAME parameters of the timesteps; None for an unbound scene.
         density: what was collected since the last densification.
         lpips: the perceptual loss's network, where that has a weight.
@@ -55,15 +58,16 @@ class Run:
         self.background = (1.0, 1.0, 1.0) if config.white_background else (0.0, 0.0, 0.0)
         self.stream = ImageStream(capture.train, self.background, seed=config.seed)
         self.tuner: FlameTuner | None = None
-        self.rest, self.neighbours = None, None
+        self.rest, self.neighbours, self.triangle_scale = None, None, None
         if head is not None and capture.flame is not None:
             timesteps = {view.timestep for view in capture.train}
             visits = config.iterations / len(timesteps)
             self.tuner = FlameTuner(_sequence(capture, config), config, visits, head.num_vertices)
             self.neighbours = Neighbours(head.faces, head.num_vertices) if config.tunes_offset else None
             self.rest = self.tuner.sequence.rest(head)
+            vertices = head.pose(self.rest).vertices
+            self.triangle_scale = ops.triangle_frames(vertices, head.faces).scale.to(runtime.device())
             if config.schedule == "fast":
-                vertices = head.pose(self.rest).vertices
                 gaussians = spread(vertices, head.faces, config.start_gaussians, config.sh_degree, self.generator)
             else:
                 gaussians = Gaussians.on_triangles(head.num_faces, config.sh_degree, self.generator)
@@ -118,18 +122,22 @@ def train(
     model = Path(model)
     run = Run(config, capture, head)
     try:
-        start = model / checkpoint.NAME if resume else start_checkpoint
-        if start is not None:
-            checkpoint.load(Path(start), run)
-        else:
-            run.paint()
-        _loop(run, model, RunLog(model, resume=start is not None), on_event)
+        with locked(model), sigterm_as_ctrl_c():
+            if resume:
+                begun = Resumed(checkpoint.load_last(model, run), run.iteration)
+            elif start_checkpoint is not None:
+                checkpoint.load(Path(start_checkpoint), run)
+                begun = Resumed(Path(start_checkpoint), run.iteration)
+            else:
+                run.paint()
+                begun = None
+            _loop(run, model, RunLog(model, resume=begun is not None), on_event, begun)
     finally:
         run.stream.close()
     return run.avatar
 
 
-def _loop(run: Run, model: Path, log: RunLog, on_event: Callable[[Event], None] | None) -> None:
+def _loop(run: Run, model: Path, log: RunLog, on_event: Callable[[Event], None] | None, begun: Resumed | None) -> None:
     config = run.config
 
     def tell(event: Event) -> None:
@@ -140,11 +148,18 @@ def _loop(run: Run, model: Path, log: RunLog, on_event: Callable[[Event], None] 
     began, first, psnr, whole = time.perf_counter(), run.iteration, 0.0, True
     try:
         describe(model, config, run.capture)
+        if begun is not None:
+            tell(begun)
+            if run.iteration == config.iterations and not (_avatar_folder(run, model) / PLY_NAME).is_file():
+                _save(run, model, tell)  # killed between the last checkpoint and its avatar
         while run.iteration < config.iterations:
             view, truth = next(run.stream)
             with held_back():
                 whole = False
-                loss, error = step(run, view, truth)
+                try:
+                    loss, error = step(run, view, truth)
+                except UserError as problem:  # of a loss, a gradient, or what an op was given
+                    raise _reported(model, run, view, truth, problem) from problem
                 whole = True
             psnr = _running(psnr, error, run.iteration - first)
             if run.iteration % REPORT_EVERY == 0 or run.iteration == config.iterations:
@@ -164,6 +179,15 @@ def _loop(run: Run, model: Path, log: RunLog, on_event: Callable[[Event], None] 
         log.close()
 
 
+def _reported(model: Path, run: Run, view: View, truth: Tensor, problem: UserError) -> UserError:
+    """What went wrong in a step, where, and what was kept of it."""
+    report = diagnosis.keep_report(model, run, view, truth, problem)
+    return UserError(
+        f"{problem} at step {run.iteration} ({view.name}); nothing of this step was saved, its inputs are in {report}: "
+        "check this image, lower the learning rates, or go on from the last checkpoint with --resume"
+    )
+
+
 def _due(run: Run, steps: list[int]) -> bool:
     """Whether something that is asked for after these steps, or else every interval, is to be done now; at last always."""
     now, config = run.iteration, run.config
@@ -173,6 +197,7 @@ def _due(run: Run, steps: list[int]) -> bool:
 def step(run: Run, view: View, truth: Tensor) -> tuple[float, float]:
     """One training step on one image. Returns its loss and its mean squared error."""
     config, schedule = run.config, run.schedule
+    control_density(run)
     gaussians = run.optimizer.gaussians
     run.iteration += 1
     truth = truth.to(runtime.device())
@@ -195,24 +220,23 @@ def step(run: Run, view: View, truth: Tensor) -> tuple[float, float]:
     out = ops.rasterize(
         *world, gaussians.opacities, sh, camera=view.camera, background=run.background, sh_degree=degree
     )  # fmt: skip
-    loss = losses.image_loss(out.image, truth, config)
+    terms = {"the image loss": losses.image_loss(out.image, truth, config)}
     if frames is not None:
-        loss = loss + losses.binding_loss(gaussians, frames.scale, out.radii, config)
+        terms["the position and scale loss"] = losses.binding_loss(gaussians, frames.scale, out.radii, config)
     if config.lambda_opacity:
-        loss = loss + losses.opacity_loss(gaussians, config)
+        terms["the opacity loss"] = losses.opacity_loss(gaussians, config)
     if run.lpips is not None and schedule.perceives(run.iteration):
-        loss = loss + losses.perceptual_loss(run.lpips, out.image, truth, config, run.generator)
+        terms["the perceptual loss"] = losses.perceptual_loss(run.lpips, out.image, truth, config, run.generator)
     if run.neighbours is not None and run.tuner is not None and offset is not None:
         cost = losses.offset_loss(offset, run.tuner.offsets_beside(row), run.neighbours, config)
-        loss = loss + cost.to(loss.device)
+        terms["the loss of the dynamic offset"] = cost.to(out.image.device)
+    loss = torch.stack(list(terms.values())).sum()
     value = loss.item()
-    if not value - value == 0:
-        raise UserError(
-            f"the loss is {value} at step {run.iteration} ({view.name}); lower the learning rates or check this image"
-        )
+    diagnosis.check_loss(value, terms)
 
-    # -> the same stages backwards -> Adam -> density control
+    # -> the same stages backwards -> Adam, and what density control will ask
     loss.backward()
+    diagnosis.check_gradients(run)
     if run.tuner is not None:
         run.tuner.step(row, run.iteration / config.iterations)
     if run.iteration < schedule.densify_until:
@@ -220,35 +244,7 @@ def step(run: Run, view: View, truth: Tensor) -> tuple[float, float]:
         run.density.observe(out.mean2d_grad, out.radii)
     rates = config.position_lr_init, config.position_lr_final
     run.optimizer.step(schedule.position_lr(run.iteration, *rates) * run.capture.extent)
-    if schedule.densifies(run.iteration):
-        _densify(run, None if frames is None else frames.scale.detach())
-    if schedule.resets(run.iteration, config.white_background):
-        run.optimizer.reset_opacities()
-        run.was_reset = True
     return value, (out.image.detach() - truth).square().mean().item()
-
-
-def _densify(run: Run, triangle_scale: Tensor | None) -> None:
-    """Adds Gaussians where the image asks for them, removes those that do nothing. triangle_scale: (F,), metres."""
-    config, optimizer, extent = run.config, run.optimizer, run.capture.extent
-    keep, added = run.density.densify(
-        optimizer.gaussians,
-        _world_scales(optimizer.gaussians, triangle_scale),
-        extent,
-        threshold=config.densify_grad_threshold,
-        dense=config.percent_dense,
-        limit=config.max_gaussians,
-    )
-    optimizer.replace(keep, added)
-    scales = _world_scales(optimizer.gaussians, triangle_scale) if run.was_reset else None
-    optimizer.replace(prune_mask(optimizer.gaussians, scales, extent))
-    run.density.restart(len(optimizer.gaussians))
-
-
-def _world_scales(gaussians: Gaussians, triangle_scale: Tensor | None) -> Tensor:
-    """(N,3), metres."""
-    scales = gaussians.log_scales.detach().exp()
-    return scales if triangle_scale is None or gaussians.binding is None else scales * triangle_scale[gaussians.binding, None]
 
 
 def _sequence(capture: Capture, config: TrainConfig):
@@ -275,7 +271,11 @@ def _evaluate(run: Run, tell: Callable[[Event], None]) -> None:
 
 
 def _save(run: Run, model: Path, tell: Callable[[Event], None]) -> None:
-    folder = model / "point_cloud" / f"iteration_{run.iteration}"
-    ply = run.avatar.save(folder, full_flame_param=run.config.full_flame_param)
-    checkpoint.save(model / checkpoint.NAME, run)
+    diagnosis.check_parameters(run)
+    checkpoint.save_last(model, run)  # before the avatar: without a state to go on from, an avatar is a dead end
+    ply = run.avatar.save(_avatar_folder(run, model), full_flame_param=run.config.full_flame_param)
     tell(Saved(run.iteration, ply))
+
+
+def _avatar_folder(run: Run, model: Path) -> Path:
+    return model / "point_cloud" / f"iteration_{run.iteration}"

@@ -33,6 +33,14 @@ def test_resets_return_where_their_interval_is_long_enough():
     assert Schedule.of(TrainConfig(iterations=29_000)).reset_every is None
 
 
+def test_a_run_does_not_end_with_what_it_could_no_longer_heal_from():
+    """A reset after step 60,000 of as many would leave an avatar of 11 dB."""
+    schedule = Schedule.of(TrainConfig(iterations=60_000))
+    assert not any(schedule.resets(i, white=False) or schedule.densifies(i) for i in (0, 60_000))
+    assert Schedule.of(TrainConfig(iterations=61_000)).resets(60_000, white=False) is False
+    assert Schedule.of(TrainConfig(iterations=63_000)).resets(60_000, white=False)
+
+
 def test_position_rate_is_log_linear():
     schedule = Schedule.of(TrainConfig(iterations=1000))
     rates = [schedule.position_lr(i, 1e-2, 1e-4) for i in (0, 500, 1000)]

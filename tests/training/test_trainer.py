@@ -14,7 +14,7 @@ from taichi_avatars.config import TrainConfig
 from taichi_avatars.errors import UserError
 from taichi_avatars.scene.capture import Capture, load_capture
 from taichi_avatars.synthetic.capture import write_capture
-from taichi_avatars.training import trainer
+from taichi_avatars.training import densify, trainer
 from taichi_avatars.training.events import Evaluated, Progress, Saved
 from taichi_avatars.training.trainer import train
 
@@ -121,7 +121,7 @@ def interrupting(function, *, at_call: int, times: int = 1):
 
 @pytest.mark.parametrize(
     ("where", "call", "saved"),
-    [("losses.image_loss", 1, 1), ("prune_mask", 1, 10), ("checkpoint.save", 1, 24), ("describe", 1, 0)],
+    [("losses.image_loss", 1, 1), ("control_density", 11, 11), ("checkpoint.save_last", 1, 24), ("describe", 1, 0)],
     ids=["first step", "densification", "saving", "before the first step"],
 )
 def test_ctrl_c_saves_and_resuming_gives_the_same_bits(tmp_path, capture, head, densifying, monkeypatch, where, call, saved):
@@ -140,11 +140,22 @@ def test_ctrl_c_saves_and_resuming_gives_the_same_bits(tmp_path, capture, head, 
 
 
 def test_ctrl_c_twice_leaves_at_once_and_saves_no_half_step(tmp_path, capture, head, densifying, monkeypatch):
-    monkeypatch.setattr("taichi_avatars.training.trainer.prune_mask", interrupting(prune_mask, at_call=1, times=2))
+    monkeypatch.setattr("taichi_avatars.training.densify.prune_mask", interrupting(prune_mask, at_call=1, times=2))
     with pytest.raises(KeyboardInterrupt):
         train(densifying, capture, head, tmp_path)
     assert not (tmp_path / "point_cloud").exists()
     assert not (tmp_path / "checkpoint.pt").exists()
+
+
+def test_what_is_saved_has_not_just_been_densified(tmp_path, capture, head, densifying):
+    """Steps 10 and 15 call for a densification: it is done when the next step begins."""
+    run, counts = trainer.Run(densifying.model_copy(update={"max_gaussians": 100_000}), capture, head), []
+    for _ in range(16):
+        trainer.step(run, *next(run.stream))
+        counts.append(len(run.optimizer.gaussians))
+    run.stream.close()
+    assert counts[9] == head.num_faces < counts[10]
+    assert counts[10] == counts[14] < counts[15]
 
 
 def test_density_control_keeps_every_triangle(tmp_path, capture, head, densifying):
@@ -263,7 +274,8 @@ def test_children_that_are_still_huge_are_pruned(capture, head):
     gaussians.log_scales.detach()[:2] = torch.tensor([[0.5], [0.12]]).log() + torch.tensor(extent).log()
     run.density.gradient[:2], run.density.seen[:2] = 2.0, 1.0
     run.was_reset = True
-    trainer._densify(run, torch.ones(head.num_faces))
+    run.triangle_scale = torch.ones(head.num_faces)
+    densify._densify(run)
     left = run.optimizer.gaussians.binding.bincount(minlength=head.num_faces)
     assert left[:2].tolist() == [1, 2]  # 0.5 / 1.6 is above a tenth of the extent, 0.12 / 1.6 below
 
