@@ -1,5 +1,5 @@
-"""Kills a training again and again at random moments (SIGKILL), resumes it, and compares what it ends with, bit for bit, with a run
-that nobody disturbed.
+"""Kills a training again and again at random moments (SIGKILL), resumes it, and compares what it ends with, bit for bit, with
+a run that nobody disturbed.
 
     python benchmarks/robustness/kills.py --kills 50 --work /tmp/kills
 
@@ -68,7 +68,9 @@ def main() -> None:
         if process.returncode == 0:
             sys.exit(f"finished after {kills} kills only; give more --iterations")
     left = _differences(whole, killed, given.iterations)
-    print(json.dumps({"kills": kills, "runs": runs, "resumed_from": where, "temporary_files_met": fallbacks, "different": left}))
+    print(
+        json.dumps({"kills": kills, "runs": runs, "resumed_from": where, "temporary_files_met": fallbacks, "different": left})
+    )
     sys.exit(bool(left))
 
 
@@ -81,7 +83,7 @@ def _await_first_save(model: Path, process: subprocess.Popen) -> None:
 
 
 def _look(model: Path) -> tuple[int, int]:
-    """Reads everything that a killed run left under a final name. Returns how many temporary files it left, and its last step."""
+    """Reads all that a killed run left under a final name. Returns how many temporary files it left, and its last step."""
     states = sorted(model.glob("checkpoint*.pt"), key=lambda path: path.stat().st_mtime_ns)
     steps = [torch.load(path, weights_only=True)["iteration"] for path in states]
     for ply in model.glob("point_cloud/*/point_cloud.ply"):
