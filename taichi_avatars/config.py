@@ -174,7 +174,7 @@ class TrainConfig(BaseModel):
             raise UserError(f"{path}: no such file; --config wants a TOML file") from None
         except OSError as error:
             raise UserError(f"{path}: cannot be read ({error.strerror}); --config wants a TOML file") from None
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        except (ValueError, RecursionError) as error:
             raise UserError(f"{path}: not valid TOML: {error}") from None
         return TrainConfig.from_values(values, str(path))
 

@@ -1,5 +1,5 @@
-"""Kills a training again and again at random moments (SIGKILL), resumes it, and compares what it ends with, bit for bit, with a run
-that nobody disturbed.
+"""Kills a training again and again at random moments (SIGKILL), resumes it, and compares what it ends with, bit for bit, with
+a run that nobody disturbed.
 
     python benchmarks/robustness/kills.py --kills 50 --work /tmp/kills
 
@@ -83,7 +83,7 @@ def _await_first_save(model: Path, process: subprocess.Popen) -> None:
 
 
 def _look(model: Path) -> tuple[int, int]:
-    """Reads everything that a killed run left under a final name. Returns how many temporary files it left, and its last step."""
+    """Reads all that a killed run left under a final name. Returns how many temporary files it left, and its last step."""
     states = sorted(model.glob("checkpoint*.pt"), key=lambda path: path.stat().st_mtime_ns)
     steps = [torch.load(path, weights_only=True)["iteration"] for path in states]
     for ply in model.glob("point_cloud/*/point_cloud.ply"):

@@ -1,7 +1,7 @@
 """Resident memory over a training with a constant number of Gaussians.
 
     python benchmarks/robustness/memory.py --steps 10000 --work /tmp/memory
-    python benchmarks/robustness/memory.py --steps 10000 --work /tmp/memory --views 16000 --width 550 --height 802   # a large capture
+    python benchmarks/robustness/memory.py --steps 10000 --work /tmp/memory --views 16000 --width 550 --height 802
 
 Prints one line of JSON: the resident memory every 500 steps, MiB, its growth after the first 500, and the peak.
 With --views, the images of a small capture are linked under so many names that the bound of the image cache is reached.

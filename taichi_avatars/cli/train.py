@@ -24,7 +24,7 @@ SHORT_NAMES = {"resolution": "-r", "white_background": "-w", "images": "-i"}
 COMMON_FIELDS = ("seed",)  # every command has these
 # Panel of an option: the first whose words its name holds.
 PANELS = {
-    "Data and results": ("resolution", "white_background", "use_mask", "principal_point", "images", "camera"),
+    "Data and results": ("resolution", "white_background", "use_mask", "principal_point", "images", "camera", "strict_paths"),
     "FLAME": ("flame",),
     "Density control": ("dens", "opacity_reset", "max_gaussians"),
     "Learning rates": ("_lr",),
@@ -119,6 +119,7 @@ def train(
         resolution=chosen.resolution,
         images=chosen.images,
         camera=chosen.camera,
+        strict_paths=chosen.strict_paths,
     )
     if remark := one_sided(capture.train, capture.flame, chosen.sh_degree):
         session.say(f"note: {remark}")

@@ -61,7 +61,7 @@ def read_head_json(beside: Path | str) -> dict[str, Any] | None:
         stated = json.loads(path.read_text("utf-8"))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: cannot be read ({error}); repair it, or delete it and give --head") from None
     if not isinstance(stated, dict) or not isinstance(stated.get("head"), str):
         raise UserError(f'{path}: names no head; want {{"head": "builtin-1"}} or {{"head": "flame", "file": ...}}')

@@ -10,13 +10,21 @@ from __future__ import annotations
 import io
 import pickle
 import struct
+import tokenize
+import zlib
 from math import prod
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 import numpy as np
 
 from taichi_avatars.errors import UserError
+
+# What numpy raises for files that are broken or forged, its parser of headers included.
+BROKEN = (
+    *(ValueError, TypeError, KeyError, IndexError, EOFError, OverflowError, MemoryError, RecursionError),
+    *(SyntaxError, RuntimeError, NotImplementedError, AttributeError, zlib.error, struct.error, tokenize.TokenError),
+)
 
 
 def load_pickle(path: Path | str) -> Any:
@@ -42,19 +50,32 @@ def load_npy(path: Path | str) -> Any:
     path = Path(path)
     try:
         with path.open("rb") as file:
-            version = np.lib.format.read_magic(file)
-            header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-            shape, _, dtype = header(file)
+            shape, dtype = npy_header(file)
+            if dtype is None:
+                raise ValueError("its header is none")
+            if prod(shape) * dtype.itemsize > path.stat().st_size and not dtype.hasobject:
+                raise ValueError(f"it claims to hold {shape}, more than its bytes")
             if dtype.hasobject:
                 content = read_pickle(file, str(path))
                 return content.item() if isinstance(content, np.ndarray) and shape == () else content
         return np.load(path, allow_pickle=False)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or error}); check the path") from None
-    except ValueError as error:
-        if isinstance(error, UserError):
-            raise
-        raise UserError(f"{path}: is not a whole .npy file ({error}); copy it again") from None
+    except UserError:
+        raise
+    except BROKEN as error:
+        raise UserError(f"{path}: is not a whole .npy file ({plain(error)}); copy it again") from None
+
+
+def npy_header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype | None]:
+    """Shape and type that the .npy at the beginning of a file claims to hold; no type where it is none."""
+    try:
+        version = np.lib.format.read_magic(file)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read(file)
+    except BROKEN:
+        return (), None
+    return shape, dtype
 
 
 def read_pickle(file: BinaryIO, name: str) -> Any:
@@ -62,14 +83,14 @@ def read_pickle(file: BinaryIO, name: str) -> Any:
     try:
         return _plain(_Unpickler(file, encoding="latin1").load())
     except UserError as error:
-        raise UserError(f"{name}: {_one_line(error)}") from None
+        raise UserError(f"{name}: {plain(error)}") from None
     except Exception as error:  # a forged pickle can fail in any way that Python can
         raise UserError(
-            f"{name}: is not a whole pickle of arrays ({type(error).__name__}: {_one_line(error)}); copy it again"
+            f"{name}: is not a whole pickle of arrays ({type(error).__name__}: {plain(error)}); copy it again"
         ) from None
 
 
-def _one_line(error: Exception) -> str:
+def plain(error: object) -> str:
     """The message without what a forged name could do to a terminal."""
     return "".join(c if c.isprintable() else "?" for c in str(error))[:300]
 

@@ -14,6 +14,7 @@ from taichi_avatars.avatar.avatar import Avatar, find_ply, iterations
 from taichi_avatars.config import TrainConfig
 from taichi_avatars.errors import UserError
 from taichi_avatars.head.assets import resolve_head
+from taichi_avatars.head.pickles import plain
 from taichi_avatars.scene.cameras import Camera
 from taichi_avatars.scene.capture import Capture, load_capture
 
@@ -99,6 +100,7 @@ def load_source(model: TrainedModel, source: Path | None = None) -> Capture:
         resolution=config.resolution,
         images=config.images,
         camera=config.camera,
+        strict_paths=config.strict_paths,
     )
 
 
@@ -111,7 +113,7 @@ def first_camera(folder: Path) -> Camera | None:
         pose[:3, :3], pose[:3, 3] = turn, -turn @ torch.tensor(entry["position"], dtype=torch.float64)
         width, height = int(entry["width"]), int(entry["height"])
         return Camera.from_opencv(pose, float(entry["fx"]), float(entry["fy"]), 0.5 * width, 0.5 * height, width, height)
-    except (OSError, ValueError, KeyError, IndexError, TypeError, RuntimeError):
+    except (OSError, ValueError, KeyError, IndexError, TypeError, RuntimeError, OverflowError):
         return None
 
 
@@ -131,7 +133,7 @@ def _training(folder: Path) -> tuple[Path | None, TrainConfig]:
 def _source(path: Path) -> Path | None:
     try:
         return Path(json.loads(path.read_text(encoding="utf-8"))["source"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
 
@@ -142,5 +144,5 @@ def _namespace(path: Path) -> dict[str, object]:
         if not isinstance(call, ast.Call) or call.args or not isinstance(call.func, ast.Name) or call.func.id != "Namespace":
             raise ValueError("want Namespace(name=value, ...)")
         return {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in call.keywords}
-    except (ValueError, SyntaxError, RecursionError) as error:
-        raise UserError(f"{path}: cannot be read ({error}); delete it and give the capture with -s") from None
+    except (OSError, ValueError, SyntaxError, RecursionError, MemoryError, TypeError) as error:
+        raise UserError(f"{path}: cannot be read ({plain(error)}); delete it and give the capture with -s") from None

@@ -16,11 +16,14 @@ HALF_SIZE = 1.3  # these scenes lie in [-1.3, 1.3]^3
 SEED = 0
 
 
-def read_blender_frames(folder: Path, *, resolution: int = -1, on_problem: OnProblem = stop) -> dict[str, list[View]]:
+def read_blender_frames(
+    folder: Path, *, resolution: int = -1, strict_paths: bool = False, on_problem: OnProblem = stop
+) -> dict[str, list[View]]:
     """The views of "train" and "test"; a missing test file is an empty list.
 
     Args:
         resolution: as `taichi_avatars.scene.views.target_size` takes it.
+        strict_paths: refuse frames whose images lie outside the folder.
         on_problem: called with what is wrong; where it returns, the frame is left out and reading goes on.
 
     Raises:
@@ -34,7 +37,7 @@ def read_blender_frames(folder: Path, *, resolution: int = -1, on_problem: OnPro
         if not path.is_file():
             continue
         try:
-            frames = read_transforms(path)
+            frames = read_transforms(path, folder if strict_paths else None)
         except UserError as problem:
             on_problem(problem)
             continue

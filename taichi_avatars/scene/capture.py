@@ -72,6 +72,7 @@ def load_capture(
     resolution: int = -1,
     images: str = colmap.IMAGES,
     camera: str | None = None,
+    strict_paths: bool = False,
     on_problem: OnProblem = stop,
 ) -> Capture:
     """Reads a capture folder. Images are looked for here and opened when they are used.
@@ -85,6 +86,7 @@ def load_capture(
             exported before November 2024. A centred principal point is the same in both.
         resolution: 1, 2, 4 or 8 divide the image size; -1 keeps it up to a width of 1600; any other number is the width.
         images: the folder of a COLMAP scene that holds its images; other captures name every file.
+        strict_paths: refuse files outside the folder, symbolic links followed.
         camera: train on the views of this camera alone, by its name or number.
         on_problem: called with each thing that is wrong; where it returns, what it concerns is left out.
 
@@ -106,17 +108,27 @@ def load_capture(
     flame, points = None, None
     if kind == "head":
         frames = head_capture.read_head_frames(
-            path, use_mask=use_mask, principal_point=principal_point, resolution=resolution, on_problem=on_problem
+            path,
+            use_mask=use_mask,
+            principal_point=principal_point,
+            resolution=resolution,
+            strict_paths=strict_paths,
+            on_problem=on_problem,
         )
         splits = frames.splits
         flame = _read_flame(frames.flame_files, head)
     elif use_mask:
         raise UserError(f"{path}: masks were asked for, but a static scene has none; leave the option out")
     elif kind == "blender":
-        splits = {**blender.read_blender_frames(path, resolution=resolution, on_problem=on_problem), "val": []}
+        splits = {
+            **blender.read_blender_frames(path, resolution=resolution, strict_paths=strict_paths, on_problem=on_problem),
+            "val": [],
+        }
         points = blender.random_points()
     else:
-        views = colmap.read_colmap_views(path, images=images, resolution=resolution, on_problem=on_problem)
+        views = colmap.read_colmap_views(
+            path, images=images, resolution=resolution, strict_paths=strict_paths, on_problem=on_problem
+        )
         splits = {"train": [], "val": [], "test": []}
         for position, view in enumerate(views):
             splits["test" if colmap.is_test(position) else "train"].append(view)

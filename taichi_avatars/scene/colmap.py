@@ -42,13 +42,16 @@ class Registered:
     translation: tuple[float, ...]
 
 
-def read_colmap_views(folder: Path, *, images: str = IMAGES, resolution: int = -1, on_problem: OnProblem = stop) -> list[View]:
+def read_colmap_views(
+    folder: Path, *, images: str = IMAGES, resolution: int = -1, strict_paths: bool = False, on_problem: OnProblem = stop
+) -> list[View]:
     """All views of a scene, in the order of their images' names.
 
     Args:
         folder: holds `sparse/0/` and the images.
         images: the folder in it that holds the images, at any size.
         resolution: as `taichi_avatars.scene.views.target_size` takes it.
+        strict_paths: refuse images outside the folder.
         on_problem: called with what is wrong; where it returns, the image is left out and reading goes on.
 
     Raises:
@@ -57,10 +60,11 @@ def read_colmap_views(folder: Path, *, images: str = IMAGES, resolution: int = -
     cameras_file, images_file = _model_file(folder, "cameras"), _model_file(folder, "images")
     intrinsics = dict(_guarded(cameras_file, _cameras_bin, _cameras_txt))
     registered = sorted(_guarded(images_file, _images_bin, _images_txt), key=lambda image: image.name)
+    within = folder if strict_paths else None
     views: list[View] = []
     for number, image in enumerate(registered):
         try:
-            views.append(_view(folder / images, images_file, number, image, intrinsics, resolution))
+            views.append(_view(folder / images, images_file, number, image, intrinsics, resolution, within))
         except UserError as problem:
             on_problem(problem)
     return views
@@ -89,12 +93,23 @@ def read_points(folder: Path) -> tuple[Tensor, Tensor]:
 
 
 def _view(
-    images: Path, source: Path, number: int, image: Registered, intrinsics: dict[int, Intrinsics], resolution: int
+    images: Path,
+    source: Path,
+    number: int,
+    image: Registered,
+    intrinsics: dict[int, Intrinsics],
+    resolution: int,
+    within: Path | None,
 ) -> View:
     where = f"{source}: image {image.name}"
     if image.camera not in intrinsics:
         raise UserError(f"{where}: its camera {image.camera} is not in the cameras file; export the model again")
-    path = resolve(images, image.name)
+    try:
+        path = resolve(images, image.name, within)
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
+    except (OSError, ValueError, RuntimeError) as error:  # a name with a zero byte, or links in a circle
+        raise UserError(f"{where}: is no file's name ({error}); export the model again") from None
     if not path.is_file():
         raise UserError(f"{where}: the file {path} is missing; copy it there or remove it from the model")
     values = np.array([*image.quaternion, *image.translation])
@@ -140,7 +155,10 @@ def _guarded(path: Path, binary, text) -> Iterator:
     """What the reader of `path` yields, its failures as one line that names the file."""
     try:
         if path.suffix == ".bin":
-            yield from binary(Bytes(path.read_bytes()))
+            data = Bytes(path.read_bytes())
+            yield from binary(data)
+            if data.position < len(data.data):
+                raise UserError("holds more bytes than its count says; copy it again or export the model again")
         else:
             lines = path.read_text(encoding="utf-8").splitlines()
             yield from text([line.strip() for line in lines if not line.startswith("#")])
@@ -148,7 +166,7 @@ def _guarded(path: Path, binary, text) -> Iterator:
         raise UserError(f"{path}: {error}") from error
     except struct.error as error:
         raise UserError(f"{path}: ends too early; copy it again or export the model again") from error
-    except (ValueError, IndexError) as error:
+    except (ValueError, IndexError, TypeError, OverflowError) as error:
         raise UserError(f"{path}: not a COLMAP model file ({error}); export the model again") from error
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); check its permissions") from error

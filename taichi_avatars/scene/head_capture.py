@@ -33,6 +33,7 @@ def read_head_frames(
     use_mask: bool = False,
     principal_point: PrincipalPoint = "bottom",
     resolution: int = -1,
+    strict_paths: bool = False,
     on_problem: OnProblem = stop,
 ) -> HeadFrames:
     """Reads the split files of a head capture; images and FLAME parameters are only looked for, not opened.
@@ -43,6 +44,7 @@ def read_head_frames(
         principal_point: where `cy` is measured from: "bottom" as current VHAP writes it, "top" in sets exported before
             November 2024. A centred principal point is the same in both.
         resolution: as `taichi_avatars.scene.views.target_size` takes it.
+        strict_paths: refuse frames whose files lie outside the folder.
         on_problem: called with what is wrong; where it returns, the frame is left out and reading goes on.
 
     Raises:
@@ -55,7 +57,7 @@ def read_head_frames(
         if not path.is_file():
             continue
         try:
-            frames = read_transforms(path)
+            frames = read_transforms(path, folder if strict_paths else None)
         except UserError as problem:
             on_problem(problem)
             continue

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from taichi_avatars.errors import UserError
 from taichi_avatars.scene.cameras import Camera
-from taichi_avatars.scene.images import image_size
+from taichi_avatars.scene.images import LARGEST_IMAGE, image_size
 from taichi_avatars.scene.views import resolve, target_size
 
 PrincipalPoint = Literal["bottom", "top"]
@@ -35,14 +35,19 @@ def read_json(path: Path) -> object:
         ) from error
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not a text file (byte {error.start}); export it again") from error
+    except ValueError as error:
+        raise UserError(f"{path}: holds a number that no computer takes ({error}); export it again") from error
     except RecursionError as error:
         raise UserError(f"{path}: nested too deeply for a capture; export it again") from error
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); check that the file is there and readable") from error
 
 
-def read_transforms(path: Path) -> list[Frame]:
+def read_transforms(path: Path, within: Path | None = None) -> list[Frame]:
     """The frames of one split; an empty list where the file lists none.
+
+    Args:
+        within: the folder that the files of the frames must lie in; None for anywhere.
 
     Raises:
         UserError: where the file is not JSON, or not of the form {"frames": [{...}, ...]}.
@@ -57,7 +62,7 @@ def read_transforms(path: Path) -> list[Frame]:
         if not isinstance(frame, dict):
             raise UserError(f"{path}: frame {number}: must be an object, got a JSON {_json_type(frame)}; export it again")
     shared = {key: value for key, value in content.items() if key != "frames"}
-    return [Frame(path, number, {**shared, **frame}) for number, frame in enumerate(frames)]
+    return [Frame(path, number, {**shared, **frame}, within) for number, frame in enumerate(frames)]
 
 
 @dataclass(frozen=True)
@@ -67,6 +72,7 @@ class Frame:
     source: Path
     number: int
     values: Mapping[str, object]
+    within: Path | None = None
 
     def error(self, message: str) -> UserError:
         return UserError(f"{self.source}: frame {self.number} ({self.values.get('file_path', 'no file_path')}): {message}")
@@ -95,7 +101,12 @@ class Frame:
             return None
         if not isinstance(name, str) or not name:
             raise self.error(f"{key} must be a file's name, got {name!r}; export it again")
-        path = resolve(self.source.parent, name)
+        try:
+            path = resolve(self.source.parent, name, self.within)
+        except UserError as error:
+            raise self.error(f"{key}: {error}") from None
+        except (OSError, ValueError, RuntimeError) as error:  # a name with a zero byte, or links in a circle
+            raise self.error(f"{key}: {name!r} is no file's name ({error}); export it again") from None
         if suffix and not path.suffix:
             path = path.with_name(path.name + suffix)
         if not path.is_file():
@@ -128,6 +139,8 @@ class CameraReader:
             width, height = image_size(image)
         if width < 1 or height < 1:
             raise frame.error(f"image size must be positive, got w={width} h={height}; export it again")
+        if width * height > LARGEST_IMAGE:
+            raise frame.error(f"image size w={width} h={height} is more than this program reads; scale the capture down")
         fx, fy, cx, cy = self._intrinsics(frame, width, height)
         key = (*numbers, fx, fy, cx, cy, width, height)
         if key not in self._known:

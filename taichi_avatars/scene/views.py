@@ -75,8 +75,24 @@ def target_size(width: int, height: int, resolution: int) -> tuple[int, int]:
     return wanted, max(1, round(height * wanted / width))
 
 
-def resolve(folder: Path, name: str) -> Path:
-    """The file that a capture calls `name`, which may lead out of the folder, as sets that unite several sequences do."""
+def resolve(folder: Path, name: str, within: Path | None = None) -> Path:
+    """The file that a capture calls `name`, which may lead out of the folder, as sets that unite several sequences do.
+
+    Args:
+        within: the folder that it must not lead out of, symbolic links followed; None for no such limit.
+
+    Raises:
+        UserError: where it leads out of `within`.
+    """
+    path = _found(folder, name)
+    if within is not None and not path.resolve().is_relative_to(within.resolve()):
+        raise UserError(
+            f"{name!r} leads out of {within}, to {path.resolve()}; copy the file there, or leave --strict-paths out"
+        )
+    return path
+
+
+def _found(folder: Path, name: str) -> Path:
     path = folder / name
     if not path.exists():
         # Behind a symbolic link ".." is the parent of the link's target; where that misses, it was meant from the link.

@@ -145,7 +145,8 @@ def _put_back(state: dict[str, Any], run: Run) -> None:
     if any(len(values) != len(gaussians) for values in per_gaussian) or not all(map(_finite, numbers)):
         raise ValueError("tensors of different lengths, or NaN")
     if gaussians.binding is not None and run.head is not None and len(gaussians):
-        if not 0 <= int(gaussians.binding.min()) <= int(gaussians.binding.max()) < run.head.num_faces:
+        lowest, highest = int(gaussians.binding.min()), int(gaussians.binding.max())
+        if not 0 <= lowest <= highest < run.head.num_faces:
             raise ValueError("bound to triangles that the head does not have")
     optimizer = GaussianAdam(gaussians, run.config)
     optimizer.adam.load_state_dict({"state": state["adam"], "param_groups": optimizer.adam.state_dict()["param_groups"]})

@@ -20,7 +20,7 @@ LOCK = "train.lock"
 
 @contextmanager
 def locked(model: Path) -> Iterator[None]:
-    """A model folder for one training alone; what a killed one left half written is removed. The system frees a dead one's lock.
+    """A model folder for one training alone; what a killed one left half written is removed. The system frees its lock.
 
     Raises:
         UserError: where another training is writing into it, or it cannot be written.

@@ -182,13 +182,13 @@ def test_a_folder_that_cannot_be_is_one_line(tmp_path, capture, head):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(("room", "name"), [(100_000, "flame_param|point_cloud"), (1_000_000, "checkpoint")])
-def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(tmp_path, capture, head, room, name):
+@pytest.mark.parametrize("room", [100_000, 1_000_000])
+def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(tmp_path, capture, head, room):
     resource = pytest.importorskip("resource")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (room, hard))  # no file may grow beyond it
     try:
-        with pytest.raises(UserError, match=rf"({name})\S*: cannot be written") as caught:
+        with pytest.raises(UserError, match=r"checkpoint\.pt: cannot be written") as caught:
             train(SHORT.model_copy(update={"iterations": 1, "sh_degree": 0}), capture, head, tmp_path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
