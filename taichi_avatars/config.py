@@ -21,6 +21,8 @@ PAPER = {
     "feature_lr": 0.0025,
     "scaling_lr": 0.017,
     "flame_expr_lr": 1e-3,
+    "lr_final_share": 1.0,
+    "densify_until_iter": 600_000,
     "densify_grad_threshold": 0.0002,
     "max_gaussians": 100_000,
 }
@@ -77,6 +79,9 @@ class TrainConfig(BaseModel):
     """Learning rate of the scales (logarithm); 0.017 in the paper's schedule."""
     rotation_lr: float = Field(default=0.001, ge=0)
     """Learning rate of the rotations (quaternion)."""
+    lr_final_share: float = Field(default=0.1, gt=0, le=1)
+    """What is left at the end of the rates of colour, opacity, scales and rotations; they fall from 60% of the run on.
+    1 in the paper's schedule."""
     flame_pose_lr: float = Field(default=1e-5, ge=0)
     """Learning rate of FLAME's rotation, neck, jaw and eyes, radians."""
     flame_trans_lr: float = Field(default=1e-6, ge=0)
@@ -113,8 +118,8 @@ class TrainConfig(BaseModel):
 
     densify_from_iter: int = Field(default=10_000, ge=0)
     """Density control starts after this step of a paper-length run."""
-    densify_until_iter: int = Field(default=600_000, ge=0)
-    """Density control ends before this step of a paper-length run."""
+    densify_until_iter: int = Field(default=420_000, ge=0)
+    """Density control ends before this step of a paper-length run; 600000, its end, in the paper's schedule."""
     densification_interval: int = Field(default=2_000, ge=1)
     """Steps between two densifications of a paper-length run."""
     densify_grad_threshold: float = Field(default=0.0004, gt=0)

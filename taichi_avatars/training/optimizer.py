@@ -20,12 +20,13 @@ class GaussianAdam:
 
     Attributes:
         gaussians: the Gaussians being optimised; replaced when rows leave or join.
+        rates: learning rate of each parameter at the start.
         adam: torch's optimizer, one group per parameter, by name.
     """
 
     def __init__(self, gaussians: Gaussians, config: TrainConfig) -> None:
         self.gaussians = gaussians
-        rates = {
+        self.rates = {
             "means": config.position_lr_init,
             "quats": config.rotation_lr,
             "log_scales": config.scaling_lr,
@@ -37,14 +38,15 @@ class GaussianAdam:
         for name, values in gaussians.parameters().items():
             leaf = values.detach().to(runtime.device()).contiguous().requires_grad_()
             setattr(gaussians, name, leaf)
-            groups.append({"params": [leaf], "lr": rates[name], "name": name})
+            groups.append({"params": [leaf], "lr": self.rates[name], "name": name})
         if gaussians.binding is not None:
             gaussians.binding = gaussians.binding.to(runtime.device())
         self.adam = torch.optim.Adam(groups, eps=EPSILON, fused=True)
 
-    def step(self, position_lr: float) -> None:
-        """One step of Adam; the gradients are cleared."""
-        self._group("means")["lr"] = position_lr
+    def step(self, position_lr: float, share: float = 1.0) -> None:
+        """One step of Adam; the gradients are cleared. share: of all rates but that of the positions."""
+        for group in self.adam.param_groups:
+            group["lr"] = position_lr if group["name"] == "means" else share * self.rates[group["name"]]
         self.adam.step()
         self.adam.zero_grad(set_to_none=True)
 

@@ -9,6 +9,7 @@ from taichi_avatars.config import PAPER_ITERATIONS, SHORT, TrainConfig
 SHORTEST_INTERVAL = 100  # steps: fewer see too little of the gradient to judge by
 SHORTEST_RESET = 3_000  # steps: an opacity reset needs this long to heal
 SH_INTERVAL = 1_000  # steps per SH band at full length
+SETTLE_FROM = 0.6  # share of a run
 PERCEPTUAL_FROM, PERCEPTUAL_EVERY = 2 / 3, 4  # share of a run; steps
 SH_SHARES = (1 / 6, 1 / 3, 1 / 2)  # of a short run, at which the bands 1, 2, 3 join
 
@@ -71,6 +72,10 @@ class Schedule:
         if self.reset_every is None or not 0 < iteration < min(self.densify_until, self.iterations - SHORTEST_RESET + 1):
             return False
         return iteration % self.reset_every == 0 or (white and iteration == self.densify_from)
+
+    def rate_share(self, iteration: int, final: float) -> float:
+        """What is left of the rates that do not fall otherwise: all until SETTLE_FROM of the run, log-linear to `final`."""
+        return final ** max(0.0, (iteration / self.iterations - SETTLE_FROM) / (1.0 - SETTLE_FROM))
 
     def position_lr(self, iteration: int, first: float, last: float) -> float:
         """Log-linear from `first` to `last` over `position_steps`."""

@@ -243,7 +243,8 @@ def step(run: Run, view: View, truth: Tensor) -> tuple[float, float]:
         assert out.mean2d_grad is not None
         run.density.observe(out.mean2d_grad, out.radii)
     rates = config.position_lr_init, config.position_lr_final
-    run.optimizer.step(schedule.position_lr(run.iteration, *rates) * run.capture.extent)
+    share = schedule.rate_share(run.iteration, config.lr_final_share)
+    run.optimizer.step(schedule.position_lr(run.iteration, *rates) * run.capture.extent, share)
     return value, (out.image.detach() - truth).square().mean().item()
 
 

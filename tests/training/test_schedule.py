@@ -7,7 +7,7 @@ from taichi_avatars.training.schedule import Schedule
 
 
 def test_full_length_is_the_papers():
-    schedule = Schedule.of(TrainConfig(iterations=600_000))
+    schedule = Schedule.of(TrainConfig(iterations=600_000, schedule="paper"))
     densified = [i for i in range(1, 20_000) if schedule.densifies(i)]
     assert densified[:2] == [12_000, 14_000]
     assert not schedule.densifies(600_000)
@@ -52,3 +52,14 @@ def test_the_learning_rate_of_positions_ends_where_it_is_told():
     assert to_the_end.position_lr(100, 1.0, 0.01) == pytest.approx(0.01)
     assert to_the_end.position_lr(50, 1.0, 0.01) == pytest.approx(0.1)
     assert sooner.position_lr(50, 1.0, 0.01) == sooner.position_lr(90, 1.0, 0.01) == pytest.approx(0.01)
+
+
+def test_rates_settle_at_the_end_of_a_run():
+    schedule = Schedule.of(TrainConfig(iterations=1000))
+    assert [schedule.rate_share(i, 0.1) for i in (1, 600, 800, 1000)] == pytest.approx([1.0, 1.0, 0.1**0.5, 0.1])
+    assert schedule.rate_share(1000, TrainConfig(schedule="paper").lr_final_share) == 1.0
+
+
+def test_a_fast_run_is_given_time_to_settle_after_density_control():
+    assert Schedule.of(TrainConfig(iterations=6_000)).densify_until == 4_200
+    assert Schedule.of(TrainConfig(iterations=6_000, schedule="paper")).densify_until == 6_000
