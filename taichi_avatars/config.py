@@ -27,6 +27,12 @@ PAPER = {
     "max_gaussians": 100_000,
 }
 
+# What the fast schedule has of its own for a static scene, whose Gaussians move in the world instead of on triangles.
+STATIC = {
+    "position_lr_init": 0.00032,
+    "position_lr_final": 0.000016,
+}
+
 
 class TrainConfig(BaseModel):
     """Options of `taichi-avatars train`. Thresholds and weights are the paper's; learning rates are by the schedule."""
@@ -149,6 +155,12 @@ class TrainConfig(BaseModel):
                 if name not in self.model_fields_set:
                     object.__setattr__(self, name, value)  # without a mark that somebody asked for it
         return self
+
+    def for_static_scene(self) -> TrainConfig:
+        """These options for a scene without a head: a fast run's rates are others there, unless somebody asked for some."""
+        if self.schedule == "paper":
+            return self
+        return self.model_copy(update={name: value for name, value in STATIC.items() if name not in self.model_fields_set})
 
     @property
     def camera(self) -> str | None:

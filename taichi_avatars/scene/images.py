@@ -65,6 +65,20 @@ def load_image(view: View, background: Background = (0.0, 0.0, 0.0)) -> Tensor:
     return torch.from_numpy(_as_float(decode(view, background)))
 
 
+def load_alpha(view: View) -> Tensor | None:
+    """The opacity of a view's image, (H,W) float32 in [0,1] at the size of its camera; None where the file has none.
+
+    Raises:
+        UserError: as `load_image`.
+    """
+    with _open(view.image) as image:
+        check_aspect(view, image.size)
+        if not _has_alpha(image):
+            return None
+        alpha = Image.fromarray(_converted(view.image, image, "RGBA")[..., 3])
+    return torch.from_numpy(np.asarray(_resized(alpha, (view.camera.width, view.camera.height))) / np.float32(255.0))
+
+
 def load_mask(path: Path, width: int, height: int) -> Tensor:
     """A mask file as weights (H,W) float32 in [0,1], resized to `width` x `height` pixels.
 
@@ -248,9 +262,13 @@ def _converted(path: Path, image: Image.Image, mode: str) -> np.ndarray:
         raise UserError(f"{path}: the image is broken or cut off ({error}); export it again") from error
 
 
+def _has_alpha(image: Image.Image) -> bool:
+    return "A" in image.getbands() or "transparency" in image.info
+
+
 def _composite(path: Path, image: Image.Image, background: Background) -> np.ndarray:
     """(H,W,3) uint8."""
-    if "A" not in image.getbands() and "transparency" not in image.info:
+    if not _has_alpha(image):
         return _converted(path, image, "RGB")
     pixels = _converted(path, image, "RGBA")
     return _over(pixels[..., :3], pixels[..., 3], background)

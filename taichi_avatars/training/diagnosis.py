@@ -87,7 +87,8 @@ def keep_report(model: Path, run: Run, view: View, truth: Tensor, error: UserErr
 def _check(what: str, tensors: Mapping[str, Tensor]) -> None:
     # One pass over everything and one number back; only where that is not finite, a closer look.
     values = [values for values in tensors.values() if values.numel()]
-    if not values or math.isfinite(torch.stack([n.cpu() for n in torch._foreach_norm(values, math.inf)]).sum().item()):
+    norms = torch._foreach_norm(values, math.inf) if values else ()  # pyright: ignore[reportPrivateImportUsage]
+    if math.isfinite(sum(norm.item() for norm in norms)):
         return
     for name, value in tensors.items():
         bad = ~torch.isfinite(value)

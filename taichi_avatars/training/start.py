@@ -14,14 +14,20 @@ from torch import Tensor
 from taichi_avatars import ops
 from taichi_avatars.avatar.avatar import Avatar
 from taichi_avatars.avatar.gaussians import C0, Gaussians
-from taichi_avatars.scene.images import load_image
+from taichi_avatars.scene.blender import HALF_SIZE
+from taichi_avatars.scene.cameras import Camera
+from taichi_avatars.scene.images import load_alpha, load_image
 from taichi_avatars.scene.views import View
 
 OPACITY = 0.5  # at the start: a head is mostly opaque
 SIZE = 0.6  # standard deviation of a Gaussian against the side of a square of its share of the surface
 PAINTED_FROM = 40  # images
 OPAQUE = 0.9  # opacity while colours are collected, so that what lies behind is not coloured
+CANDIDATES = 1_000_000  # random places that a static scene is carved from
+FEWEST = 100  # places left below which carving is not believed
 SEEN = 0.05  # pixels in all below which a Gaussian's colour is not known
+
+Background = tuple[float, float, float]
 
 
 def spread(vertices: Tensor, faces: Tensor, count: int, degree: int, generator: torch.Generator) -> Gaussians:
@@ -55,8 +61,57 @@ def spread(vertices: Tensor, faces: Tensor, count: int, degree: int, generator: 
     return gaussians
 
 
-def paint(avatar: Avatar, views: Sequence[View], background: tuple[float, float, float]) -> Tensor:
-    """SH band 0 (N,1,3) of the mean colour of the pixels that show each Gaussian; as it was where none does.
+def paint(avatar: Avatar, views: Sequence[View], background: Background) -> Tensor:
+    """SH band 0 (N,1,3) of the mean colour of the pixels that show each Gaussian; as it was where none does."""
+    colour, weight = _shown(avatar, views, background)
+    base = ((colour - 0.5) / C0)[:, None]
+    return torch.where(weight[:, :, None] > SEEN, base, avatar.gaussians.sh_base.detach())
+
+
+def carve(
+    views: Sequence[View], count: int, degree: int, background: Background, generator: torch.Generator
+) -> Gaussians | None:
+    """Gaussians on the surface of what the opacity of the images leaves of the cube that Blender's scenes lie in.
+
+    Args:
+        views: RGBA images from all sides.
+        count: about as many Gaussians.
+        degree: of the spherical harmonics.
+
+    Returns:
+        Painted Gaussians; None where images have no opacity, or nothing is left: the scene lies elsewhere.
+    """
+    places = (2.0 * torch.rand(CANDIDATES, 3, generator=generator) - 1.0) * HALF_SIZE
+    for view in views:
+        alpha = load_alpha(view)
+        if alpha is None:
+            return None
+        places = places[~_shown_empty(places, view.camera, alpha)]
+    colour = torch.full_like(places, 0.5)
+    for _ in range(2):  # what is behind the surface goes; then what remains is as wide as its neighbours are apart
+        if len(places) < FEWEST:
+            return None
+        colour, weight = _shown(Avatar(Gaussians.from_points(places, colour, degree)), views, background)
+        seen = weight[:, 0] > SEEN
+        places, colour = places[seen][:count], colour[seen][:count]
+    gaussians = Gaussians.from_points(places, colour, degree)
+    gaussians.logit_opacities = torch.full((len(places),), OPACITY).logit()
+    return gaussians
+
+
+def _shown_empty(places: Tensor, camera: Camera, alpha: Tensor) -> Tensor:
+    """(P,) bool: whether a camera sees nothing, to a pixel around, where a place (P,3) is; not where it does not look."""
+    opaque = torch.nn.functional.max_pool2d(alpha[None], 3, 1, 1)[0] > 0
+    at = places @ camera.world_to_camera[:3, :3].T + camera.world_to_camera[:3, 3]
+    depth = at[:, 2].clamp_min(camera.near)
+    column = (camera.fx * at[:, 0] / depth + camera.cx).floor().long()
+    row = (camera.fy * at[:, 1] / depth + camera.cy).floor().long()
+    inside = (at[:, 2] > camera.near) & (column >= 0) & (column < camera.width) & (row >= 0) & (row < camera.height)
+    return inside & ~opaque[row.clamp(0, camera.height - 1), column.clamp(0, camera.width - 1)]
+
+
+def _shown(avatar: Avatar, views: Sequence[View], background: Background) -> tuple[Tensor, Tensor]:
+    """Mean colour (N,3) of the pixels that show each Gaussian, and their number (N,1).
 
     The weight of a pixel is what the Gaussian contributes to it, alpha times transmittance. The rasterizer's adjoint sums
     both: the gradient to the colours of sum(image * truth) is the weighted colour, that of sum(image) the weight.
@@ -67,12 +122,11 @@ def paint(avatar: Avatar, views: Sequence[View], background: tuple[float, float,
     colour, weight = torch.zeros(len(gaussians), 3, device=device), torch.zeros(len(gaussians), 1, device=device)
     for view in views:
         with torch.no_grad():
-            world, _ = avatar.world(avatar.mesh(view.timestep))
+            world, _ = avatar.world(None if avatar.head is None else avatar.mesh(view.timestep))
         sh = torch.zeros(len(gaussians), 1, 3, device=device, requires_grad=True)
         image = ops.rasterize(*world, opacities, sh, camera=view.camera).image
         (of_truth,) = torch.autograd.grad(image, sh, load_image(view, background).to(device), retain_graph=True)
         (of_one,) = torch.autograd.grad(image, sh, torch.ones_like(image))
         colour += of_truth[:, 0] / C0
         weight += of_one[:, 0, :1] / C0
-    base = ((colour / weight.clamp_min(SEEN) - 0.5) / C0)[:, None]
-    return torch.where(weight[:, :, None] > SEEN, base, gaussians.sh_base.detach())
+    return colour / weight.clamp_min(SEEN), weight

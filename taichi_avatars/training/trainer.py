@@ -32,7 +32,7 @@ from taichi_avatars.training.interrupts import held_back, sigterm_as_ctrl_c
 from taichi_avatars.training.log import RunLog
 from taichi_avatars.training.optimizer import GaussianAdam
 from taichi_avatars.training.schedule import Schedule
-from taichi_avatars.training.start import PAINTED_FROM, paint, spread
+from taichi_avatars.training.start import PAINTED_FROM, carve, paint, spread
 
 REPORT_EVERY = 10  # steps
 EVALUATED_VIEWS = 32  # of each split during training; `eval` takes all
@@ -52,6 +52,8 @@ class Run:
     """
 
     def __init__(self, config: TrainConfig, capture: Capture, head: FlameModel | None) -> None:
+        if capture.points is not None:
+            config = config.for_static_scene()
         self.config, self.capture, self.head = config, capture, head
         self.schedule = Schedule.of(config)
         self.generator = torch.Generator().manual_seed(config.seed)
@@ -75,19 +77,26 @@ class Run:
             gaussians = Gaussians.from_points(*capture.points, config.sh_degree)
         else:
             raise UserError(f"{capture.path}: has neither FLAME parameters nor points to start from")
-        self.optimizer = GaussianAdam(gaussians, config)
-        self.density = DensityControl(len(gaussians), self.generator)
         self.lpips = load_lpips("alex") if config.lambda_perceptual else None
         self.iteration = 0
         self.was_reset = False
+        self._begin_with(gaussians)
+
+    def _begin_with(self, gaussians: Gaussians) -> None:
+        self.optimizer = GaussianAdam(gaussians, self.config)
+        self.density = DensityControl(len(gaussians), self.generator)
 
     def paint(self) -> None:
-        """Gives the Gaussians of a fast run their first colours, from some of its images."""
-        if self.head is not None and self.config.schedule == "fast":
-            views = self.capture.train
-            some = torch.randperm(len(views), generator=self.generator)[:PAINTED_FROM].tolist()
-            base = paint(self.avatar, [views[i] for i in some], self.background)
-            self.optimizer.gaussians.sh_base.data.copy_(base)
+        """Gives the Gaussians of a fast run what some of its images tell: colours, and in a Blender scene their places."""
+        config, views = self.config, self.capture.train
+        if config.schedule != "fast" or self.capture.kind == "colmap":
+            return
+        some = torch.randperm(len(views), generator=self.generator)[:PAINTED_FROM].tolist()
+        shown = [views[i] for i in some]
+        if self.head is not None:
+            self.optimizer.gaussians.sh_base.data.copy_(paint(self.avatar, shown, self.background))
+        elif carved := carve(shown, config.start_gaussians, config.sh_degree, self.background, self.generator):
+            self._begin_with(carved)
 
     @property
     def avatar(self) -> Avatar:

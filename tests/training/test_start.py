@@ -1,5 +1,6 @@
 """What a fast run begins with: Gaussians on the surface, spread by area, in the colours of the images."""
 
+import math
 from pathlib import Path
 
 import pytest
@@ -9,12 +10,14 @@ from PIL import Image
 from taichi_avatars import FlameModel
 from taichi_avatars.avatar.avatar import Avatar, to_world
 from taichi_avatars.avatar.gaussians import C0
+from taichi_avatars.config import STATIC, TrainConfig
 from taichi_avatars.errors import UserError
 from taichi_avatars.head.sequence import FlameSequence
 from taichi_avatars.outputs.motion import place
 from taichi_avatars.outputs.viewpoints import frontal_camera
+from taichi_avatars.scene.cameras import Camera
 from taichi_avatars.scene.views import View
-from taichi_avatars.training.start import OPACITY, paint, spread
+from taichi_avatars.training.start import OPACITY, carve, paint, spread
 
 
 @pytest.fixture(scope="module")
@@ -98,3 +101,49 @@ def test_a_missing_picture_is_one_line(head, tmp_path: Path):
     camera = frontal_camera(place(avatar), 20, 20)
     with pytest.raises(UserError, match=r"gone\.png"):
         paint(avatar, [View(camera, 0, 0, "0", "00000_00", tmp_path / "gone.png", None)], (0.0, 0.0, 0.0))
+
+
+def ball_views(folder: Path, alpha: bool = True) -> list[View]:
+    """Pictures of a red ball of radius 0.5 in the middle, from 12 sides; outside it they are transparent, or black."""
+    views, size = [], 64
+    for k in range(12):
+        eye = 4.0 * torch.tensor([math.sin(0.52 * k), 0.6 * (-1) ** k, math.cos(0.52 * k)])
+        camera = Camera.look_at(eye, torch.zeros(3), 0.7, size, size)
+        y, x = torch.meshgrid(torch.arange(size) + 0.5, torch.arange(size) + 0.5, indexing="ij")
+        ray = torch.stack([(x - camera.cx) / camera.fx, (y - camera.cy) / camera.fy, torch.ones_like(x)], 2)
+        center = camera.world_to_camera[:3, 3]
+        along = (ray @ center) / ray.norm(dim=2)
+        inside = center.square().sum() - along.square() < 0.25
+        pixels = torch.zeros(size, size, 4, dtype=torch.uint8)
+        pixels[..., 0], pixels[..., 3] = 255 * inside, 255 * inside
+        Image.fromarray((pixels if alpha else pixels[..., :3].contiguous()).numpy()).save(folder / f"{k}.png")
+        views.append(View(camera, None, k, str(k), str(k), folder / f"{k}.png", None))
+    return views
+
+
+def test_a_scene_is_carved_from_the_opacity_of_its_pictures(tmp_path: Path):
+    gaussians = carve(ball_views(tmp_path), 2_000, 0, (0.0, 0.0, 0.0), torch.Generator().manual_seed(0))
+    assert gaussians is not None and 500 < len(gaussians) <= 2_000
+    radius = gaussians.means.norm(dim=1)
+    assert float(radius.quantile(0.95)) < 0.62, "a pixel wide of the ball, and a little where 12 sides do not see"
+    assert float(radius.quantile(0.05)) > 0.35, "what is inside is not seen"
+    colour = gaussians.sh_base[:, 0] * C0 + 0.5
+    assert float(colour[:, 1:].abs().max()) < 0.01 and float(colour[:, 0].median()) > 0.5, "red, black mixed in at the edges"
+    assert torch.allclose(gaussians.opacities, torch.tensor(OPACITY))
+
+
+def test_nothing_is_carved_from_pictures_without_opacity_or_of_a_scene_elsewhere(tmp_path: Path):
+    generator, black = torch.Generator().manual_seed(0), (0.0, 0.0, 0.0)
+    assert carve(ball_views(tmp_path, alpha=False), 2_000, 0, black, generator) is None
+    empty = ball_views(tmp_path)
+    for view in empty:
+        Image.fromarray(torch.zeros(64, 64, 4, dtype=torch.uint8).numpy()).save(view.image)
+    assert carve(empty, 2_000, 0, black, generator) is None
+
+
+def test_rates_of_a_static_scene_are_its_own_unless_somebody_asked():
+    assert TrainConfig().for_static_scene().position_lr_init == STATIC["position_lr_init"]
+    asked = TrainConfig(position_lr_init=0.5).for_static_scene()
+    assert (asked.position_lr_init, asked.position_lr_final) == (0.5, STATIC["position_lr_final"])
+    paper = TrainConfig(schedule="paper")
+    assert paper.for_static_scene() == paper

@@ -286,7 +286,7 @@ def test_an_unbound_scene_may_lose_all_its_gaussians(tmp_path, capture, monkeypa
     still = [replace(view, timestep=None) for view in capture.train[:2]]
     points = torch.zeros(5, 3), torch.rand(5, 3)
     static = replace(capture, kind="blender", train=still, val=still[:1], test=[], flame=None, points=points)
-    config = TrainConfig(iterations=14, interval=1000)
+    config = TrainConfig(iterations=20, interval=1000)
     assert len(train(config, static, None, tmp_path).gaussians) == 0
     assert len(Avatar.load(tmp_path).gaussians) == 0
 
