@@ -103,6 +103,7 @@ def load_npz(path: Path | str) -> dict[str, np.ndarray]:
 
 def _check_sizes(file: np.lib.npyio.NpzFile, path: Path) -> None:
     """Raises UserError where the arrays are larger than any head or capture has, or than their bytes in the file."""
+    assert file.zip is not None  # it is open
     entries = file.zip.infolist()
     held = sum(entry.file_size for entry in entries)
     if held > LARGEST_NPZ:

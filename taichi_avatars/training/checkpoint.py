@@ -134,7 +134,8 @@ def _put_back(state: dict[str, Any], run: Run) -> None:
     gaussians = Gaussians(**state["gaussians"], binding=state["binding"])
     density = [state["density"][name].to(runtime.device()) for name in ("gradient", "seen")]
     moments = [value for held in state["adam"].values() for name, value in held.items() if name != "step"]
-    tables = [] if state["flame"] is None else [state["flame"]["table"], state["flame"]["moments"]]
+    flame = state["flame"]
+    tables = [] if flame is None else [flame["table"], flame["moments"]]
     numbers = [*gaussians.parameters().values(), *moments, *density, *tables]
     per_gaussian = [
         *gaussians.parameters().values(),
@@ -154,9 +155,9 @@ def _put_back(state: dict[str, Any], run: Run) -> None:
     run.stream.restore(state["stream"])
     run.optimizer = optimizer
     run.density.gradient, run.density.seen = density
-    if run.tuner is not None:
-        run.tuner.table.copy_(state["flame"]["table"])  # in place: the sequence views this table
-        run.tuner.moments, run.tuner.steps = state["flame"]["moments"], state["flame"]["steps"]
+    if run.tuner is not None and flame is not None:
+        run.tuner.table.copy_(flame["table"])  # in place: the sequence views this table
+        run.tuner.moments, run.tuner.steps = flame["moments"], flame["steps"]
     run.iteration, run.was_reset = state["iteration"], state["was_reset"]
 
 
