@@ -153,7 +153,7 @@ def test_resuming_a_finished_run_says_so(
     values = printed(capsys, again)
     assert (values["avatar"], values["iteration"]) == (str(ply), 4) and values["gaussians"] > 1000
     shutil.rmtree(folder / "point_cloud")
-    assert run(again) == 1 and "--overwrite" in capsys.readouterr().err
+    assert run(again) == 0 and ply.is_file()  # a run that was killed before it could write it
 
 
 def test_underscores_file_and_command_line(

@@ -139,12 +139,7 @@ def train(
         )
         raise KeyboardInterrupt(f"interrupted: {where}") from None
     if (resume or start_checkpoint is not None) and watched.saved is None:
-        saved = iterations(model)
-        if not saved:
-            raise UserError(
-                f"{model}: the checkpoint is at the last step and there is no avatar here; raise --iterations, or --overwrite"
-            )
-        watched.iteration, watched.saved = max(saved.items())
+        watched.iteration, watched.saved = max(iterations(model).items())
         watched.gaussians = len(avatar.gaussians)
         text = f"already finished at {watched.iteration} steps; a larger --iterations goes on\navatar: {watched.saved}"
         session.result(watched.values(model), text)

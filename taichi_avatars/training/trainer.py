@@ -159,7 +159,7 @@ def _loop(run: Run, model: Path, log: RunLog, on_event: Callable[[Event], None] 
         describe(model, config, run.capture)
         if begun is not None:
             tell(begun)
-            if run.iteration == config.iterations and not (_avatar_folder(run, model) / PLY_NAME).is_file():
+            if run.iteration >= config.iterations and not (_avatar_folder(run, model) / PLY_NAME).is_file():
                 _save(run, model, tell)  # killed between the last checkpoint and its avatar
         while run.iteration < config.iterations:
             view, truth = next(run.stream)
