@@ -25,6 +25,7 @@ PAINTED_FROM = 40  # images
 OPAQUE = 0.9  # opacity while colours are collected, so that what lies behind is not coloured
 CANDIDATES = 1_000_000  # random places that a static scene is carved from
 FEWEST = 100  # places left below which carving is not believed
+MOST = 0.5  # share of the places left above which the images have no background to carve by
 SEEN = 0.05  # pixels in all below which a Gaussian's colour is not known
 
 Background = tuple[float, float, float]
@@ -79,7 +80,7 @@ def carve(
         degree: of the spherical harmonics.
 
     Returns:
-        Painted Gaussians; None where images have no opacity, or nothing is left: the scene lies elsewhere.
+        Painted Gaussians; None where images have no opacity or are opaque all over, or nothing is left: a scene elsewhere.
     """
     places = (2.0 * torch.rand(CANDIDATES, 3, generator=generator) - 1.0) * HALF_SIZE
     for view in views:
@@ -87,6 +88,8 @@ def carve(
         if alpha is None:
             return None
         places = places[~_shown_empty(places, view.camera, alpha)]
+    if len(places) > MOST * CANDIDATES:
+        return None
     colour = torch.full_like(places, 0.5)
     for _ in range(2):  # what is behind the surface goes; then what remains is as wide as its neighbours are apart
         if len(places) < FEWEST:

@@ -132,13 +132,17 @@ def test_a_scene_is_carved_from_the_opacity_of_its_pictures(tmp_path: Path):
     assert torch.allclose(gaussians.opacities, torch.tensor(OPACITY))
 
 
-def test_nothing_is_carved_from_pictures_without_opacity_or_of_a_scene_elsewhere(tmp_path: Path):
-    generator, black = torch.Generator().manual_seed(0), (0.0, 0.0, 0.0)
-    assert carve(ball_views(tmp_path, alpha=False), 2_000, 0, black, generator) is None
-    empty = ball_views(tmp_path)
-    for view in empty:
-        Image.fromarray(torch.zeros(64, 64, 4, dtype=torch.uint8).numpy()).save(view.image)
-    assert carve(empty, 2_000, 0, black, generator) is None
+def test_nothing_is_carved_from_pictures_without_opacity(tmp_path: Path):
+    views = ball_views(tmp_path, alpha=False)
+    assert carve(views, 2_000, 0, (0.0, 0.0, 0.0), torch.Generator().manual_seed(0)) is None
+
+
+@pytest.mark.parametrize("opacity", [0, 255])
+def test_nothing_is_carved_from_a_scene_elsewhere_or_without_background(opacity: int, tmp_path: Path):
+    views = ball_views(tmp_path)
+    for view in views:
+        Image.fromarray(torch.full((64, 64, 4), opacity, dtype=torch.uint8).numpy()).save(view.image)
+    assert carve(views, 2_000, 0, (0.0, 0.0, 0.0), torch.Generator().manual_seed(0)) is None
 
 
 def test_rates_of_a_static_scene_are_its_own_unless_somebody_asked():
