@@ -15,7 +15,7 @@ from taichi_avatars.training.trainer import Run, train
 
 from .pretence import Far, pretended_cuda
 
-SHORT = TrainConfig(iterations=24, white_background=True, interval=24, densify_grad_threshold=1e-6)
+SHORT = TrainConfig(densify_until_iter=600_000, iterations=24, white_background=True, interval=24, densify_grad_threshold=1e-6)
 WHITE = (1.0, 1.0, 1.0)
 
 
