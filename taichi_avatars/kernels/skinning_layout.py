@@ -1,6 +1,6 @@
 """Sizes that the skinning kernels and their caller agree on; apart from both, so that reading a head does not load Taichi."""
 
-LANES = 16
+LANES = 16  # as in lanes.py
 JOINTS = 5
 STATE = 24  # numbers per joint in a pose state
 CHUNKS = 32  # partial sums; a fixed number, so that results do not depend on the number of threads

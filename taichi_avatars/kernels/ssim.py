@@ -8,9 +8,9 @@ import math
 
 import taichi as ti
 
+from taichi_avatars.kernels.lanes import LANES, Vec
 from taichi_avatars.kernels.tasks import TASK
 
-LANES = 16
 RADIUS = 5
 SIGMA = 1.5
 C1 = 0.01**2
@@ -21,7 +21,6 @@ SLOPES = 3  # dSSIM to E[x], E[xx], E[xy]
 _bell = [math.exp(-0.5 * ((k - RADIUS) / SIGMA) ** 2) for k in range(2 * RADIUS + 1)]
 WINDOW = [w / sum(_bell) for w in _bell]
 
-Vec = ti.types.vector(LANES, ti.f32)
 VecX2 = ti.types.ndarray(dtype=Vec, ndim=2)
 VecX3 = ti.types.ndarray(dtype=Vec, ndim=3)
 VecX4 = ti.types.ndarray(dtype=Vec, ndim=4)

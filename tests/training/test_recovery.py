@@ -8,28 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from taichi_avatars import FlameModel
 from taichi_avatars.config import TrainConfig
 from taichi_avatars.errors import UserError
-from taichi_avatars.scene.capture import Capture, load_capture
-from taichi_avatars.synthetic.capture import write_capture
 from taichi_avatars.training import checkpoint, diagnosis, folder, losses, trainer
 from taichi_avatars.training.events import Resumed
 from taichi_avatars.training.trainer import train
 
 SHORT = TrainConfig(iterations=6, interval=2, start_gaussians=11_000, white_background=True, test_iterations=[6])
-
-
-@pytest.fixture(scope="module")
-def head() -> FlameModel:
-    return FlameModel.builtin()
-
-
-@pytest.fixture(scope="module")
-def capture(tmp_path_factory, head) -> Capture:
-    folder = tmp_path_factory.mktemp("capture") / "subject"
-    write_capture(folder, width=45, height=60, timesteps=2, test_timesteps=1, cameras=4, supersample=1)
-    return load_capture(folder, head=head)
 
 
 @pytest.fixture(scope="module")

@@ -20,11 +20,6 @@ from taichi_avatars.scene.views import View
 from taichi_avatars.training.start import OPACITY, carve, paint, spread
 
 
-@pytest.fixture(scope="module")
-def head() -> FlameModel:
-    return FlameModel.builtin()
-
-
 def at_rest(head: FlameModel) -> FlameSequence:
     return FlameSequence(
         timesteps=[0],

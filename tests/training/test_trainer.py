@@ -8,12 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from taichi_avatars import Avatar, FlameModel
+from taichi_avatars import Avatar
 from taichi_avatars.avatar.density import prune_mask
 from taichi_avatars.config import TrainConfig
 from taichi_avatars.errors import UserError
-from taichi_avatars.scene.capture import Capture, load_capture
-from taichi_avatars.synthetic.capture import write_capture
 from taichi_avatars.training import densify, trainer
 from taichi_avatars.training.events import Evaluated, Progress, Saved
 from taichi_avatars.training.trainer import train
@@ -27,18 +25,6 @@ def listens_to_ctrl_c():
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
-
-
-@pytest.fixture(scope="module")
-def head() -> FlameModel:
-    return FlameModel.builtin()
-
-
-@pytest.fixture(scope="module")
-def capture(tmp_path_factory, head) -> Capture:
-    folder = tmp_path_factory.mktemp("capture") / "subject"
-    write_capture(folder, width=45, height=60, timesteps=2, test_timesteps=1, cameras=4, supersample=1)
-    return load_capture(folder, head=head)
 
 
 def test_a_fast_run_begins_where_the_papers_has_hardly_begun(tmp_path, capture, head):
