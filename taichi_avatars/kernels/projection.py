@@ -40,7 +40,6 @@ CHUNK = 256  # Gaussians per task; the pose's gradient is summed per chunk, in a
 POSE = 15  # gradient to the rotation (9, by rows), the translation (3) and the camera centre (3)
 
 MIN_ALPHA = 1.0 / 255.0
-LOW_PASS = 0.3  # pixels^2 added to the diagonal of the 2D covariance
 MARGIN = 0.15  # of the image's size: how far outside the image the slopes of the Jacobian are followed
 
 F32 = ti.types.ndarray(dtype=ti.f32, ndim=1)
@@ -50,10 +49,12 @@ I32 = ti.types.ndarray(dtype=ti.i32, ndim=1)
 @ti.func
 def read_view(c: ti.template()):
     """A camera from its array: 0-8 rotation by rows, 9-11 translation, 12-14 centre, 15 fx, 16 fy, 17 cx, 18 cy, 19 width,
-    20 height, 21 near."""
+    20 height, 21 near, 22 low pass: pixels^2 added to the diagonal of the 2D covariance."""
     R = triple(triple(c[0], c[1], c[2]), triple(c[3], c[4], c[5]), triple(c[6], c[7], c[8]))
     t, center = triple(c[9], c[10], c[11]), triple(c[12], c[13], c[14])
-    return ti.Struct(R=R, t=t, center=center, fx=c[15], fy=c[16], cx=c[17], cy=c[18], w=c[19], h=c[20], near=c[21])
+    return ti.Struct(
+        R=R, t=t, center=center, fx=c[15], fy=c[16], cx=c[17], cy=c[18], w=c[19], h=c[20], near=c[21], low_pass=c[22]
+    )
 
 
 @ti.func
@@ -134,9 +135,10 @@ def project_at(
     f = footprint(view, means, quats, scales, i, wide)
     a, b, c = dot(f.b0, f.b0), dot(f.b0, f.b1), dot(f.b1, f.b1)
     across = cross(f.b0, f.b1)
-    det = dot(across, across) + LOW_PASS * (a + c) + LOW_PASS * LOW_PASS  # stable for needles, where a c - b^2 cancels
-    a = a + LOW_PASS
-    c = c + LOW_PASS
+    blur = view.low_pass
+    det = dot(across, across) + blur * (a + c) + blur * blur  # stable for needles, where a c - b^2 cancels
+    a = a + blur
+    c = c + blur
     x, y = view.fx * f.u + view.cx, view.fy * f.v + view.cy
     away = minus(f.mean, view.center)
     d = times(away, 1.0 / ti.sqrt(ti.max(dot(away, away), 1e-30)))

@@ -30,6 +30,8 @@ class PinholeCamera(Protocol):
     def height(self) -> int: ...
     @property
     def near(self) -> float: ...
+    @property
+    def low_pass(self) -> float: ...
 
 
 class Splats(NamedTuple):
@@ -131,9 +133,8 @@ def project(
         opacities: (N,) in [0,1].  sh: coefficients, of which the first (degree+1)^2 are read.
     """
     runtime.start()
-    lens = torch.tensor(
-        [camera.fx, camera.fy, camera.cx, camera.cy, camera.width, camera.height, camera.near], dtype=torch.float64
-    )
+    names = "fx", "fy", "cx", "cy", "width", "height", "near", "low_pass"
+    lens = torch.tensor([getattr(camera, name) for name in names], dtype=torch.float64)
     bands = sh
     if isinstance(sh, Tensor):  # read where it lies; a GPU may see copies, and cannot be given one tensor to write as two
         bands = (sh[:, :1], sh[:, 1:]) if runtime.on_gpu() else (sh, None)

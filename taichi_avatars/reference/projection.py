@@ -88,7 +88,7 @@ def project(
         1,
     )
     half = jacobian @ pose[:3, :3] @ rotation_matrix(quats) @ torch.diag_embed(scales)
-    covariance = half @ half.transpose(1, 2) + 0.3 * torch.eye(2, dtype=means.dtype)
+    covariance = half @ half.transpose(1, 2) + camera.low_pass * torch.eye(2, dtype=means.dtype)
     a, b, c = covariance[:, 0, 0], covariance[:, 0, 1], covariance[:, 1, 1]
     determinant = a * c - b * b
     conic = torch.stack([c, -b, a], 1) / determinant[:, None]

@@ -25,6 +25,7 @@ class Camera:
         cx, cy: principal point from the top left corner of the image, pixels.
         width, height: image size, pixels.
         near: Gaussians with view depth at or below this are culled, metres.
+        low_pass: variance that every splat gets on top, pixels^2, so that none falls between the pixels.
     """
 
     world_to_camera: Tensor
@@ -35,6 +36,7 @@ class Camera:
     width: int
     height: int
     near: float = 0.2
+    low_pass: float = 0.3
 
     @staticmethod
     def from_opencv(
@@ -79,7 +81,7 @@ class Camera:
         return -rotation.T @ translation
 
     def resized(self, width: int, height: int) -> Camera:
-        """The same view on another pixel grid; intrinsics scale with each axis."""
+        """The same view on another pixel grid; intrinsics scale with each axis, the low pass stays the same in pixels."""
         sx, sy = width / self.width, height / self.height
         return replace(
             self, fx=self.fx * sx, fy=self.fy * sy, cx=self.cx * sx, cy=self.cy * sy, width=int(width), height=int(height)

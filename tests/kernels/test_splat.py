@@ -1,5 +1,7 @@
 """The rasterizer against its float64 twin, against independent code, and against itself."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -22,7 +24,7 @@ def compare_to_reference(scene, cam, *, degree=3, background=(0.2, 0.5, 0.7), im
     behind = torch.tensor(background, requires_grad=True)
     out = ta.rasterize(
         *leaves,
-        camera=ta.Camera.from_opencv(pose, cam.fx, cam.fy, cam.cx, cam.cy, cam.width, cam.height),
+        camera=replace(cam, world_to_camera=pose),
         background=behind,
         sh_degree=degree,
     )
@@ -81,6 +83,23 @@ def test_needles_and_giants():
     scales[:10] = torch.tensor([1.0, 1e-5, 1e-5])
     scales[10:20] = 5.0
     compare_to_reference((means, quats, scales, opacities * 0.2, sh), camera(40, 30), gradient_tolerance=1e-3)
+
+
+@pytest.mark.parametrize("low_pass", [0.02, 1.2])
+def test_low_pass_of_the_camera(low_pass):
+    compare_to_reference(cloud(20, seed=3, size=0.02), replace(camera(40, 24), low_pass=low_pass))
+
+
+def test_low_pass_that_shrinks_with_the_pixels_keeps_thin_things_thin():
+    """At half the size, a quarter of the variance is the same blur in the world; left as it is, hair would grow fat."""
+    scene = cloud(60, seed=3, size=0.004)
+    full = camera(160, 120)
+    half = full.resized(80, 60)
+    wanted = torch.nn.functional.avg_pool2d(ta.rasterize(*scene, camera=full).image, 2)
+    same, fat = (ta.rasterize(*scene, camera=c).image for c in (replace(half, low_pass=full.low_pass / 4), half))
+    assert (same - wanted).square().mean() < 0.25 * (fat - wanted).square().mean()
+    assert same.sum() == pytest.approx(wanted.sum().item(), rel=0.1)
+    assert fat.sum() > 1.5 * wanted.sum()
 
 
 def test_gradient_matches_finite_differences():
