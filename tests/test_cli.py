@@ -19,7 +19,20 @@ from taichi_avatars.config import TrainConfig
 from taichi_avatars.errors import UserError
 from taichi_avatars.synthetic.capture import write_capture
 
-COMMANDS = ("demo", "synth", "train", "render", "reenact", "eval", "export", "info", "bench", "profile", "convert-flame")
+COMMANDS = (
+    "demo",
+    "synth",
+    "train",
+    "render",
+    "reenact",
+    "eval",
+    "view",
+    "export",
+    "info",
+    "bench",
+    "profile",
+    "convert-flame",
+)
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from taichi_avatars.head.assets import resolve_head, write_head_json
 from taichi_avatars.head.flame import FlameModel, HeadMesh
 from taichi_avatars.head.sequence import FlameSequence
 from taichi_avatars.ops import Frames, Rendering, World, bind, rasterize, triangle_frames
-from taichi_avatars.ops.projection import PinholeCamera
+from taichi_avatars.ops.projection import SplatCamera
 
 PLY_NAME = "point_cloud.ply"
 FLAME_NAME = "flame_param.npz"
@@ -117,7 +117,7 @@ class Avatar:
     @torch.no_grad()
     def render(
         self,
-        camera: PinholeCamera,
+        camera: SplatCamera,
         timestep: int | None = None,
         flame: Mapping[str, object] | None = None,
         *,

@@ -18,8 +18,10 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from taichi_avatars.training.events import Evaluated, Event
+    from taichi_avatars.viewer.live import LiveViewer
 
 DATA = "Data and results"
+VIEWER = "Viewer"
 SHORT_NAMES = {"resolution": "-r", "white_background": "-w", "images": "-i"}
 COMMON_FIELDS = ("seed",)  # every command has these
 # Panel of an option: the first whose words its name holds.
@@ -72,6 +74,16 @@ def train(
         int | None,
         typer.Option("--profile", rich_help_panel=DATA, metavar="N", min=1, help="Profile N warm steps early in the run."),
     ] = None,
+    viewer: Annotated[
+        bool,
+        typer.Option("--viewer", rich_help_panel=VIEWER, help="Watch the run in the browser; pause and continue it there."),
+    ] = False,
+    viewer_host: Annotated[
+        str, typer.Option(rich_help_panel=VIEWER, help="Address to listen at; 0.0.0.0 opens it to everybody on the network.")
+    ] = "127.0.0.1",
+    viewer_port: Annotated[
+        int, typer.Option(rich_help_panel=VIEWER, min=0, max=65535, help="The next free one where it is taken; 0 for any.")
+    ] = 8080,
     evaluation: Annotated[
         bool, typer.Option("--eval/--no-eval", rich_help_panel=DATA, help="Hold val and test views out, or train on them too.")
     ] = True,
@@ -123,13 +135,21 @@ def train(
     )
     if remark := one_sided(capture.train, capture.flame, chosen.sh_degree):
         session.say(f"note: {remark}")
+    live = _live_viewer(session, model, viewer_host, viewer_port) if viewer else None
     if overwrite:
         folder.remove_earlier_run(model)
-    watched = _Watched(session, chosen.iterations)
+    watched = _Watched(session, chosen.iterations, live)
     try:
         with watched.progress, profiled(session, profile, model, capture.train[0].camera, watched) as on_event:
             avatar = trainer.train(
-                chosen, capture, model_head, model, on_event, resume=resume, start_checkpoint=start_checkpoint
+                chosen,
+                capture,
+                model_head,
+                model,
+                on_event,
+                between_steps=live and live.between_steps,
+                resume=resume,
+                start_checkpoint=start_checkpoint,
             )
     except KeyboardInterrupt:
         where = (
@@ -138,6 +158,9 @@ def train(
             else "nothing saved"
         )
         raise KeyboardInterrupt(f"interrupted: {where}") from None
+    finally:
+        if live is not None:
+            live.close()
     if (resume or start_checkpoint is not None) and watched.saved is None:
         watched.iteration, watched.saved = max(iterations(model).items())
         watched.gaussians = len(avatar.gaussians)
@@ -147,11 +170,20 @@ def train(
     session.result(watched.values(model), watched.text())
 
 
+def _live_viewer(session: Session, model: Path, host: str, port: int) -> LiveViewer:
+    from taichi_avatars.viewer.address import check_address
+    from taichi_avatars.viewer.live import LiveViewer
+
+    if warning := check_address(host, port):
+        session.say(f"warning: {warning}")
+    return LiveViewer(model, host, port, lambda address: session.say(f"viewer: {address}"))
+
+
 class _Watched:
     """Shows the events of a run as they come and keeps what the result needs."""
 
-    def __init__(self, session: Session, iterations: int) -> None:
-        self.session = session
+    def __init__(self, session: Session, iterations: int, live: LiveViewer | None) -> None:
+        self.session, self.live = session, live
         self.progress = session.progress("train", iterations, "steps")
         self.scores: dict[str, Evaluated] = {}
         self.saved: Path | None = None
@@ -160,6 +192,8 @@ class _Watched:
     def __call__(self, event: Event) -> None:
         from taichi_avatars.training.events import Evaluated, Progress, Resumed, Saved
 
+        if self.live is not None:
+            self.live.on_event(event)
         if isinstance(event, Progress):
             self.gaussians, self.seconds = event.gaussians, event.seconds
             self.progress.update(

@@ -12,6 +12,7 @@ from taichi_avatars.errors import UserError
 from taichi_avatars.ops.projection import PinholeCamera
 
 SKIN_GREY = (0.72, 0.72, 0.74)
+WIRE_SHARE = 0.12  # of a triangle's least altitude: half the width that a line of its wireframe may have
 
 
 class Projection(NamedTuple):
@@ -198,3 +199,25 @@ def shade_mesh(
     )
     kernels.shade_faces(*lit, buffers.face, buffers.barycentric, over, ambient, supersample, rgb, alpha)
     return rgb, alpha
+
+
+def wireframe(vertices: Tensor, faces: Tensor, camera: PinholeCamera, width: float = 1.0) -> Tensor:
+    """How much of each pixel the edges of a mesh cover, (H,W) in [0,1]; edges behind the mesh do not show.
+
+    Args:
+        vertices: (V,3) world, metres.
+        faces: (F,3).
+        width: of a line, pixels; narrower in triangles that such lines would fill.
+    """
+    buffers = rasterize_mesh(vertices, faces, camera)
+    pose = camera.world_to_camera.detach().float()
+    view = vertices.detach().float() @ pose[:3, :3].T + pose[:3, 3]
+    screen = view[:, :2] * torch.tensor([camera.fx, camera.fy]) / view[:, 2:].clamp(min=camera.near)
+    corners = screen[faces.long()]
+    sides = corners.roll(1, 1) - corners.roll(-1, 1)  # opposite to each corner
+    area = (sides[:, 0, 0] * sides[:, 1, 1] - sides[:, 0, 1] * sides[:, 1, 0]).abs()
+    altitudes = area[:, None] / sides.norm(dim=2).clamp(min=1e-6)
+    half = torch.minimum(altitudes.amin(1) * WIRE_SHARE, torch.tensor(0.5 * width))
+    seen = buffers.face.clamp(min=0).long()
+    distance = (buffers.barycentric * altitudes[seen]).amin(2)
+    return (half[seen] + 0.5 - distance).clamp(0.0, 1.0) * (2.0 * half[seen]).clamp(max=1.0) * (buffers.face >= 0)

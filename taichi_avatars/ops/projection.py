@@ -12,7 +12,7 @@ from taichi_avatars import runtime
 
 
 class PinholeCamera(Protocol):
-    """What the rasterizer asks of a camera; `scene.cameras.Camera` is one."""
+    """What meshes are drawn with; `scene.cameras.Camera` is one."""
 
     @property
     def world_to_camera(self) -> Tensor: ...
@@ -30,6 +30,11 @@ class PinholeCamera(Protocol):
     def height(self) -> int: ...
     @property
     def near(self) -> float: ...
+
+
+class SplatCamera(PinholeCamera, Protocol):
+    """What Gaussians are drawn with, and `Camera` is too: a pinhole and a low-pass filter."""
+
     @property
     def low_pass(self) -> float: ...
 
@@ -124,7 +129,7 @@ def _flat(t: Tensor, rows: int) -> Tensor:
 
 
 def project(
-    means: Tensor, quats: Tensor, scales: Tensor, opacities: Tensor, sh: Harmonics, camera: PinholeCamera, degree: int
+    means: Tensor, quats: Tensor, scales: Tensor, opacities: Tensor, sh: Harmonics, camera: SplatCamera, degree: int
 ) -> Splats:
     """World Gaussians to screen splats (EWA, Zwicker et al. 2001), with colour from SH seen from the camera centre.
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from taichi_avatars.errors import UserError
 from taichi_avatars.ops.checks import check
-from taichi_avatars.ops.projection import Harmonics, PinholeCamera, project
+from taichi_avatars.ops.projection import Harmonics, SplatCamera, project
 from taichi_avatars.ops.splat import splat
 
 
@@ -41,7 +41,7 @@ def rasterize(
     opacities: Tensor,
     sh: Harmonics,
     *,
-    camera: PinholeCamera,
+    camera: SplatCamera,
     background: tuple[float, float, float] | Tensor = (0.0, 0.0, 0.0),
     sh_degree: int | None = None,
 ) -> Rendering:

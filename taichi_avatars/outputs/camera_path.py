@@ -79,19 +79,22 @@ def read_camera_path(path: Path | str) -> CameraPath:
     Raises:
         UserError: naming the file, the key frame and what is wrong with it.
     """
-    path = Path(path)
-    content = read_json(path)
+    return camera_path(read_json(Path(path)), str(path))
+
+
+def camera_path(content: object, origin: str) -> CameraPath:
+    """The same from the content of such a file; errors begin with where it is from."""
     keys = content.get("keys") if isinstance(content, dict) else None
     if not isinstance(content, dict) or not isinstance(keys, list) or not keys:
-        raise UserError(f'{path}: not a camera path: want an object with a list "keys" of key frames')
+        raise UserError(f'{origin}: not a camera path: want an object with a list "keys" of key frames')
     frame = content.get("frame", "world")
     if frame not in ("world", "head"):
-        raise UserError(f'{path}: frame: got {frame!r}, want "world" or "head"')
-    read = [_read_key(key, f"{path}: key frame {number}") for number, key in enumerate(keys)]
+        raise UserError(f'{origin}: frame: got {frame!r}, want "world" or "head"')
+    read = [_read_key(key, f"{origin}: key frame {number}") for number, key in enumerate(keys)]
     times = torch.tensor([time for time, _, _, _ in read], dtype=torch.float64)
     late = (times.diff() <= 0).nonzero()
     if len(late):
-        raise UserError(f"{path}: key frame {int(late[0]) + 1}: its time is not after the one before; sort them by time")
+        raise UserError(f"{origin}: key frame {int(late[0]) + 1}: its time is not after the one before; sort them by time")
     poses = torch.stack([pose for _, pose, _, _ in read])
     quats = roma.rotmat_to_unitquat(poses[:, :3, :3])
     targets = torch.stack([target for _, _, target, _ in read])

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from taichi_avatars.avatar.avatar import Avatar
 from taichi_avatars.errors import UserError
-from taichi_avatars.head.flame import FlameModel
+from taichi_avatars.head.flame import FlameModel, HeadMesh
 from taichi_avatars.ops.mesh import shade_mesh
 from taichi_avatars.outputs.colormap import scale_colors
 from taichi_avatars.outputs.video import as_uint8
@@ -56,11 +56,15 @@ class MeshStyle:
 
 
 def mesh_overlay(
-    avatar: Avatar, camera: Camera, timestep: int | None, image: Tensor, style: MeshStyle | None = None
+    avatar: Avatar, camera: Camera, at: int | HeadMesh | None, image: Tensor, style: MeshStyle | None = None
 ) -> Tensor | np.ndarray:
-    """The head's mesh over an image (3,H,W); as (H,W,3) uint8 with a legend where the colours mean something."""
+    """The head's mesh over an image (3,H,W); as (H,W,3) uint8 with a legend where the colours mean something.
+
+    Args:
+        at: a timestep, or the mesh as it is posed already.
+    """
     style = style or MeshStyle()
-    mesh, alpha = shaded_head(avatar, camera, timestep, style=style)
+    mesh, alpha = shaded_head(avatar, camera, at, style=style)
     weight = style.weight * alpha
     over = image * (1.0 - weight) + mesh * weight
     if style.colors == "gaussians":
@@ -71,17 +75,22 @@ def mesh_overlay(
 def shaded_head(
     avatar: Avatar,
     camera: Camera,
-    timestep: int | None,
+    at: int | HeadMesh | None,
     background: Background = (0.0, 0.0, 0.0),
     style: MeshStyle | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """A picture (3,H,W) of the mesh that carries an avatar, and how much of each pixel it covers (H,W)."""
+    """A picture (3,H,W) of the mesh that carries an avatar, and how much of each pixel it covers (H,W).
+
+    Args:
+        at: a timestep, or the mesh as it is posed already.
+    """
     if avatar.head is None:
         raise UserError("this scene has no head: there is no mesh to show")
     style = style or MeshStyle()
+    mesh = at if isinstance(at, HeadMesh) else avatar.mesh(at)
     counted = style.colors == "gaussians"
     return shade_mesh(
-        avatar.mesh(timestep).vertices.detach(),
+        mesh.vertices.detach(),
         avatar.head.faces,
         camera,
         face_colors=count_colors(gaussians_per_face(avatar)) if counted else None,

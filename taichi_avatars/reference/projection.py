@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from taichi_avatars.ops.projection import PinholeCamera
+from taichi_avatars.ops.projection import SplatCamera
 
 NEAR_MARGIN = 0.15  # of the image's size: how far outside the image the slopes of the Jacobian are followed
 
@@ -61,7 +61,7 @@ def project(
     scales: Tensor,
     opacities: Tensor,
     sh: Tensor,
-    camera: PinholeCamera,
+    camera: SplatCamera,
     pose: Tensor,
     degree: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from taichi_avatars.ops.projection import PinholeCamera
+from taichi_avatars.ops.projection import SplatCamera
 from taichi_avatars.reference.projection import project
 
 
@@ -47,7 +47,7 @@ def rasterize(
     opacities: Tensor,
     sh: Tensor,
     *,
-    camera: PinholeCamera,
+    camera: SplatCamera,
     pose: Tensor | None = None,
     background: Tensor,
     degree: int,

@@ -28,19 +28,25 @@ def read_json(path: Path) -> object:
         UserError: where it cannot be read, with the line of a syntax error.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise UserError(
-            f"{path}: line {error.lineno}, column {error.colno}: not valid JSON ({error.msg}); repair it or export it again"
-        ) from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not a text file (byte {error.start}); export it again") from error
-    except ValueError as error:
-        raise UserError(f"{path}: holds a number that no computer takes ({error}); export it again") from error
-    except RecursionError as error:
-        raise UserError(f"{path}: nested too deeply for a capture; export it again") from error
+        return parse_json(path.read_bytes(), str(path))
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); check that the file is there and readable") from error
+
+
+def parse_json(content: bytes, origin: str) -> object:
+    """The same for what is in memory already; errors begin with where it is from."""
+    try:
+        return json.loads(content.decode("utf-8"))
+    except json.JSONDecodeError as error:
+        raise UserError(
+            f"{origin}: line {error.lineno}, column {error.colno}: not valid JSON ({error.msg}); repair it or export it again"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{origin}: not a text file (byte {error.start}); export it again") from error
+    except ValueError as error:
+        raise UserError(f"{origin}: holds a number that no computer takes ({error}); export it again") from error
+    except RecursionError as error:
+        raise UserError(f"{origin}: nested too deeply for a capture; export it again") from error
 
 
 def read_transforms(path: Path, within: Path | None = None) -> list[Frame]:

@@ -110,6 +110,7 @@ def train(
     model: Path | str,
     on_event: Callable[[Event], None] | None = None,
     *,
+    between_steps: Callable[[Run], None] | None = None,
     resume: bool = False,
     start_checkpoint: Path | str | None = None,
 ) -> Avatar:
@@ -118,6 +119,7 @@ def train(
     Args:
         model: folder for the avatar, log and checkpoint.
         on_event: told of progress, evaluations and saves.
+        between_steps: called before every step with the run, which it may look at but not change: a viewer.
         resume: go on from the folder's checkpoint.
         start_checkpoint: go on from this one, which `checkpoint_iterations` kept, perhaps in another folder.
 
@@ -140,13 +142,20 @@ def train(
             else:
                 run.paint()
                 begun = None
-            _loop(run, model, RunLog(model, resume=begun is not None), on_event, begun)
+            _loop(run, model, RunLog(model, resume=begun is not None), on_event, between_steps, begun)
     finally:
         run.stream.close()
     return run.avatar
 
 
-def _loop(run: Run, model: Path, log: RunLog, on_event: Callable[[Event], None] | None, begun: Resumed | None) -> None:
+def _loop(
+    run: Run,
+    model: Path,
+    log: RunLog,
+    on_event: Callable[[Event], None] | None,
+    between_steps: Callable[[Run], None] | None,
+    begun: Resumed | None,
+) -> None:
     config = run.config
 
     def tell(event: Event) -> None:
@@ -162,6 +171,8 @@ def _loop(run: Run, model: Path, log: RunLog, on_event: Callable[[Event], None] 
             if run.iteration >= config.iterations and not (_avatar_folder(run, model) / PLY_NAME).is_file():
                 _save(run, model, tell)  # killed between the last checkpoint and its avatar
         while run.iteration < config.iterations:
+            if between_steps is not None:
+                between_steps(run)
             view, truth = next(run.stream)
             with held_back():
                 whole = False

@@ -1,0 +1,82 @@
+"""`view`: an avatar in the browser."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from taichi_avatars.cli.command import Head, Iteration, Session, Source, command
+
+SMALLEST, LARGEST = 100, 1600  # pixels
+
+
+def add_to(app: typer.Typer) -> None:
+    command(app, "Avatars")(view)
+
+
+def view(
+    session: Session,
+    *,
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Model folder that `train` wrote, or one point_cloud.ply.")],
+    source: Source = None,
+    motion: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE|DIR", help="Play somebody else's motion, as `reenact` takes it.", show_default="its own"),
+    ] = None,
+    height: Annotated[int, typer.Option(min=SMALLEST, max=LARGEST, help="Rows of the full picture, pixels.")] = 802,
+    host: Annotated[
+        str, typer.Option(help="Address to listen at; 0.0.0.0 opens the viewer to everybody on the network.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="The next free one where it is taken; 0 for any.")] = 8080,
+    open_browser: Annotated[bool, typer.Option("--open", help="Open it in this machine's browser.")] = False,
+    iteration: Iteration = None,
+    head: Head = None,
+) -> None:
+    """Look at an avatar in the browser.
+
+    Orbit it, play its motion, move jaw, neck, eyes and expression with sliders; mesh, wireframe, depth and statistics; film it
+    along a camera path. Works over ssh too: ssh -L 8080:localhost:8080 MACHINE. Ctrl-C ends it. To watch a training: train
+    --viewer.
+
+    Example: taichi-avatars view output/me
+    """
+    from taichi_avatars.errors import UserError
+    from taichi_avatars.outputs.model import first_camera, load_model, load_source
+    from taichi_avatars.outputs.motion import drive, load_motion
+    from taichi_avatars.viewer.address import check_address
+    from taichi_avatars.viewer.subject import subject_of
+    from taichi_avatars.viewer.viewer import Viewer
+
+    if warning := check_address(host, port):
+        session.say(f"warning: {warning}")
+    trained = load_model(model, head=head, iteration=iteration)
+    avatar, capture, known = trained.avatar, None, {}
+    if motion is not None:
+        if avatar.head is None:
+            raise UserError(f"{model}: a static scene has no head that a motion could drive; leave --motion out")
+        performed = load_motion(motion, avatar.head)
+        avatar, known = drive(avatar, performed), {"fps": performed.fps}
+        if performed.remark:
+            session.say(performed.remark)
+    elif source is not None or trained.source is not None:
+        try:
+            capture = load_source(trained, source)
+        except UserError as error:
+            if source is not None:
+                raise
+            session.say(f"note: without the capture's cameras: {error}")
+    name = trained.folder.resolve().name or "avatar"
+    subject = subject_of(avatar, capture, first_camera(trained.folder), background=trained.background, name=name, **known)
+    viewer = Viewer(subject, trained.folder / "viewer", host=host, port=port, height=height)
+    viewer.warm_up()
+    session.result({"address": viewer.address}, f"{viewer.address}  (Ctrl-C ends the viewer)")
+    if open_browser:
+        typer.launch(viewer.address)
+    try:
+        viewer.run()
+    except KeyboardInterrupt:  # the way to end it
+        pass
+    finally:
+        viewer.close()

@@ -1,0 +1,55 @@
+"""Where the viewer listens."""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import socket
+from contextlib import redirect_stdout
+from typing import TYPE_CHECKING
+
+from taichi_avatars.errors import UserError
+
+if TYPE_CHECKING:
+    import viser
+
+HOST, PORT = "127.0.0.1", 8080
+OWN = ("127.0.0.1", "localhost", "::1")
+EVERYWHERE = ("0.0.0.0", "::")
+
+
+def check_address(host: str, port: int) -> str | None:
+    """Makes sure that a viewer can listen; returns what its user must know where others could reach it.
+
+    Raises:
+        UserError: where viser is not installed, or this machine has no such address.
+    """
+    if importlib.util.find_spec("viser") is None:
+        raise UserError("the viewer needs viser, which is not installed: pip install 'taichi-avatars[viewer]'")
+    if not 0 <= port < 65536:
+        raise UserError(f"port {port}: want 0 (any that is free) to 65535")
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.bind(address)
+    except (OSError, UnicodeError) as error:
+        raise UserError(
+            f"{host}: the viewer cannot listen there ({error}); use {HOST}, or an address of this machine"
+        ) from None
+    if host in OWN:
+        return None
+    return f"anybody who reaches {host} can see this avatar and use the controls: there is no password and no encryption"
+
+
+def listen(host: str, port: int, label: str) -> viser.ViserServer:
+    """Starts the server; on the next free port where this one is taken."""
+    import viser
+
+    with redirect_stdout(io.StringIO()):  # viser prints a table of addresses
+        return viser.ViserServer(host=host, port=port, label=label, verbose=False)
+
+
+def url(host: str, port: int) -> str:
+    """What to type into a browser on this machine."""
+    name = "localhost" if host in (*OWN, *EVERYWHERE) else f"[{host}]" if ":" in host else host
+    return f"http://{name}:{port}"

@@ -1,0 +1,136 @@
+"""What the viewer shows: an avatar or a scene, its motion, and the capture it came from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from taichi_avatars import runtime
+from taichi_avatars.avatar.avatar import POSE, Avatar
+from taichi_avatars.avatar.gaussians import Gaussians
+from taichi_avatars.outputs.motion import Place, place
+from taichi_avatars.outputs.video import FPS
+from taichi_avatars.outputs.viewpoints import frontal_camera
+from taichi_avatars.scene.cameras import Camera
+from taichi_avatars.scene.capture import Capture
+from taichi_avatars.scene.views import View
+from taichi_avatars.viewer.look import Look, Parameters
+
+ALL = "all"
+PORTRAIT = (550, 802)
+RESTING = ("expr", "neck", "jaw", "eyes")  # parts of a pose that are zero in a neutral face
+
+
+@dataclass(eq=False)
+class Subject:
+    """What is looked at.
+
+    Attributes:
+        avatars: with the FLAME parameters of its file, and, where a capture tells, with those that were tracked. The
+            Gaussians are the same, and lie where kernels run.
+        splits: the capture's views by split; empty where there is none.
+        home: where a browser looks from at first.
+        place: of the head over its motion; of an unbound scene, of its Gaussians.
+        fps: timesteps per second.
+        background: to begin with.
+        name: for the title and for files.
+    """
+
+    avatars: dict[Parameters, Avatar]
+    place: Place
+    home: Camera
+    splits: dict[str, list[View]] = field(default_factory=dict)
+    fps: float = float(FPS)
+    background: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    name: str = "avatar"
+
+    @property
+    def avatar(self) -> Avatar:
+        return self.avatars["fine-tuned"]
+
+    def show(self, avatar: Avatar) -> None:
+        """Goes on with another state of the same avatar: training has changed its Gaussians and FLAME parameters."""
+        tracked = self.avatars.get("tracked")
+        self.avatars["fine-tuned"] = avatar
+        if tracked is not None:
+            self.avatars["tracked"] = Avatar(avatar.gaussians, avatar.head, tracked.sequence)
+
+    def timesteps(self, split: str) -> list[int]:
+        """Timesteps to play: those of a split's views, or all that the avatar has."""
+        sequence = self.avatar.sequence
+        if sequence is None:
+            return []
+        seen = {view.timestep for view in self.splits.get(split, [])}
+        return [timestep for timestep in sequence.timesteps if timestep in seen] or list(sequence.timesteps)
+
+    def cameras(self, split: str) -> dict[str, Camera]:
+        """The capture's cameras by name, those of one split or of all."""
+        chosen = [view for name, views in self.splits.items() if split in (ALL, name) for view in views]
+        chosen.sort(key=lambda view: (view.camera_index, view.name))
+        static = self.avatar.head is None  # every image has a camera of its own there
+        return {(view.name if static else view.camera_id): view.camera for view in reversed(chosen)}
+
+    def flame(self, look: Look, timestep: int | None) -> dict[str, Tensor] | None:
+        """The pose at a timestep as a look wants it, in the form of `Avatar.mesh`; None for an unbound scene."""
+        sequence = self.avatars.get(look.parameters, self.avatar).sequence
+        if sequence is None or timestep is None:
+            return None
+        row = sequence.row(timestep)
+        parts = {name: getattr(sequence, field) for name, field in POSE.items()}
+        pose = {name: values[row].detach().clone() for name, values in parts.items() if values is not None}
+        if look.neutral:
+            for name in RESTING:
+                pose[name].zero_()
+            pose.pop("dynamic_offset", None)
+        added = look.pose
+        pose["jaw"] += torch.tensor(added.jaw)
+        pose["neck"] += torch.tensor(added.neck)
+        pose["eyes"] += torch.tensor([*added.eyes, 0.0] * 2)
+        pose["expr"][: len(added.expr)] += torch.tensor(added.expr)
+        return pose
+
+    def shown(self, look: Look) -> Avatar:
+        return self.avatars.get(look.parameters, self.avatar)
+
+
+def subject_of(avatar: Avatar, capture: Capture | None, first: Camera | None, **known: object) -> Subject:
+    """An avatar ready to be looked at.
+
+    Args:
+        capture: that it was trained on, where that is at hand.
+        first: a camera to look from where there is no head to stand in front of.
+        known: further attributes of the subject.
+    """
+    avatar = on_device(avatar)
+    avatars: dict[Parameters, Avatar] = {"fine-tuned": avatar}
+    splits = {} if capture is None else {"train": capture.train, "val": capture.val, "test": capture.test}
+    splits = {name: views for name, views in splits.items() if views}
+    if avatar.head is None:
+        where = _place_of(avatar.gaussians)
+        cameras = [view.camera for views in splits.values() for view in views] or ([first] if first else [])
+        home = cameras[0] if cameras else frontal_camera(where, *PORTRAIT)
+    else:
+        where = place(avatar)
+        home = frontal_camera(where, *PORTRAIT)
+        if capture is not None and capture.flame is not None:
+            avatars["tracked"] = Avatar(avatar.gaussians, avatar.head, capture.flame)
+    return Subject(avatars, where, home, splits, **known)  # pyright: ignore[reportArgumentType]
+
+
+def on_device(avatar: Avatar) -> Avatar:
+    """The avatar with its Gaussians where kernels run."""
+    runtime.start()
+    gaussians = avatar.gaussians.to(runtime.device())
+    return avatar if gaussians is avatar.gaussians else Avatar(gaussians, avatar.head, avatar.sequence)
+
+
+def _place_of(gaussians: Gaussians) -> Place:
+    """Where the middle nine tenths of a scene's Gaussians are; y up, since nothing tells."""
+    means = gaussians.means.detach().cpu()
+    if not len(means):
+        return Place(torch.zeros(3), torch.eye(3), torch.ones(3))
+    some = means[:: 1 + len(means) // 100_000]
+    low, high = some.quantile(0.05, dim=0), some.quantile(0.95, dim=0)
+    return Place(0.5 * (low + high), torch.eye(3), (high - low).clamp(min=1e-3))

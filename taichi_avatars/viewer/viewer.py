@@ -1,0 +1,355 @@
+"""The viewer itself: browsers come and go, controls change, and one thread draws whatever is due."""
+
+from __future__ import annotations
+
+import io
+import math
+import queue
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+
+from taichi_avatars.errors import UserError
+from taichi_avatars.scene.cameras import Camera
+from taichi_avatars.viewer.address import HOST, PORT, listen, url
+from taichi_avatars.viewer.director import Director, Film
+from taichi_avatars.viewer.eye import Eye, eye_of
+from taichi_avatars.viewer.look import Look
+from taichi_avatars.viewer.panel import NO_CAMERA, Panel, chosen
+from taichi_avatars.viewer.picture import Picture, draw
+from taichi_avatars.viewer.screen import Screen
+from taichi_avatars.viewer.subject import ALL, Subject
+from taichi_avatars.viewer.timeline import Timeline
+
+if TYPE_CHECKING:
+    import viser
+
+HEIGHT = 802  # pixels of the full picture, to begin with
+REST = 0.25  # seconds after which what no longer moves gets its full picture
+FLUID = 40.0  # milliseconds that a picture may take while something moves
+SHARES = (1.0, 0.75, 0.5, 0.375, 0.25)  # of the full picture's height, while something moves
+STATISTICS_EVERY, CONTROLS_EVERY = 0.5, 0.1  # seconds
+IDLE = 1.0  # seconds between looks at browsers that nothing came from
+
+
+class Viewer:
+    """Serves an avatar to browsers.
+
+    All state belongs to the thread that calls `turn`: callbacks from browsers only leave word of what they want.
+
+    Attributes:
+        subject: what is shown; training replaces its avatars.
+        version: of the avatar: where this changes, pictures are drawn anew.
+        address: where browsers find it.
+    """
+
+    def __init__(self, subject: Subject, folder: Path, *, host: str = HOST, port: int = PORT, height: int = HEIGHT) -> None:
+        self.subject, self.version = subject, 0
+        self.timeline = Timeline(subject.timesteps(ALL), subject.fps)
+        self._folder = folder
+        self._wake = threading.Event()
+        self._requests: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._screens: dict[int, Screen] = {}
+        self._look: Look | None = None
+        self._restless_since = -math.inf
+        self._share = 1.0
+        self._drawn: Picture | None = None
+        self._said_at = self._controls_at = -math.inf
+        self.server = listen(host, port, f"taichi_avatars: {subject.name}")
+        self.address = url(host, self.server.get_port())
+        gui = self.server.gui
+        gui.configure_theme(dark_mode=True, show_share_button=False, control_width="medium")
+        self.panel = Panel(gui, subject, height, self._wake.set, self._act)
+        with self.panel.tabs.add_tab("Path"):
+            self.director = Director(gui, folder, self._act, bool(self.timeline.timesteps))
+        self._stand_at_home()
+        self.server.on_client_connect(lambda client: self.post(lambda: self._welcome(client)))
+        self.server.on_client_disconnect(lambda client: self.post(lambda: self._forget(client.client_id)))
+
+    def _stand_at_home(self) -> None:
+        """Where a browser's camera is at first."""
+        home, target = self.subject.home, self.subject.place.center.double().numpy()
+        pose = eye_of(home).world_from_camera().numpy()
+        self.server.scene.set_up_direction(tuple(-pose[:3, 1]))
+        first = self.server.initial_camera
+        first.position, first.look_at, first.up = pose[:3, 3], target, -pose[:3, 1]
+        first.fov = 2.0 * math.atan(0.5 * home.height / home.fy)
+
+    # -- what other threads may call
+
+    def post(self, request: Callable[[], None]) -> None:
+        """Leaves word of something to do on the thread that draws."""
+        self._requests.put(request)
+        self._wake.set()
+
+    def ask(self, question: Callable[[], Picture]) -> Picture:
+        """Has something drawn, and waits for it."""
+        answer: Future[Picture] = Future()
+
+        def work() -> None:
+            try:
+                answer.set_result(question())
+            except Exception as error:  # it belongs to who asked
+                answer.set_exception(error)
+
+        self.post(work)
+        return answer.result()
+
+    def _act(self, what: str, client_id: int | None) -> None:
+        self.post(lambda: self._do(what, client_id))
+
+    @property
+    def busy(self) -> bool:
+        """Whether anybody looks, or asked for something."""
+        return bool(self._screens) or not self._requests.empty()
+
+    # -- the thread that draws
+
+    def warm_up(self) -> None:
+        """Draws a first picture: kernels are compiled before somebody waits for one."""
+        home = self.subject.home.resized(*(max(16, side // 8) for side in (self.subject.home.width, self.subject.home.height)))
+        self._draw(home, self.panel.look())
+
+    def run(self) -> None:
+        """Serves until Ctrl-C."""
+        while True:
+            self.turn()
+            self.wait()
+
+    def wait(self) -> None:
+        """Until something changes, or the timeline or a picture is due."""
+        now = time.monotonic()
+        due = [IDLE]
+        if (tick := self.timeline.next_due(now)) is not None:
+            due.append(tick)
+        if any(screen.coarse and screen.ready for screen in self._screens.values()):
+            due.append(0.25 * REST)
+        if any(screen.preview for screen in self._screens.values()):
+            due.append(0.02)
+        self._wake.wait(min(due))
+        self._wake.clear()
+
+    def turn(self, *, news: bool = True) -> float:
+        """Does what was asked for and draws what is due, at most one picture per browser; returns the seconds of drawing.
+
+        Args:
+            news: whether a new version of the avatar is a reason to draw.
+        """
+        self._serve_requests()
+        now, spent = time.monotonic(), 0.0
+        self.timeline.advance(now)
+        look = self.panel.look()
+        if look != self._look:
+            self._look, self._restless_since = look, now
+        for screen in list(self._screens.values()):
+            if (picture := self._drawn_for(screen, look, now, news)) is not None:
+                spent += sum(picture.stages.values()) / 1000.0
+        self._show_state(now)
+        return spent
+
+    def _serve_requests(self) -> None:
+        while True:
+            try:
+                request = self._requests.get_nowait()
+            except queue.Empty:
+                return
+            try:
+                request()
+            except Exception as error:  # of one request; the viewer goes on
+                print(f"viewer: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+
+    def _drawn_for(self, screen: Screen, look: Look, now: float, news: bool) -> Picture | None:
+        """The picture that a browser is due, handed over to it; None where it has what it wants or is still busy."""
+        camera, eye = self._camera_of(screen, now)
+        if camera is None or not screen.ready:
+            return None
+        full = self.panel.height
+        restless = now - max(screen.restless_since, self._restless_since) < REST
+        height = max(1, round(full * self._share)) if restless else full
+        if screen.preview is None and eye is not None:
+            camera = eye.camera(height, full)
+        what = eye, look, self.timeline.timestep, height, full, screen.preview and now
+        if screen.shown == (what, self.version) or (not news and screen.shown is not None and screen.shown[0] == what):  # pyright: ignore[reportIndexIssue]
+            return None
+        picture = self._draw(camera, look)
+        screen.shown, screen.coarse = (what, self.version), height < full
+        screen.show(picture.image)
+        self._drawn = picture
+        self._adapt(picture, height / full)
+        return picture
+
+    def _camera_of(self, screen: Screen, now: float) -> tuple[Camera | None, Eye | None]:
+        """Where a browser looks from: its camera where a path plays, else its eye, for which a camera is made."""
+        eye, new = screen.look()
+        if new:
+            screen.restless_since = now
+        if eye is None:
+            return None, None
+        full = self.panel.height
+        if screen.preview is not None:
+            path, began = screen.preview
+            at = float(path.times[0]) + now - began
+            if at <= float(path.times[-1]):
+                return path.at(at, self.subject.place, round(full * eye.aspect), full), eye
+            screen.preview = None
+        return eye.camera(full, full), eye
+
+    def _draw(self, camera: Camera, look: Look, timestep: int | None = None) -> Picture:
+        subject = self.subject
+        at = self.timeline.timestep if timestep is None else timestep
+        return draw(subject.shown(look), subject.flame(look, at), camera, look)
+
+    def _adapt(self, picture: Picture, share: float) -> None:
+        """Chooses the size of pictures while something moves, so that they take no longer than is fluid."""
+        whole = sum(picture.stages.values()) / share**2
+        self._share = next((s for s in SHARES if s * s * whole <= FLUID), SHARES[-1])
+
+    def _show_state(self, now: float) -> None:
+        """Statistics and the place of the playback, not more often than people read them."""
+        if self.timeline.timesteps and now - self._controls_at > CONTROLS_EVERY:
+            self._controls_at = now
+            self.panel.show_time(self.timeline.index, len(self.timeline.timesteps), self.timeline.playing)
+        if self._drawn is None or now - self._said_at < STATISTICS_EVERY:
+            return
+        self._said_at = now
+        rate = max((screen.rate() for screen in self._screens.values()), default=0.0)
+        height, width = self._drawn.image.shape[:2]
+        stages = ", ".join(f"{stage} {ms:.1f}" for stage, ms in self._drawn.stages.items() if ms >= 0.05)
+        total = len(self.subject.avatar.gaussians)
+        text = f"**{rate:.0f} fps** at {width} x {height}, {self._drawn.visible:,} of {total:,} Gaussians  \nms: {stages}"
+        if self.panel.statistics.content != text:
+            self.panel.statistics.content = text
+
+    # -- browsers
+
+    def _welcome(self, client: viser.ClientHandle) -> None:
+        self._screens[client.client_id] = Screen(client, self._wake.set)
+        client.camera.on_update(lambda _: self._wake.set())
+
+    def _forget(self, client_id: int) -> None:
+        if (screen := self._screens.pop(client_id, None)) is not None:
+            screen.close()
+
+    def _do(self, what: str, client_id: int | None) -> None:
+        """What a click or a control of a browser asks for; its mistakes are shown in that browser."""
+        screen = self._screens.get(client_id) if client_id is not None else None
+        try:
+            if what in self._actions:
+                self._actions[what](self, screen)
+        except UserError as error:
+            if screen is not None:
+                screen.client.add_notification("Not done", str(error), color="red", auto_close_seconds=10.0)
+
+    def _toggle(self, screen: Screen | None) -> None:
+        if self.timeline.playing:
+            self.timeline.pause()
+        else:
+            self.timeline.play(time.monotonic())
+        self._controls_at = -math.inf
+
+    def _seek(self, screen: Screen | None) -> None:
+        self.timeline.seek(self.panel.index, time.monotonic())
+        self._restless_since = time.monotonic()
+
+    def _set_speed(self, screen: Screen | None) -> None:
+        self.timeline.set_speed(self.panel.chosen_speed, time.monotonic())
+
+    def _set_loop(self, screen: Screen | None) -> None:
+        self.timeline.loop = self.panel.loop.value is True
+
+    def _choose_split(self, screen: Screen | None) -> None:
+        split = self.panel.show_split()
+        self.timeline.choose(self.subject.timesteps(split), time.monotonic())
+
+    def _choose_camera(self, screen: Screen | None) -> None:
+        cameras = self.subject.cameras(chosen(self.panel.split, [ALL, *self.subject.splits]))
+        name = chosen(self.panel.camera, [NO_CAMERA, *cameras])
+        if screen is not None and name != NO_CAMERA:
+            self._move(screen, cameras[name])
+
+    def _go_home(self, screen: Screen | None) -> None:
+        if screen is not None:
+            self._move(screen, self.subject.home)
+
+    def _move(self, screen: Screen, camera: Camera) -> None:
+        screen.look_like(camera, self.subject.place.center.double().numpy())
+
+    def _save_picture(self, screen: Screen | None) -> None:
+        if screen is not None and (eye := screen.look()[0]) is not None and self._look is not None:
+            height = self.panel.height
+            file = io.BytesIO()
+            Image.fromarray(self._draw(eye.camera(height, height), self._look).image).save(file, "png")
+            at = "" if self.timeline.timestep is None else f"_{self.timeline.timestep:05d}"
+            screen.client.send_file_download(f"{self.subject.name}{at}.png", file.getvalue())
+
+    def _add_key(self, screen: Screen | None) -> None:
+        if screen is not None:
+            self.director.add(screen.client.camera)
+
+    def _preview(self, screen: Screen | None) -> None:
+        if screen is not None:
+            screen.preview = self.director.path(), time.monotonic()
+
+    def _save_path(self, screen: Screen | None) -> None:
+        content = self.director.as_json()
+        if screen is not None:
+            screen.client.send_file_download("camera_path.json", content)
+
+    def _film(self, screen: Screen | None) -> None:
+        if screen is None or (eye := screen.look()[0]) is None:
+            return
+        path, look, timeline = self.director.path(), self.panel.look(), self.timeline
+        height = self.panel.height
+        width = round(height * eye.aspect)
+        steps = timeline.timesteps
+        first, rate = timeline.index, timeline.fps * timeline.speed if self.director.plays_motion else 0.0
+
+        def picture(at: float) -> np.ndarray:
+            step = steps[(first + int((at - float(path.times[0])) * rate + 1e-6)) % len(steps)] if steps else None
+            camera = path.at(at, self.subject.place, width, height)
+            return self.ask(lambda: self._draw(camera, look, step)).image
+
+        def done(file: Path | None, text: str) -> None:
+            self.post(lambda: self._hand_over(screen, file, text))
+
+        self.director.shoot(Film(path, picture), "film", done)
+
+    def _hand_over(self, screen: Screen, file: Path | None, text: str) -> None:
+        """Tells who asked for a film where it is, and sends it along."""
+        color = "green" if file else "red"
+        screen.client.add_notification("Film", f"{file}: {text}" if file else text, color=color, auto_close_seconds=15.0)
+        if file is not None:
+            screen.client.send_file_download(file.name, file.read_bytes())
+
+    _actions: dict[str, Callable[[Viewer, Screen | None], None]] = {  # noqa: RUF012
+        "play": _toggle,
+        "seek": _seek,
+        "speed": _set_speed,
+        "loop": _set_loop,
+        "split": _choose_split,
+        "camera": _choose_camera,
+        "home": _go_home,
+        "reset": lambda self, _: self.panel.reset_sliders(),
+        "save picture": _save_picture,
+        "add key": _add_key,
+        "remove key": lambda self, _: self.director.remove(everything=False),
+        "clear keys": lambda self, _: self.director.remove(everything=True),
+        "preview": _preview,
+        "save path": _save_path,
+        "load path": lambda self, _: self.director.load(),
+        "film": _film,
+    }
+
+    def close(self) -> None:
+        for client_id in list(self._screens):
+            self._forget(client_id)
+        with redirect_stdout(io.StringIO()):  # it says that it stopped
+            self.server.stop()
