@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 import io
 import socket
+import sys
 from contextlib import redirect_stdout
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from taichi_avatars.errors import UserError
 
@@ -46,7 +48,16 @@ def listen(host: str, port: int, label: str) -> viser.ViserServer:
     import viser
 
     with redirect_stdout(io.StringIO()):  # viser prints a table of addresses
-        return viser.ViserServer(host=host, port=port, label=label, verbose=False)
+        server = viser.ViserServer(host=host, port=port, label=label, verbose=False)
+    loop = server.get_event_loop()
+    loop.call_soon_threadsafe(loop.set_exception_handler, _refused)
+    return server
+
+
+def _refused(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """What a browser sent and viser could not take: one line, where asyncio would print a traceback."""
+    error = context.get("exception")
+    print(f"viewer: refused what a browser sent ({type(error).__name__}: {error})", file=sys.stderr, flush=True)
 
 
 def url(host: str, port: int) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from taichi_avatars.viewer.look import LAYERS, OVERLAYS, Look, Pose
+from taichi_avatars.viewer.picture import Picture
 from taichi_avatars.viewer.subject import ALL, Subject
 
 if TYPE_CHECKING:
@@ -182,6 +183,19 @@ class Panel:
         label = "Pause" if playing else "Play"
         if self.play.label != label:
             self.play.label = label
+
+    def show_statistics(self, picture: Picture, rate: float, gaussians: int) -> None:
+        """Says what the last picture was and took.
+
+        Args:
+            rate: pictures per second.
+            gaussians: that there are.
+        """
+        height, width = picture.image.shape[:2]
+        speed = f"**{rate:.0f} fps**" if rate >= 1.5 else "**At rest**"
+        stages = ", ".join(f"{stage} {ms:.1f}" for stage, ms in picture.stages.items() if ms >= 0.05)
+        text = f"{speed} at {width} x {height}, {picture.visible:,} of {gaussians:,} Gaussians  \nms: {stages}"
+        self.statistics.content = text
 
     def show_split(self) -> str:
         """Offers the cameras of the chosen split; returns its name."""

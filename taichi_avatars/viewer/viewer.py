@@ -62,7 +62,9 @@ class Viewer:
         self._restless_since = -math.inf
         self._share = 1.0
         self._drawn: Picture | None = None
-        self._said_at = self._controls_at = -math.inf
+        self._said: Picture | None = None
+        self._told: tuple[int, int, bool] | None = None
+        self._said_at = self._told_at = -math.inf
         self.server = listen(host, port, f"taichi_avatars: {subject.name}")
         self.address = url(host, self.server.get_port())
         gui = self.server.gui
@@ -132,6 +134,10 @@ class Viewer:
             due.append(tick)
         if any(screen.coarse and screen.ready for screen in self._screens.values()):
             due.append(0.25 * REST)
+        if self.timeline.timesteps and self._told != self._playback:
+            due.append(CONTROLS_EVERY)
+        if self._drawn is not self._said:
+            due.append(STATISTICS_EVERY)
         if any(screen.preview for screen in self._screens.values()):
             due.append(0.02)
         self._wake.wait(min(due))
@@ -212,21 +218,19 @@ class Viewer:
         whole = sum(picture.stages.values()) / share**2
         self._share = next((s for s in SHARES if s * s * whole <= FLUID), SHARES[-1])
 
+    @property
+    def _playback(self) -> tuple[int, int, bool]:
+        return self.timeline.index, len(self.timeline.timesteps), self.timeline.playing
+
     def _show_state(self, now: float) -> None:
         """Statistics and the place of the playback, not more often than people read them."""
-        if self.timeline.timesteps and now - self._controls_at > CONTROLS_EVERY:
-            self._controls_at = now
-            self.panel.show_time(self.timeline.index, len(self.timeline.timesteps), self.timeline.playing)
-        if self._drawn is None or now - self._said_at < STATISTICS_EVERY:
-            return
-        self._said_at = now
-        rate = max((screen.rate() for screen in self._screens.values()), default=0.0)
-        height, width = self._drawn.image.shape[:2]
-        stages = ", ".join(f"{stage} {ms:.1f}" for stage, ms in self._drawn.stages.items() if ms >= 0.05)
-        total = len(self.subject.avatar.gaussians)
-        text = f"**{rate:.0f} fps** at {width} x {height}, {self._drawn.visible:,} of {total:,} Gaussians  \nms: {stages}"
-        if self.panel.statistics.content != text:
-            self.panel.statistics.content = text
+        if self.timeline.timesteps and self._told != self._playback and now - self._told_at > CONTROLS_EVERY:
+            self._told, self._told_at = self._playback, now
+            self.panel.show_time(*self._playback)
+        if self._drawn is not self._said and self._drawn is not None and now - self._said_at > STATISTICS_EVERY:
+            self._said, self._said_at = self._drawn, now
+            rate = max((screen.rate() for screen in self._screens.values()), default=0.0)
+            self.panel.show_statistics(self._drawn, rate, len(self.subject.avatar.gaussians))
 
     # -- browsers
 
@@ -253,7 +257,6 @@ class Viewer:
             self.timeline.pause()
         else:
             self.timeline.play(time.monotonic())
-        self._controls_at = -math.inf
 
     def _seek(self, screen: Screen | None) -> None:
         self.timeline.seek(self.panel.index, time.monotonic())

@@ -25,7 +25,7 @@ class Visitor:
 
     Attributes:
         pictures: number of those taken.
-        controls: what the server said of each control, by label.
+        controls: what the server said of each control, by the label that it had at first (Play, where it says Pause).
         files: name and content of those sent.
         notices: texts of notifications.
     """
@@ -44,7 +44,12 @@ class Visitor:
         self._socket = connect(
             address.replace("http", "ws"), subprotocols=[f"viser-v{viser.__version__}"], max_size=None, compression=None
         )  # fmt: skip
-        self._camera_told: dict[str, Any] = {"fov": 0.3, "position": (0.0, 0.0, 1.2), "look_at": (0.0, 0.0, 0.0), "up": (0.0, 1.0, 0.0)}
+        self._camera_told: dict[str, Any] = {
+            "fov": 0.3,
+            "position": (0.0, 0.0, 1.2),
+            "look_at": (0.0, 0.0, 0.0),
+            "up": (0.0, 1.0, 0.0),
+        }
         threading.Thread(target=self._listen, daemon=True).start()
         time.sleep(0.3)  # until the controls are there
         self.stand(**self._camera_told)
@@ -92,6 +97,10 @@ class Visitor:
         self.send(messages.FileTransferPart(source, transfer, 0, content))
 
     # -- what it sees
+
+    @property
+    def statistics(self) -> str:
+        return self.controls["GuiMarkdownMessage"]["props"]["_markdown"]
 
     def picture(self) -> np.ndarray:
         """The last picture, (H,W,3) uint8."""
@@ -147,7 +156,7 @@ class Visitor:
         elif kind.startswith("Gui") and "props" in message:
             self._by_uuid[message["uuid"]] = message
             label = message["props"].get("label") or message["props"].get("title") or kind
-            self.controls[label] = message
+            self.controls.setdefault("Play" if label == "Pause" else label, message)
         elif kind == "SetCameraPositionMessage":
             self.stand(position=message["position"])
         elif kind == "SetCameraLookAtMessage":
