@@ -88,7 +88,7 @@ class _Curves:
         self._shown_at = 0.0
         with viewer.panel.tabs.add_tab("Training"):
             self._text = gui.add_markdown("")
-            self._button = gui.add_button("Pause")
+            self._button = gui.add_button("Pause training")
             empty = np.zeros(1), np.zeros(1)
             plots = []
             for title, color in (("Loss", "#e06c75"), ("PSNR, dB", "#61afef")):
@@ -109,7 +109,7 @@ class _Curves:
                 del curve[1:-1:2]
 
     def show(self, paused: bool) -> None:
-        self._button.label = "Continue" if paused else "Pause"
+        self._button.label = "Continue training" if paused else "Pause training"
         now = time.monotonic()
         if self._last is None or now - self._shown_at < CURVES_EVERY:
             return

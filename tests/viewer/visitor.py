@@ -100,7 +100,12 @@ class Visitor:
 
     @property
     def statistics(self) -> str:
-        return self.controls["GuiMarkdownMessage"]["props"]["_markdown"]
+        return self.texts[0]
+
+    @property
+    def texts(self) -> list[str]:
+        """All that is written between the controls."""
+        return [told["props"]["_markdown"] for told in self._by_uuid.values() if told["type"] == "GuiMarkdownMessage"]
 
     def picture(self) -> np.ndarray:
         """The last picture, (H,W,3) uint8."""
@@ -133,18 +138,26 @@ class Visitor:
                     self._buffers.append(window[at : at + length])
                     at += length
                 for message in content["messages"]:
-                    self._take(message)
+                    self._take(self._whole(message))
                 with self._news:
                     self._news.notify_all()
         except ConnectionClosed:
             pass
 
+    def _whole(self, value: Any) -> Any:
+        """A message with its arrays and bytes in their places."""
+        if isinstance(value, dict) and "__binary_index" in value:
+            buffer = self._buffers[value["__binary_index"]]
+            return np.frombuffer(buffer, value["dtype"]) if value.get("dtype") not in (None, "bytes") else buffer
+        if isinstance(value, dict):
+            return {name: self._whole(part) for name, part in value.items()}
+        return [self._whole(part) for part in value] if isinstance(value, list) else value
+
     def _take(self, message: dict[str, Any]) -> None:
         kind = message["type"]
         if kind == "BackgroundImageMessage":
             time.sleep(self.taking)
-            data = message["rgb_data"]
-            self._picture = self._buffers[data["__binary_index"]] if isinstance(data, dict) else data
+            self._picture = message["rgb_data"]
             self.pictures += 1
             self.taken_at.append(time.monotonic())
         elif kind == "LocalStorageGetItemRequestMessage":
@@ -169,8 +182,7 @@ class Visitor:
             self._transfers[message["transfer_uuid"]] = message["filename"], []
         elif kind == "FileTransferPart":
             name, parts = self._transfers[message["transfer_uuid"]]
-            data = message["content"]
-            parts.append(self._buffers[data["__binary_index"]] if isinstance(data, dict) else data)
+            parts.append(message["content"])
             self.files[name] = b"".join(parts)
         elif kind == "NotificationShowMessage":
             self.notices.append(f"{message['props']['title']}: {message['props']['body']}")
