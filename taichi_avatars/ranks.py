@@ -63,7 +63,7 @@ def started(device: str) -> Iterator[None]:
         UserError: where they do not find each other, or there are more of them on a machine than CUDA devices.
     """
     global _rank, _size
-    if not launched():
+    if not launched() or together():
         yield
         return
     with_cuda = device in ("auto", "cuda") and _own_cuda_device()
@@ -112,17 +112,17 @@ def add_up(values: Sequence[Any]) -> list[Any]:
     return [part.view(value.shape) for part, value in zip(parts, values, strict=True)]
 
 
-def anywhere(holds: bool) -> bool:
-    """Whether something holds in any of the processes."""
+def anywhere(*holds: bool) -> tuple[bool, ...]:
+    """Whether each of some things holds in any of the processes."""
     if not together():
         return holds
     import torch
     import torch.distributed as dist
 
-    flag = torch.tensor([float(holds)])
+    flags = torch.tensor(holds, dtype=torch.float32)
     with _translated():
-        dist.all_reduce(flag)
-    return bool(flag.item())
+        dist.all_reduce(flags)
+    return tuple(count > 0 for count in flags.tolist())
 
 
 def gather(value: T) -> list[T]:

@@ -50,6 +50,8 @@ class Run:
         density: what was collected since the last densification.
         lpips: the perceptual loss's network, where that has a weight.
         was_reset: whether opacities have been reset, after which huge Gaussians are pruned too.
+        asked_to_stop: signals that have come to this process; where it is one of several.
+        stops: whether the last step is one after which all processes stop.
     """
 
     def __init__(self, config: TrainConfig, capture: Capture, head: FlameModel | None) -> None:
@@ -89,6 +91,8 @@ class Run:
         self.lpips = load_lpips("alex") if config.lambda_perceptual else None
         self.iteration = 0
         self.was_reset = False
+        self.asked_to_stop: list[int] = []
+        self.stops = False
         self._begin_with(gaussians)
 
     def _begin_with(self, gaussians: Gaussians) -> None:
@@ -151,8 +155,8 @@ def train(
                 begun = Resumed(path, run.iteration)
             checkpoint.share(run)
             log = RunLog(model, resume=begun is not None) if ranks.is_first() else None
-            with noted() if ranks.together() else nullcontext([]) as asked_to_stop:
-                _loop(run, model, log, on_event, begun, asked_to_stop)
+            with noted() if ranks.together() else nullcontext([]) as run.asked_to_stop:
+                _loop(run, model, log, on_event, begun)
     finally:
         run.stream.close()
     return run.avatar
@@ -164,7 +168,6 @@ def _loop(
     log: RunLog | None,
     on_event: Callable[[Event], None] | None,
     begun: Resumed | None,
-    asked_to_stop: list[int],
 ) -> None:
     config = run.config
 
@@ -194,7 +197,7 @@ def _loop(
                 except diagnosis.ElsewhereError:
                     raise exchange.agreed(None) from None
                 whole = True
-            if ranks.anywhere(bool(asked_to_stop)):
+            if run.stops:
                 raise KeyboardInterrupt
             psnr = _running(psnr, error, run.iteration - first)
             if run.iteration % REPORT_EVERY == 0 or run.iteration == config.iterations:
@@ -255,7 +258,8 @@ def step(run: Run, batch: Sequence[tuple[View, Tensor | None]]) -> tuple[float, 
             own += _look(run, view, truth.to(runtime.device()), crop, 1.0 / len(batch))
         except UserError as error:
             problem = diagnosis.StepError(view, truth, error)
-    if ranks.anywhere(problem is not None):
+    failed, run.stops = ranks.anywhere(problem is not None, bool(run.asked_to_stop))
+    if failed:
         raise problem or diagnosis.ElsewhereError
 
     # the sums over all views -> Adam, and what density control will ask
