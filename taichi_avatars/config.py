@@ -42,7 +42,9 @@ class TrainConfig(BaseModel):
     schedule: Literal["fast", "paper"] = "fast"
     """fast: Gaussians spread over the mesh in the colours of the images, higher learning rates; paper: all as published."""
     iterations: int = Field(default=6_000, ge=1)
-    """Training steps, one image each. The paper's schedule is 600000; shorter runs compress it."""
+    """Training steps. The paper's schedule is 600000; shorter runs compress it."""
+    views_per_step: int = Field(default=1, ge=1)
+    """Images per step, of whose losses the mean counts; shared by processes, whose number it is where not given."""
     start_gaussians: int = Field(default=30_000, ge=1)
     """Gaussians that a fast run begins with, at least one per triangle."""
     sh_degree: int = Field(default=3, ge=0, le=3)
@@ -163,6 +165,20 @@ class TrainConfig(BaseModel):
         if self.schedule == "paper":
             return self
         return self.model_copy(update={name: value for name, value in STATIC.items() if name not in self.model_fields_set})
+
+    def for_processes(self, count: int) -> TrainConfig:
+        """These options for so many processes: each takes as many of a step's views as the others.
+
+        Raises:
+            UserError: where they cannot be shared like that.
+        """
+        if count > 1 and "views_per_step" not in self.model_fields_set:
+            return self.model_copy(update={"views_per_step": count})
+        if self.views_per_step % count:
+            raise UserError(
+                f"views_per_step = {self.views_per_step} cannot be shared by {count} processes; give a multiple of {count}"
+            )
+        return self
 
     @property
     def camera(self) -> str | None:

@@ -12,6 +12,7 @@ from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from taichi_avatars import ranks
 from taichi_avatars.errors import UserError
 from taichi_avatars.launching import detached, quick
 
@@ -31,7 +32,8 @@ def init(device: str = "auto", threads: int | None = None, **options: object) ->
 
     Args:
         device: "cpu", "cuda", "vulkan", or "auto": what runs already, else cuda where torch and Taichi find it, else cpu.
-        threads: CPU threads for Taichi and torch; None uses every core that this process may run on.
+        threads: CPU threads for Taichi and torch; None uses every core that this process may run on, or its part of them
+            where torchrun has started several.
         options: further arguments of `ti.init`, for tests and profiling (`kernel_profiler`, `offline_cache`).
 
     Raises:
@@ -70,7 +72,8 @@ def _start(device: str, threads: int | None, options: dict[str, object]) -> str:
         raise UserError("device cuda: torch finds no CUDA device: install its CUDA build and the driver, or use cpu")
     if device == "vulkan" and not is_arch_supported(ti.vulkan):
         raise UserError("device vulkan: there is no Vulkan driver: install one (without a GPU: Mesa's lavapipe), or use cpu")
-    count = threads or len(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1))
+    cores = len(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1))
+    count = threads or max(1, cores // ranks.on_this_machine())
     torch.set_num_threads(count)
     cache = _kernel_cache()
     settings = {"log_level": ti.WARN, "cpu_max_num_threads": count, **cache, **options}

@@ -32,11 +32,10 @@ class DensityControl:
         """Forget what was collected; there are `count` Gaussians from now on."""
         self.gradient, self.seen = torch.zeros(2, count, device=runtime.device()).unbind()
 
-    def observe(self, mean2d_grad: Tensor, radii: Tensor) -> None:
-        """Adds one step's gradients. mean2d_grad: (N,2), NDC-scaled; radii: (N,), 0 where not visible."""
-        visible = radii > 0
-        self.gradient += mean2d_grad.norm(dim=1) * visible
-        self.seen += visible
+    def observe(self, observed: Tensor) -> None:
+        """Adds what `observation` gives, summed over the views of a step."""
+        self.gradient += observed[0]
+        self.seen += observed[1]
 
     def densify(
         self, gaussians: Gaussians, world_scales: Tensor, extent: float, *, threshold: float, dense: float, limit: int
@@ -70,6 +69,16 @@ class DensityControl:
         many.means = many.means + (rotation @ noise[:, :, None])[:, :, 0]
         many.log_scales = many.log_scales - torch.tensor(SPLIT_SHRINK).log()
         return many
+
+
+def observation(mean2d_grad: Tensor, radii: Tensor) -> Tensor:
+    """What a view says of each Gaussian, (2,N): the length of its gradient and 1, or zeros where it is not visible.
+
+    Args:
+        mean2d_grad: (N,2), NDC-scaled.  radii: (N,), 0 where not visible.
+    """
+    visible = radii > 0
+    return torch.stack([mean2d_grad.norm(dim=1) * visible, visible.float()])
 
 
 def prune_mask(gaussians: Gaussians, world_scales: Tensor | None, extent: float) -> Tensor:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TextIO, get_type_hin
 
 import typer
 
+from taichi_avatars import ranks
 from taichi_avatars.cli.progress import Progress
 from taichi_avatars.cli.scripts import ScriptCommand
 from taichi_avatars.errors import UserError
@@ -77,11 +78,11 @@ Head = Annotated[
 
 @dataclass(frozen=True)
 class Session:
-    """How one command talks.
+    """How one command talks; of several processes, the first.
 
     Attributes:
         json: one JSON object on stdout and nothing else there.
-        quiet: no progress.
+        quiet: no progress, and none in any process but the first.
         seed: of all random numbers; None where the person gave none, which means 0.
         threads: CPU threads asked for, None for all.
         stdout: where results go.
@@ -104,6 +105,8 @@ class Session:
 
     def result(self, values: Mapping[str, object], text: RenderableType) -> None:
         """What came out: `values` as JSON, or `text` for reading."""
+        if not ranks.is_first():
+            return
         if self.json:
             print(json_format.dumps(values, indent=2, default=str), file=self.stdout, flush=True)
             return
@@ -143,10 +146,15 @@ def common_parameters() -> list[inspect.Parameter]:
     return _parameters(options)
 
 
-def command(app: typer.Typer, panel: str, name: str | None = None) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def command(
+    app: typer.Typer, panel: str, name: str | None = None, *, shared: bool = False
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Makes a function a command of the app: its keyword parameters are options, its docstring the help.
 
     The function's first parameter is the `Session`; the common options are added behind its own.
+
+    Args:
+        shared: whether the processes that torchrun starts can share its work.
     """
 
     def register(function: Callable[..., None]) -> Callable[..., None]:
@@ -155,7 +163,7 @@ def command(app: typer.Typer, panel: str, name: str | None = None) -> Callable[[
 
         def run(**values: Any) -> None:
             common = {parameter.name: values.pop(parameter.name) for parameter in added}
-            _run(function, values, **common)
+            _run(function, values, shared=shared, **common)
 
         run.__name__, run.__doc__, run.__module__ = function.__name__, _paragraphs(function), function.__module__
         run.__signature__ = inspect.Signature([*own, *added])  # pyright: ignore[reportFunctionMemberAccess]
@@ -207,6 +215,7 @@ def _run(
     function: Callable[..., None],
     values: dict[str, Any],
     *,
+    shared: bool,
     device: str,
     threads: int | None,
     seed: int | None,
@@ -214,13 +223,24 @@ def _run(
     quiet: bool,
     debug: bool,
 ) -> None:
-    session = Session(json, quiet, seed, threads, sys.stdout)
+    stdout = sys.stdout
     try:
         with redirect_stdout(sys.stderr) if json else nullcontext():  # libraries may print; stdout is the result's alone
-            _prepare(device, threads)
-            function(session, **values)
+            if ranks.launched() and not shared:
+                raise UserError(
+                    "torchrun: processes can share the work of train, render, eval and reenact; start this without it"
+                )
+            with ranks.started(device):
+                _prepare(device, threads)
+                function(Session(json, quiet or not ranks.is_first(), seed, threads, stdout), **values)
     except KeyboardInterrupt as interrupt:
+        if not ranks.is_first():
+            raise typer.Exit(INTERRUPTED) from None
         fail(str(interrupt) or "interrupted", INTERRUPTED)
+    except ranks.AgreedError as error:
+        if not ranks.is_first():
+            raise typer.Exit(FAILED) from None
+        fail(str(error))
     except UserError as error:
         if debug:
             raise

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from taichi_avatars import ranks
 from taichi_avatars.cli.command import Head, Images, Iteration, Resolution, Session, Source, White, command, one_of
 from taichi_avatars.cli.outputs import splits
 from taichi_avatars.errors import UserError
@@ -32,7 +33,7 @@ METRICS = {
 
 
 def add_to(app: typer.Typer) -> None:
-    command(app, "Avatars", "eval")(evaluate)
+    command(app, "Avatars", "eval", shared=True)(evaluate)
 
 
 def evaluate(
@@ -142,11 +143,13 @@ def _measure(
 
             def on_view(*_: object, shown=shown, done=done) -> None:
                 done.append("")
-                shown.update(len(done))
+                shown.update(min(len(done) * ranks.size(), shown.total))  # the others are about as far
 
             scores = measure.evaluate(
                 trained.avatar, views, trained.background, protocol=protocol, perceptual=perceptual, on_view=on_view
             )
+        if not ranks.is_first():
+            continue
         files = measure.write_scores(trained.folder / name, trained.method, scores)
         if name == REFERENCE_SPLIT:
             measure.write_scores(trained.folder, trained.method, scores)

@@ -27,7 +27,7 @@ ALL_CAMERAS = "-1"  # as the reference's scripts say it
 
 
 def add_to(app: typer.Typer) -> None:
-    command(app, "Avatars")(render)
+    command(app, "Avatars", shared=True)(render)
 
 
 def render(

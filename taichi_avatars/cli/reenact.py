@@ -15,7 +15,7 @@ WHAT, CAMERA, OUTPUT = "What", "Camera", "Output"
 
 
 def add_to(app: typer.Typer) -> None:
-    command(app, "Avatars")(reenact)
+    command(app, "Avatars", shared=True)(reenact)
 
 
 def reenact(

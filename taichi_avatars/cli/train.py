@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 import typer
 from pydantic.fields import FieldInfo
 
+from taichi_avatars import ranks
 from taichi_avatars.cli.command import Head, Session, command
 from taichi_avatars.cli.speed import profiled
 from taichi_avatars.config import TrainConfig
@@ -36,7 +37,7 @@ PANELS = {
 
 
 def add_to(app: typer.Typer) -> None:
-    command(app, "Avatars", "train")(train)
+    command(app, "Avatars", "train", shared=True)(train)
 
 
 def train(
@@ -100,7 +101,8 @@ def train(
 
     The capture is a folder with images, cameras and tracked FLAME parameters, as VHAP exports it, or as `synth` writes it.
     MODEL then holds point_cloud/iteration_N/ (the avatar), cameras.json, config.toml and log.jsonl.
-    Ctrl-C and SIGTERM save what there is; --resume goes on from there.
+    Ctrl-C and SIGTERM save what there is; --resume goes on from there. torchrun --nproc_per_node=2 -m taichi_avatars train ...
+    starts two processes, which share the views of each step.
 
     Example: taichi-avatars train -s capture -m output/me --iterations 30000
     """
@@ -116,7 +118,7 @@ def train(
     from taichi_avatars.scene.coverage import one_sided
     from taichi_avatars.training import folder, trainer
 
-    if not (goes_on or overwrite):
+    if not (goes_on or overwrite) and ranks.is_first():
         folder.refuse_earlier_run(model)
     kind = capture_kind(source)
     if bind_to_mesh and kind in ("blender", "colmap"):
@@ -135,11 +137,12 @@ def train(
     )
     if remark := one_sided(capture.train, capture.flame, chosen.sh_degree):
         session.say(f"note: {remark}")
-    live = _live_viewer(session, model, viewer_host, viewer_port) if viewer else None
-    if overwrite:
+    live = _live_viewer(session, model, viewer_host, viewer_port) if viewer and ranks.is_first() else None
+    if overwrite and ranks.is_first():
         folder.remove_earlier_run(model)
     watched = _Watched(session, chosen.iterations, live)
     try:
+        profile = profile if ranks.is_first() else None
         with watched.progress, profiled(session, profile, model, capture.train[0].camera, watched) as on_event:
             avatar = trainer.train(
                 chosen,
@@ -161,6 +164,8 @@ def train(
     finally:
         if live is not None:
             live.close()
+    if not ranks.is_first():
+        return
     if (resume or start_checkpoint is not None) and watched.saved is None:
         watched.iteration, watched.saved = max(iterations(model).items())
         watched.gaussians = len(avatar.gaussians)

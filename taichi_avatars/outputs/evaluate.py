@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv2d
 
+from taichi_avatars import ranks
 from taichi_avatars.errors import UserError
 from taichi_avatars.files import atomic_path
 from taichi_avatars.outputs.lpips import Lpips
@@ -125,6 +126,7 @@ def evaluate(
 ) -> Scores:
     """Renders views and compares them with their images.
 
+    Inside `ranks.started` each process does its share, and all of them get the scores.
     Where the capture has `hair_masks/` beside the images, "PSNR_hair" is the PSNR inside a view's mask.
 
     Args:
@@ -132,7 +134,7 @@ def evaluate(
         views: a split; its images are composited over `background`, which is also given to the model.
         protocol: "standard", or "paper" for the published numbers beside the standard ones.
         perceptual: see `lpips.load_lpips`.
-        on_view: called after each view with it, the rendered image and the true one, (3,H,W).
+        on_view: called after each view of this process with it, the rendered image and the true one, (3,H,W).
 
     Raises:
         UserError: where the split is empty or an image cannot be read.
@@ -141,7 +143,8 @@ def evaluate(
         raise UserError("there are no views to evaluate: the split is empty; choose another or check the capture with `info`")
     behind = (float(background[0]), float(background[1]), float(background[2]))
     scores: dict[str, Metrics] = {}
-    for view in in_order(views):
+    ordered = in_order(views)
+    for view in ranks.share(ordered):
         truth = load_image(view, background)
         image = model.render(view.camera, timestep=view.timestep, background=behind).image.cpu()
         scores[view.name] = compare(image, truth, protocol=protocol, perceptual=perceptual)
@@ -150,7 +153,8 @@ def evaluate(
             scores[view.name]["PSNR_hair"] = psnr(image.clamp(0.0, 1.0), truth, hair)
         if on_view is not None:
             on_view(view, image, truth)
-    return Scores(scores)
+    found = {name: values for part in ranks.gather(scores) for name, values in part.items()}
+    return Scores({view.name: found[view.name] for view in ordered})
 
 
 def write_scores(folder: Path | str, method: str, scores: Scores) -> tuple[Path, Path]:

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from taichi_avatars import ranks
 from taichi_avatars.avatar.avatar import Avatar
 from taichi_avatars.errors import UserError
 from taichi_avatars.outputs.camera_path import CameraPath
@@ -100,7 +101,7 @@ def stage(
 def film(
     actor: Avatar, shot: Shot, fps: float, panels: Sequence[Panel] = ("avatar",), driver: Mapping[int, View] | None = None
 ) -> Iterator[np.ndarray]:
-    """Frames (H,W,3) uint8 of a performance, rendered one by one as they are asked for.
+    """Frames (H,W,3) uint8 of a performance, rendered one by one as they are asked for; of those, this process's share.
 
     Args:
         actor: its sequence is what is shown, from the first timestep to the last.
@@ -114,7 +115,7 @@ def film(
     if "driver" in panels and not driver:
         raise UserError("the motion has no images: it cannot be shown beside the avatar; leave driver out of --show")
     background = (float(shot.background[0]), float(shot.background[1]), float(shot.background[2]))
-    for index, timestep in enumerate(actor.sequence.timesteps):
+    for index, timestep in ranks.share(list(enumerate(actor.sequence.timesteps))):
         camera, aside = shot.at(index / fps), shot.aside(index / fps)
         image = actor.render(camera, timestep=timestep, background=background).image.clamp(0.0, 1.0)
         columns = []
@@ -145,6 +146,8 @@ def reenact(
 ) -> int:
     """Films a performance into an mp4; returns the number of frames.
 
+    Inside `ranks.started` each process renders its share, and the first one writes.
+
     Args:
         panels, driver: see `film`.
         audio: see `video.write_mp4`.
@@ -152,13 +155,19 @@ def reenact(
     """
 
     def frames() -> Iterator[np.ndarray]:
-        for index, frame in enumerate(film(actor, shot, fps, panels, driver)):
+        for index, frame in enumerate(ranks.in_order(film(actor, shot, fps, panels, driver), count)):
             yield frame
             if on_frame is not None:
                 on_frame(index + 1)
 
+    assert actor.sequence is not None
+    count = len(actor.sequence)
     with torch.no_grad():
-        return write_mp4(path, frames(), Fraction(fps).limit_denominator(1001), audio=audio)
+        if ranks.is_first():
+            return write_mp4(path, frames(), Fraction(fps).limit_denominator(1001), audio=audio)
+        for _ in frames():
+            pass
+        return count
 
 
 def driver_images(motion: Motion, camera_id: str | None, actor: Avatar) -> dict[int, View]:

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from taichi_avatars import ranks
 from taichi_avatars.avatar.avatar import Avatar
 from taichi_avatars.errors import UserError
 from taichi_avatars.files import atomic_path, writing
@@ -36,12 +37,12 @@ def render_views(
 ) -> list[Path]:
     """Renders views into `folder`/{renders,gt,renders_mesh}/00000.png ... and one mp4 of each; whole or not at all.
 
-    The views are numbered camera by camera, in the order of time.
+    The views are numbered camera by camera, in the order of time. Inside `ranks.started` each process writes its share.
 
     Args:
         folder: `<model>/<split>/ours_<iteration>`; what these names held before is replaced.
         mesh: how the mesh lies over them; None for none, which is what an unbound scene has.
-        on_view: called with the number of views done.
+        on_view: called with the number of views done, by about as many as there are processes.
 
     Returns:
         The videos.
@@ -63,14 +64,15 @@ def _render_views(
     mesh: MeshStyle | None,
     on_view: Callable[[int], None] | None,
 ) -> list[Path]:
-    folder.mkdir(parents=True, exist_ok=True)
+    if ranks.is_first():
+        folder.mkdir(parents=True, exist_ok=True)
     kinds = [RENDERS, TRUTH, *([MESHES] if mesh is not None and avatar.head is not None else [])]
     behind = (float(background[0]), float(background[1]), float(background[2]))
-    work = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=folder))
+    work = Path(ranks.from_first(tempfile.mkdtemp(prefix=".unfinished-", dir=folder) if ranks.is_first() else ""))
     try:
         for kind in kinds:
-            (work / kind).mkdir()
-        for index, view in enumerate(in_order(views)):
+            (work / kind).mkdir(exist_ok=True)
+        for index, view in ranks.share(list(enumerate(in_order(views)))):
             image = avatar.render(view.camera, timestep=view.timestep, background=behind).image
             images: dict[str, Tensor | np.ndarray] = {RENDERS: image, TRUTH: (truth := load_image(view, background))}
             if mesh is not None and MESHES in kinds:
@@ -80,14 +82,17 @@ def _render_views(
                 Image.fromarray(as_uint8(pixels)).save(work / kind / f"{index:05d}.png", compress_level=FAST_PNG)
             if on_view is not None:
                 on_view(index + 1)
-        for kind in kinds:
+        ranks.wait()
+        for kind in ranks.share(kinds):
             write_mp4(work / f"{kind}.mp4", _frames(work / kind))
-        for kind in kinds:
+        ranks.wait()
+        for kind in kinds if ranks.is_first() else ():
             shutil.rmtree(folder / kind, ignore_errors=True)
             (work / kind).replace(folder / kind)
             (work / f"{kind}.mp4").replace(folder / f"{kind}.mp4")
     finally:
-        shutil.rmtree(work, ignore_errors=True)
+        if ranks.is_first():
+            shutil.rmtree(work, ignore_errors=True)
     return [folder / f"{kind}.mp4" for kind in kinds]
 
 

@@ -114,7 +114,7 @@ def profile_steps(profile: Profile, run: trainer.Run, count: int) -> None:
     """Adds `count` training steps of a run, which go on from where it is."""
 
     def once() -> None:
-        trainer.step(run, *next(run.stream))
+        trainer.step(run, [next(run.stream) for _ in range(run.config.views_per_step)])
 
     plain = _plain_ms(once, count)
     with Recorder(trainer.step, count) as recorder:

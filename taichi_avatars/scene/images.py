@@ -134,9 +134,11 @@ class ImageStream:
         seed: of the order.
         workers: threads that decode.
         cache_bytes: bound on what the cache holds; a few images more are in flight.
+        part, parts: the images are dealt in turn to so many streams of the same seed, of which this is one; it goes through
+            all views, but decodes only the images that are its own.
 
     Yields:
-        (View, (3,H,W) float32 in [0,1]): the tensor is the caller's own.
+        (View, (3,H,W) float32 in [0,1]): the tensor is the caller's own, and None where the image is another stream's.
 
     Raises:
         UserError: at the place in the order where a file is missing or broken, as `load_image`.
@@ -150,18 +152,21 @@ class ImageStream:
         seed: int = 0,
         workers: int = DEFAULT_WORKERS,
         cache_bytes: int = DEFAULT_CACHE_BYTES,
+        part: int = 0,
+        parts: int = 1,
     ) -> None:
         if not views:
             raise UserError("there are no images to go through: the split is empty; check the capture with `info`")
         self._views = list(views)
         self._background = tuple(float(value) for value in background)
         self._seed = seed
-        self._ahead = workers + 2
+        self._part, self._parts = part, parts
+        self._ahead = (workers + 2) * parts
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="decode")
         self._cache: dict[int, np.ndarray] = {}
         self._room = cache_bytes
         self._lock = threading.Lock()
-        self._queue: deque[tuple[int, Future[np.ndarray]]] = deque()
+        self._queue: deque[tuple[int, Future[np.ndarray] | None]] = deque()
         self.restore(StreamState(0, 0))
 
     def state(self) -> StreamState:
@@ -181,7 +186,8 @@ class ImageStream:
                 "resume with the capture that the checkpoint was made from"
             )
         for _, image in self._queue:
-            image.cancel()
+            if image is not None:
+                image.cancel()
         self._queue.clear()
         self._next = self._requested = StreamState(epoch, position)
         self._order = self._permutation(self._next.epoch)
@@ -200,23 +206,25 @@ class ImageStream:
         """Number of views in one epoch."""
         return len(self._views)
 
-    def __iter__(self) -> Iterator[tuple[View, Tensor]]:
+    def __iter__(self) -> Iterator[tuple[View, Tensor | None]]:
         return self
 
-    def __next__(self) -> tuple[View, Tensor]:
+    def __next__(self) -> tuple[View, Tensor | None]:
         while len(self._queue) < self._ahead:
             self._request()
         index, image = self._queue[0]
-        pixels = image.result()
+        truth = None if image is None else torch.from_numpy(image.result())
         self._queue.popleft()
         self._next = self._following(self._next)
-        return self._views[index], torch.from_numpy(pixels)
+        return self._views[index], truth
 
     def _request(self) -> None:
         if self._requested.position == 0:
             self._order = self._permutation(self._requested.epoch)
         index = self._order[self._requested.position]
-        self._queue.append((index, self._pool.submit(self._pixels, index)))
+        dealt = self._requested.epoch * len(self._views) + self._requested.position
+        own = dealt % self._parts == self._part
+        self._queue.append((index, self._pool.submit(self._pixels, index) if own else None))
         self._requested = self._following(self._requested)
 
     def _following(self, state: StreamState) -> StreamState:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from taichi_avatars import runtime
+from taichi_avatars import ranks, runtime
 from taichi_avatars.avatar.gaussians import Gaussians
 from taichi_avatars.errors import UserError
 from taichi_avatars.files import atomic_path
@@ -90,16 +90,24 @@ def load_last(model: Path, run: Run) -> Path:
     first: DamagedError | None = None
     for path in kept(model) or [model / NAME]:
         try:
-            load(path, run)
-            return path
+            return load(path, run)
         except DamagedError as error:
             first = first or error
     assert first is not None
     raise UserError(f"{first}, or from a state of --checkpoint-iterations by --start-checkpoint")
 
 
-def load(path: Path, run: Run) -> None:
-    """Puts a run back where a checkpoint was written.
+def share(run: Run) -> None:
+    """Puts the runs of all processes where that of the first is."""
+    if not ranks.together():
+        return
+    packed = ranks.from_first(bytes(_packed(run)) if ranks.is_first() else b"")
+    if not ranks.is_first():
+        _put_back(torch.load(io.BytesIO(packed), map_location="cpu", weights_only=True), run)
+
+
+def load(path: Path, run: Run) -> Path:
+    """Puts a run back where a checkpoint was written; returns its file.
 
     Raises:
         UserError: where there is no checkpoint, it is damaged, or it belongs to another capture or configuration.
@@ -112,6 +120,7 @@ def load(path: Path, run: Run) -> None:
         raise
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, RuntimeError) as error:  # as a forged one can
         raise _damaged(path, f"{type(error).__name__}: {error}") from None
+    return path
 
 
 def _compare(path: Path, state: dict[str, Any], run: Run) -> None:

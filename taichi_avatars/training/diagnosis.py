@@ -25,6 +25,18 @@ class NonFiniteError(UserError):
     """A loss term, gradient or parameter is NaN or infinite."""
 
 
+class StepError(UserError):
+    """What ended a step, while it looked at a view and its image."""
+
+    def __init__(self, view: View, truth: Tensor, error: UserError) -> None:
+        super().__init__(str(error))
+        self.view, self.truth = view, truth
+
+
+class ElsewhereError(UserError):
+    """A step that ended so in another process."""
+
+
 def check_loss(loss: float, terms: Mapping[str, Tensor]) -> None:
     """Raises NonFiniteError that names the term where a loss is not finite."""
     if not math.isfinite(loss):
@@ -35,8 +47,9 @@ def check_loss(loss: float, terms: Mapping[str, Tensor]) -> None:
 def check_gradients(run: Run) -> None:
     """Raises NonFiniteError that names the tensor where a gradient of the Gaussians or of FLAME is not finite."""
     tensors = {name: leaf.grad for name, leaf in run.optimizer.gaussians.parameters().items() if leaf.grad is not None}
-    if run.tuner is not None and run.tuner.gradient is not None:
-        tensors["FLAME parameters"] = run.tuner.gradient
+    if run.tuner is not None:
+        timesteps = run.tuner.sequence.timesteps
+        tensors |= {f"the FLAME parameters of timestep {timesteps[row]}": g for row, g in run.tuner.gradients().items()}
     _check("the gradient of", tensors)
 
 
@@ -53,9 +66,9 @@ def check_parameters(run: Run) -> None:
     _check("", tensors)
 
 
-def keep_report(model: Path, run: Run, view: View, truth: Tensor, error: UserError) -> Path:
+def keep_report(model: Path, run: Run, error: StepError) -> Path:
     """Writes the inputs of the step that failed into the model folder, readable by `torch.load(weights_only=True)`."""
-    tuner, row = run.tuner, None
+    tuner, row, view = run.tuner, None, error.view
     if tuner is not None and view.timestep is not None:
         row = tuner.sequence.row(view.timestep)
     camera = view.camera
@@ -68,7 +81,7 @@ def keep_report(model: Path, run: Run, view: View, truth: Tensor, error: UserErr
             **{name: getattr(camera, name) for name in ("width", "height", "fx", "fy", "cx", "cy")},
             "world_to_camera": camera.world_to_camera,
         },
-        "image": truth.detach().cpu(),
+        "image": error.truth.detach().cpu(),
         "gaussians": {name: values.detach().cpu() for name, values in run.optimizer.gaussians.parameters().items()},
         "binding": run.optimizer.gaussians.binding,
         "gradients": {

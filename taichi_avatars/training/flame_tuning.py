@@ -1,7 +1,8 @@
-"""Fine-tuning of the tracked FLAME parameters: each timestep has its own Adam, and only the timestep of a step moves."""
+"""Fine-tuning of the tracked FLAME parameters: each timestep has its own Adam, and only the timesteps of a step move."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -32,7 +33,7 @@ class Pose:
 
 
 class FlameTuner:
-    """The per-timestep parameters of a sequence as one table, of which a step sees and moves one row.
+    """The per-timestep parameters of a sequence as one table, of which a step sees and moves few rows, mostly one.
 
     The dynamic offset is one of them where one of its losses has a weight.
 
@@ -67,22 +68,22 @@ class FlameTuner:
         self.rates = stretch * torch.cat([torch.full((n,), lr) for n, lr in zip(self.sizes, parts.values(), strict=True)])
         self.moments = torch.zeros(2, *self.table.shape)
         self.steps = torch.zeros(len(self.table), dtype=torch.int64)
-        self._leaf: Tensor | None = None
+        self._leaves: dict[int, Tensor] = {}  # of the rows that the step has seen so far
 
     def pose(self, row: int) -> Pose:
         """The parameters of a row of the sequence, ready for a gradient."""
-        self._leaf = self.table[row].clone().requires_grad_(not self.fixed)
-        rotation, neck, jaw, eyes, translation, expr, *tuned = self._leaf.split(self.sizes)
+        if row not in self._leaves:
+            self._leaves[row] = self.table[row].clone().requires_grad_(not self.fixed)
+        rotation, neck, jaw, eyes, translation, expr, *tuned = self._leaves[row].split(self.sizes)
         if tuned:
             offset = tuned[0].unflatten(0, (-1, 3))
         else:
             offset = None if self.sequence.dynamic_offset is None else self.sequence.dynamic_offset[row]
         return Pose(rotation, neck, jaw, eyes, translation, expr, offset)
 
-    @property
-    def gradient(self) -> Tensor | None:
-        """Of the row whose pose was asked for last, where there is one."""
-        return None if self._leaf is None else self._leaf.grad
+    def gradients(self) -> dict[int, Tensor]:
+        """Of the rows whose poses were asked for since the last step, as far as there are any."""
+        return {row: leaf.grad for row, leaf in self._leaves.items() if leaf.grad is not None}
 
     def offsets_beside(self, row: int) -> Tensor:
         """(n,V,3) dynamic offsets of the timesteps before and after a row, as far as training has seen them."""
@@ -92,15 +93,14 @@ class FlameTuner:
         return offsets[beside]
 
     @torch.no_grad()
-    def step(self, row: int, progress: float) -> None:
-        """Moves the row by its own Adam. progress: 0 at the start of the run, 1 at its end."""
-        if self._leaf is None or self._leaf.grad is None:
-            return
-        self.steps[row] += 1
-        count, gradient = int(self.steps[row]), self._leaf.grad
-        first, second = self.moments[0, row], self.moments[1, row]
-        first.lerp_(gradient, 1.0 - BETA1)
-        second.lerp_(gradient.square(), 1.0 - BETA2)
-        mean, spread = first / (1.0 - BETA1**count), second / (1.0 - BETA2**count)
-        self.table[row] -= FINAL_SHARE**progress * self.rates * mean / (spread.sqrt() + EPSILON)
-        self._leaf = None
+    def step(self, gradients: Mapping[int, Tensor], progress: float) -> None:
+        """Moves each of these rows by its own Adam. progress: 0 at the start of the run, 1 at its end."""
+        for row, gradient in gradients.items():
+            self.steps[row] += 1
+            count = int(self.steps[row])
+            first, second = self.moments[0, row], self.moments[1, row]
+            first.lerp_(gradient, 1.0 - BETA1)
+            second.lerp_(gradient.square(), 1.0 - BETA2)
+            mean, spread = first / (1.0 - BETA1**count), second / (1.0 - BETA2**count)
+            self.table[row] -= FINAL_SHARE**progress * self.rates * mean / (spread.sqrt() + EPSILON)
+        self._leaves.clear()

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM between the steps of a run instead of within one."""
+"""Ctrl-C and SIGTERM between the steps of a run instead of within one, and in all of its processes after the same one."""
 
 from __future__ import annotations
 
@@ -25,6 +25,30 @@ def sigterm_as_ctrl_c() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+
+
+@contextmanager
+def noted() -> Iterator[list[int]]:
+    """Ctrl-C and SIGTERM are put into the list that this gives; the same a second time raises KeyboardInterrupt at once.
+
+    For several processes, which must not stop before they agree on it. torchrun passes on what it gets itself.
+    """
+    arrived: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield arrived
+        return
+
+    def note(number: int, *_: object) -> None:
+        if number in arrived:
+            raise KeyboardInterrupt
+        arrived.append(number)
+
+    before = {number: signal.signal(number, note) for number in STOPPING}
+    try:
+        yield arrived
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler or signal.SIG_DFL)
 
 
 @contextmanager

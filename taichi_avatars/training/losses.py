@@ -13,6 +13,7 @@ from taichi_avatars.ops.local_losses import Free, local_losses
 from taichi_avatars.outputs.lpips import Lpips
 
 CROP = 128  # pixels along each side
+Crop = tuple[slice, slice, slice]  # of (3,H,W)
 
 
 def image_loss(image: Tensor, truth: Tensor, config: TrainConfig) -> Tensor:
@@ -41,11 +42,14 @@ def opacity_loss(gaussians: Gaussians, config: TrainConfig) -> Tensor:
     return config.lambda_opacity * (4.0 * opacities * (1.0 - opacities)).mean()
 
 
-def perceptual_loss(lpips: Lpips, image: Tensor, truth: Tensor, config: TrainConfig, generator: torch.Generator) -> Tensor:
-    """LPIPS of two images (3,H,W) on a crop at a random place."""
-    height, width = image.shape[1:]
+def random_crop(height: int, width: int, generator: torch.Generator) -> Crop:
+    """A crop of an image of this size at a random place."""
     top, left = (int(torch.randint(max(size - CROP, 0) + 1, (), generator=generator)) for size in (height, width))
-    crop = slice(None), slice(top, top + CROP), slice(left, left + CROP)
+    return slice(None), slice(top, top + CROP), slice(left, left + CROP)
+
+
+def perceptual_loss(lpips: Lpips, image: Tensor, truth: Tensor, config: TrainConfig, crop: Crop) -> Tensor:
+    """LPIPS of two images (3,H,W) on a crop."""
     return config.lambda_perceptual * lpips.distance(image[crop].cpu(), truth[crop].cpu()).to(image.device)
 
 

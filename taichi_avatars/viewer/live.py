@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from taichi_avatars import ranks
 from taichi_avatars.training.events import Evaluated, Event, Progress
 from taichi_avatars.viewer.subject import subject_of
 from taichi_avatars.viewer.viewer import HEIGHT, Viewer
@@ -88,7 +89,8 @@ class _Curves:
         self._shown_at = 0.0
         with viewer.panel.tabs.add_tab("Training"):
             self._text = gui.add_markdown("")
-            self._button = gui.add_button("Pause training")
+            # Several processes would wait for this one, but not as long as a person may pause.
+            self._button = None if ranks.together() else gui.add_button("Pause training")
             empty = np.zeros(1), np.zeros(1)
             plots = []
             for title, color in (("Loss", "#e06c75"), ("PSNR, dB", "#61afef")):
@@ -96,7 +98,8 @@ class _Curves:
                 scales = {"x": uplot.Scale(time=False), "y": uplot.Scale(auto=True)}
                 plots.append(gui.add_uplot(empty, series, title=title, scales=scales, height=170))
             self._plots = plots
-        self._button.on_click(lambda _: viewer.post(toggle))
+        if self._button is not None:
+            self._button.on_click(lambda _: viewer.post(toggle))
 
     def note(self, event: Progress | Evaluated) -> None:
         if isinstance(event, Evaluated):
@@ -109,7 +112,9 @@ class _Curves:
                 del curve[1:-1:2]
 
     def show(self, paused: bool) -> None:
-        self._button.label = "Continue training" if paused else "Pause training"
+        label = "Continue training" if paused else "Pause training"
+        if self._button is not None and self._button.label != label:
+            self._button.label = label
         now = time.monotonic()
         if self._last is None or now - self._shown_at < CURVES_EVERY:
             return

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from taichi_avatars.avatar.density import DensityControl, join, prune_mask, select
+from taichi_avatars.avatar.density import DensityControl, join, observation, prune_mask, select
 from taichi_avatars.avatar.gaussians import Gaussians
 from taichi_avatars.config import TrainConfig
 from taichi_avatars.training.optimizer import GaussianAdam
@@ -15,13 +15,14 @@ RULES = {"threshold": 1.0, "dense": 0.01, "limit": 1000}
 
 def control(gradients: list[float], visible: list[int] | None = None) -> DensityControl:
     density = DensityControl(len(gradients), torch.Generator().manual_seed(0))
-    density.observe(torch.tensor(gradients)[:, None] * torch.tensor([1.0, 0.0]), torch.tensor(visible or [1] * len(gradients)))
+    radii = torch.tensor(visible or [1] * len(gradients))
+    density.observe(observation(torch.tensor(gradients)[:, None] * torch.tensor([1.0, 0.0]), radii))
     return density
 
 
 def test_the_mean_is_over_steps_in_which_it_was_visible():
     density = control([3.0, 3.0], visible=[5, 0])
-    density.observe(torch.tensor([[0.0, 1.0], [1.0, 0.0]]), torch.tensor([1, 1]))
+    density.observe(observation(torch.tensor([[0.0, 1.0], [1.0, 0.0]]), torch.tensor([1, 1])))
     assert (density.gradient / density.seen).tolist() == [2.0, 1.0]
 
 

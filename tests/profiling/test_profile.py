@@ -120,10 +120,10 @@ def test_recorded_steps_give_the_same_bits(tmp_path: Path) -> None:
         try:
             if recorded:
                 with recorder:
-                    losses = [trainer.step(run, *next(run.stream)) for _ in range(4)]
+                    losses = [trainer.step(run, [next(run.stream)]) for _ in range(4)]
                 assert recorder.done
             else:
-                losses = [trainer.step(run, *next(run.stream)) for _ in range(4)]
+                losses = [trainer.step(run, [next(run.stream)]) for _ in range(4)]
         finally:
             run.stream.close()
         results.append((losses, run.optimizer.gaussians.parameters()))

@@ -10,7 +10,7 @@ from taichi_avatars.ops.local_losses import Free, local_losses
 from taichi_avatars.outputs.lpips import Lpips
 from taichi_avatars.outputs.lpips_weights import CHANNELS, LAYERS
 from taichi_avatars.reference.local_losses import local_losses as reference
-from taichi_avatars.training.losses import binding_loss, image_loss, offset_loss, opacity_loss, perceptual_loss
+from taichi_avatars.training.losses import binding_loss, image_loss, offset_loss, opacity_loss, perceptual_loss, random_crop
 
 SCALE = torch.tensor([0.5, 2.0, 1.0])
 SEEN, NOTHING_SEEN = torch.tensor([4, 1, 0], dtype=torch.int32), torch.zeros(3, dtype=torch.int32)
@@ -103,19 +103,20 @@ def test_perceptual_loss_is_lpips_of_one_crop_of_both():
     image, truth = torch.rand(3, 150, 140, generator=generator), torch.rand(3, 150, 140, generator=generator)
     config = TrainConfig(lambda_perceptual=0.5)
     image.requires_grad_()
-    loss = perceptual_loss(lpips, image, truth, config, torch.Generator().manual_seed(0))
+    place = random_crop(150, 140, torch.Generator().manual_seed(0))
+    loss = perceptual_loss(lpips, image, truth, config, place)
     loss.backward()
     rows, columns = image.grad.abs().sum((0, 2)).nonzero()[:, 0], image.grad.abs().sum((0, 1)).nonzero()[:, 0]
     top, left = int(rows.min()), int(columns.min())
     assert (int(rows.max()) - top + 1, int(columns.max()) - left + 1) == (128, 128)
     crop = slice(None), slice(top, top + 128), slice(left, left + 128)
     assert loss.item() == pytest.approx(0.5 * lpips(image.detach()[crop], truth[crop]), rel=1e-5)
-    assert perceptual_loss(lpips, truth, truth, config, generator).item() == 0.0
+    assert perceptual_loss(lpips, truth, truth, config, random_crop(150, 140, generator)).item() == 0.0
 
 
 def test_perceptual_loss_of_an_image_without_features_has_a_finite_gradient():
-    image = torch.zeros(3, 40, 40, requires_grad=True)
-    perceptual_loss(random_lpips(-1.0), image, torch.zeros(3, 40, 40), TrainConfig(lambda_perceptual=1.0), None).backward()
+    image, crop = torch.zeros(3, 40, 40, requires_grad=True), random_crop(40, 40, torch.Generator())
+    perceptual_loss(random_lpips(-1.0), image, torch.zeros(3, 40, 40), TrainConfig(lambda_perceptual=1.0), crop).backward()
     assert torch.isfinite(image.grad).all()
 
 

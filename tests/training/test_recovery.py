@@ -144,7 +144,7 @@ def test_a_read_only_folder_is_one_line(tmp_path, capture, head):
     [
         ("loss", "the position and scale loss is nan"),
         ("gradient", r"the gradient of sh_base holds nan at \[5, 0, 1\]"),
-        ("FLAME", "the gradient of FLAME parameters holds inf"),
+        ("FLAME", "the gradient of the FLAME parameters of timestep . holds inf"),
         ("parameter", r"logit_opacities holds nan at \[7\]"),
     ],
 )
@@ -168,7 +168,7 @@ def test_what_is_not_finite_is_named_and_never_saved(tmp_path, capture, head, mo
             if guilty == "gradient":
                 run.optimizer.gaussians.sh_base.grad[5, 0, 1] = float("nan")
             else:
-                run.tuner.gradient[3] = float("inf")
+                next(iter(run.tuner.gradients().values()))[3] = float("inf")
             check(run)
 
         monkeypatch.setattr(diagnosis, "check_gradients", spoil_gradient)
@@ -197,7 +197,7 @@ def test_two_trainings_do_not_share_a_folder(tmp_path, capture, head):
 def test_the_report_says_what_the_step_saw(tmp_path, capture, head):
     run = trainer.Run(SHORT, capture, head)
     view, truth = next(run.stream)
-    path = diagnosis.keep_report(tmp_path, run, view, truth, UserError("why"))
+    path = diagnosis.keep_report(tmp_path, run, diagnosis.StepError(view, truth, UserError("why")))
     run.stream.close()
     report = state(path)
     assert report["error"] == "why"

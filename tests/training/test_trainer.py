@@ -137,7 +137,7 @@ def test_what_is_saved_has_not_just_been_densified(tmp_path, capture, head, dens
     """Steps 10 and 15 call for a densification: it is done when the next step begins."""
     run, counts = trainer.Run(densifying.model_copy(update={"max_gaussians": 100_000}), capture, head), []
     for _ in range(16):
-        trainer.step(run, *next(run.stream))
+        trainer.step(run, [next(run.stream)])
         counts.append(len(run.optimizer.gaussians))
     run.stream.close()
     assert counts[9] == head.num_faces < counts[10]
