@@ -101,7 +101,7 @@ def both(tmp_path_factory: pytest.TempPathFactory, capture: Path) -> Both:
     failing = ["train", "-s", str(capture), "-m", str(failed), *SMALL, "--iterations", "5", "--lambda-opacity", "1"]
     lines = json.dumps([*commands(capture, two, one), failing])
     program = [sys.executable, *TORCHRUN, str(folder / "program.py"), lines]
-    done = subprocess.run(program, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(program, capture_output=True, text=True, timeout=400)
     assert done.returncode == 0, done.stderr
     codes = next(json.loads(line) for line in done.stdout.splitlines() if line.startswith("["))
     return Both(one, two, (alone, outcome(one)), codes, done.stderr)

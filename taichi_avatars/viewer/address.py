@@ -7,7 +7,8 @@ import importlib.util
 import io
 import socket
 import sys
-from contextlib import redirect_stdout
+from contextlib import redirect_stdout, suppress
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from taichi_avatars.errors import UserError
@@ -47,11 +48,30 @@ def listen(host: str, port: int, label: str) -> viser.ViserServer:
     """Starts the server; on the next free port where this one is taken."""
     import viser
 
+    _push_on_the_loop()
     with redirect_stdout(io.StringIO()):  # viser prints a table of addresses
         server = viser.ViserServer(host=host, port=port, label=label, verbose=False)
     loop = server.get_event_loop()
     loop.call_soon_threadsafe(loop.set_exception_handler, _refused)
     return server
+
+
+@cache
+def _push_on_the_loop() -> None:
+    """Has viser queue all messages on the thread of its event loop.
+
+    It does so on the caller's, where it sets an asyncio.Event that the loop may be waiting for. That is not safe: at some fifty
+    pictures a second it raised, or left a browser waiting for ever, within minutes.
+    """
+    from viser.infra._async_message_buffer import AsyncMessageBuffer
+
+    push = AsyncMessageBuffer.push
+
+    def push_there(self: AsyncMessageBuffer, message: Any) -> None:
+        with suppress(RuntimeError):  # the loop is closed: the server has stopped, and nobody takes the message
+            self.event_loop.call_soon_threadsafe(push, self, message)
+
+    AsyncMessageBuffer.push = push_there
 
 
 def _refused(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
