@@ -73,14 +73,14 @@ def value_for(control: dict, chance: random.Random) -> object:
     return [chance.randrange(256) for _ in range(3)] if "rgb" in control["type"].lower() else True
 
 
-def play_around(address: str, minutes: float, chance: random.Random, process: subprocess.Popen) -> tuple[int, float, float]:
-    """Random clicks; their number, and the memory after the first minute and at the end."""
+def play_around(address: str, minutes: float, chance: random.Random, process: subprocess.Popen) -> tuple[int, list[float]]:
+    """Random clicks; their number, and the memory after each minute and at the end."""
     visitors: list[Visitor] = [Visitor(address, 275, 401)]
     visitors[0].set("Height, pixels", 401)
-    began, clicks, early = time.monotonic(), 0, 0.0
+    began, clicks, memory = time.monotonic(), 0, list[float]()
     while (minute := (time.monotonic() - began) / 60.0) < minutes:
-        if not early and minute > 1.0:
-            early = resident(process)
+        if minute > len(memory) + 1:
+            memory.append(resident(process))
         if chance.random() < 0.01 and len(visitors) < 3:
             visitors.append(Visitor(address, chance.randrange(100, 600), chance.randrange(100, 600)))
         if chance.random() < 0.01 and len(visitors) > 1:
@@ -98,7 +98,7 @@ def play_around(address: str, minutes: float, chance: random.Random, process: su
         time.sleep(chance.choice((0.01, 0.05, 0.2)))
     for visitor in visitors:
         visitor.close()
-    return clicks, early, resident(process)
+    return clicks, [*memory, resident(process)]
 
 
 def main() -> None:
@@ -115,8 +115,10 @@ def main() -> None:
             for width, height in SIZES:
                 print(rate(process, address, width, height), flush=True)
             if given.minutes:
-                clicks, early, late = play_around(address, given.minutes, random.Random(given.seed), process)
-                print(f"{clicks} clicks; resident {early:.0f} MiB after a minute, {late:.0f} MiB at the end", flush=True)
+                clicks, memory = play_around(address, given.minutes, random.Random(given.seed), process)
+                print(
+                    f"{clicks} clicks; resident MiB after each minute: {', '.join(f'{mib:.0f}' for mib in memory)}", flush=True
+                )
         finally:
             alive = process.poll() is None
             process.terminate()

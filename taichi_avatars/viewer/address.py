@@ -67,9 +67,13 @@ def _push_on_the_loop() -> None:
 
     push = AsyncMessageBuffer.push
 
+    def push_here(self: AsyncMessageBuffer, message: Any) -> None:
+        if not self.done:  # the browser is still there
+            push(self, message)
+
     def push_there(self: AsyncMessageBuffer, message: Any) -> None:
         with suppress(RuntimeError):  # the loop is closed: the server has stopped, and nobody takes the message
-            self.event_loop.call_soon_threadsafe(push, self, message)
+            self.event_loop.call_soon_threadsafe(push_here, self, message)
 
     AsyncMessageBuffer.push = push_there
 
