@@ -9,6 +9,8 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+import av
+import numpy as np
 import pytest
 import torch
 from avatar.test_gaussians import random_gaussians
@@ -101,7 +103,7 @@ def both(tmp_path_factory: pytest.TempPathFactory, capture: Path) -> Both:
     failing = ["train", "-s", str(capture), "-m", str(failed), *SMALL, "--iterations", "5", "--lambda-opacity", "1"]
     lines = json.dumps([*commands(capture, two, one), failing])
     program = [sys.executable, *TORCHRUN, str(folder / "program.py"), lines]
-    done = subprocess.run(program, capture_output=True, text=True, timeout=400)
+    done = subprocess.run(program, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     codes = next(json.loads(line) for line in done.stdout.splitlines() if line.startswith("["))
     return Both(one, two, (alone, outcome(one)), codes, done.stderr)
@@ -141,8 +143,17 @@ def test_frames_and_scores_are_those_of_one_process(both: Both) -> None:
     assert both.codes[:4] == [0] * 4
     assert len(one) == 3 * (len(capture_views(one)) + 1) + 2  # renders, gt and mesh of each view, their videos, two of scores
     assert len(capture_views(one)) == 4
-    assert one == two
-    assert (both.one / "a.mp4").read_bytes() == (both.two / "a.mp4").read_bytes()
+    assert one.keys() == two.keys()
+    for name in one:  # of two videos of the same pictures not every byte is the same: libx264 decides some by chance
+        assert one[name] == two[name] or name.endswith(".mp4"), name
+    a, b = pictures(both.one / "a.mp4"), pictures(both.two / "a.mp4")
+    assert a.shape == b.shape and len(a) == 3
+    assert np.abs(a - b).mean() < 1.0 < np.abs(a[0] - a[2]).mean()
+
+
+def pictures(video: Path) -> np.ndarray:
+    with av.open(str(video)) as container:
+        return np.stack([frame.to_ndarray(format="rgb24").astype(float) for frame in container.decode(video=0)])
 
 
 def capture_views(files: dict[str, bytes]) -> list[str]:
@@ -168,7 +179,7 @@ def endless(capture: Path, model: Path) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
     )
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while time.monotonic() < deadline and torchrun.poll() is None:
         if (model / "log.jsonl").is_file() and told(model):
             return torchrun
@@ -188,7 +199,7 @@ def workers(torchrun: subprocess.Popen[str]) -> list[int]:
 def test_when_one_process_dies_the_other_says_so_and_stops(tmp_path: Path, capture: Path) -> None:
     torchrun = endless(capture, tmp_path)
     os.kill(workers(torchrun)[1], signal.SIGKILL)
-    _, stderr = torchrun.communicate(timeout=30)
+    _, stderr = torchrun.communicate(timeout=60)
     assert torchrun.returncode != 0
     (line,) = [line for line in stderr.splitlines() if line.startswith("error: ")]
     assert line.startswith("error: process 0 of 2 stops: another one has ended, or cannot be reached")
@@ -197,7 +208,7 @@ def test_when_one_process_dies_the_other_says_so_and_stops(tmp_path: Path, captu
 def test_ctrl_c_saves_once_and_all_leave(tmp_path: Path, capture: Path) -> None:
     torchrun = endless(capture, tmp_path)
     torchrun.send_signal(signal.SIGTERM)  # a background job may be deaf to SIGINT
-    _, stderr = torchrun.communicate(timeout=30)
+    _, stderr = torchrun.communicate(timeout=60)
     (line,) = [line for line in stderr.splitlines() if line.startswith("interrupted")]
     reached = state(tmp_path)["iteration"]
     assert line == f"interrupted: saved iteration {reached}; go on with the same command and --resume"
