@@ -84,7 +84,7 @@ def test_tensors_and_arrays_are_the_same_film(tmp_path: Path) -> None:
     write_mp4(tmp_path / "b.mp4", (torch.from_numpy(frame).permute(2, 0, 1) / 255 for frame in frames))
     # Not byte for byte: libx264 itself writes a few clips in a hundred otherwise the second time.
     for a, b in zip(read_back(tmp_path / "a.mp4")[0], read_back(tmp_path / "b.mp4")[0], strict=True):
-        assert decibel(a, b) > 50.0
+        assert np.abs(a.astype(float) - b).mean() < 0.5
 
 
 def test_floats_are_clamped_and_rounded() -> None:
