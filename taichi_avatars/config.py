@@ -20,6 +20,8 @@ PAPER = {
     "position_lr_final": 0.00005,
     "feature_lr": 0.0025,
     "scaling_lr": 0.017,
+    "flame_pose_lr": 1e-5,
+    "flame_trans_lr": 1e-6,
     "flame_expr_lr": 1e-3,
     "lr_final_share": 1.0,
     "densify_until_iter": 600_000,
@@ -92,10 +94,10 @@ class TrainConfig(BaseModel):
     lr_final_share: float = Field(default=0.1, gt=0, le=1)
     """What is left at the end of the rates of colour, opacity, scales and rotations; they fall from 60% of the run on.
     1 in the paper's schedule."""
-    flame_pose_lr: float = Field(default=1e-5, ge=0)
-    """Learning rate of FLAME's rotation, neck, jaw and eyes, radians."""
-    flame_trans_lr: float = Field(default=1e-6, ge=0)
-    """Learning rate of FLAME's translation, metres."""
+    flame_pose_lr: float = Field(default=2e-5, ge=0)
+    """Learning rate of FLAME's rotation, neck, jaw and eyes, radians; 0.00001 in the paper's schedule."""
+    flame_trans_lr: float = Field(default=2e-6, ge=0)
+    """Learning rate of FLAME's translation, metres; 0.000001 in the paper's schedule."""
     flame_expr_lr: float = Field(default=3e-4, ge=0)
     """Learning rate of FLAME's expression coefficients; 0.001 in the paper's schedule."""
     flame_offset_lr: float = Field(default=1e-6, ge=0)

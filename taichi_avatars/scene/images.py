@@ -23,7 +23,7 @@ Background = Sequence[float]
 LARGEST_IMAGE = 80_000_000  # pixels: far above any capture, far below what a forged header can ask for
 ASPECT_TOLERANCE = 0.02  # down-sampled sizes are rounded to whole pixels
 UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)  # what Pillow raises
-DEFAULT_CACHE_BYTES = 1 << 30  # so that a large capture trains within 2 GB in all
+DEFAULT_CACHE_BYTES = 768 << 20  # so that a whole training of a large capture stays within 2 GB
 DEFAULT_WORKERS = 2
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import queue
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -55,7 +56,10 @@ class Director:
     def __init__(self, gui: viser.GuiApi, folder: Path, act: Callable[[str, int | None], None], with_motion: bool) -> None:
         self.keys: list[dict[str, Any]] = []
         self._folder, self._cancel = folder, threading.Event()
-        self._filming: threading.Thread | None = None
+        self._films: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._filming = False
+        # One thread for all films: memory that a thread has used once is kept for it.
+        threading.Thread(target=self._work, daemon=True, name="viewer-film").start()
         with gui.add_folder("Camera path"):
             self._list = gui.add_markdown("")
             self._step = gui.add_number("Seconds between", STEP, min=0.1, max=60.0, step=0.1)
@@ -138,7 +142,7 @@ class Director:
         self._describe()
 
     def shoot(self, film: Film, name: str, done: Callable[[Path | None, str], None]) -> None:
-        """Films on a thread of its own.
+        """Films on the thread for it.
 
         Args:
             name: of the file, without its number and ending.
@@ -147,11 +151,16 @@ class Director:
         Raises:
             UserError: where one is being shot already.
         """
-        if self._filming is not None and self._filming.is_alive():
+        if self._filming:
             raise UserError("a film is being shot already; wait for it or cancel it")
         self._cancel.clear()
-        self._filming = threading.Thread(target=self._shoot, args=(film, name, done), daemon=True, name="viewer-film")
-        self._filming.start()
+        self._filming = True
+        self._films.put(lambda: self._shoot(film, name, done))
+
+    def _work(self) -> None:
+        while True:
+            self._films.get()()
+            self._filming = False
 
     def _shoot(self, film: Film, name: str, done: Callable[[Path | None, str], None]) -> None:
         def frames() -> Iterator[np.ndarray]:
@@ -168,8 +177,8 @@ class Director:
             done(path, f"{count} frames")
         except _Cancelled:
             done(None, "cancelled")
-        except UserError as error:
-            done(None, str(error))
+        except Exception as error:  # whatever it was, it ends this film and not the thread
+            done(None, str(error) or type(error).__name__)
         finally:
             self._bar.visible = self._cancel_button.visible = False
 

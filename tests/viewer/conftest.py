@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -15,6 +13,7 @@ pytest.importorskip("viser")
 sys.path.insert(0, str(Path(__file__).parent))
 
 import torch
+from host import running
 from visitor import Visitor
 
 from taichi_avatars.bench import example_avatar
@@ -24,31 +23,6 @@ from taichi_avatars.viewer.subject import subject_of
 from taichi_avatars.viewer.viewer import Viewer
 
 COUNT, HEIGHT = 6000, 120
-
-
-@contextmanager
-def running(viewer: Viewer) -> Iterator[Viewer]:
-    """The viewer's own thread, which the tests are not."""
-    stopped = threading.Event()
-    failures: list[BaseException] = []
-
-    def work() -> None:
-        try:
-            while not stopped.is_set():
-                viewer.turn()
-                viewer.wait()
-        except BaseException as failure:
-            failures.append(failure)
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    try:
-        yield viewer
-    finally:
-        stopped.set()
-        thread.join()
-        viewer.close()
-    assert not failures, failures
 
 
 @pytest.fixture(scope="module")

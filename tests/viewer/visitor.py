@@ -155,7 +155,7 @@ class Visitor:
 
     def _take(self, message: dict[str, Any]) -> None:
         kind = message["type"]
-        if kind == "BackgroundImageMessage":
+        if kind == "BackgroundImageMessage" and message["rgb_data"]:
             time.sleep(self.taking)
             self._picture = message["rgb_data"]
             self.pictures += 1
