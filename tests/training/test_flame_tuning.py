@@ -36,7 +36,7 @@ def test_a_captured_offset_is_where_tuning_begins_and_else_stays():
 
 
 def test_one_step_moves_every_part_of_its_row_by_its_rate():
-    made = tuner(lambda_dynamic_offset=1.0, flame_offset_lr=2e-6)
+    made = tuner(lambda_dynamic_offset=1.0, flame_offset_lr=2e-6, flame_pose_lr=1e-5)
     before = made.table.clone()
     pose = made.pose(1)
     parts = (pose.rotation, pose.neck, pose.jaw, pose.eyes, pose.translation, pose.expr, pose.dynamic_offset)
