@@ -23,7 +23,8 @@ from taichi_avatars.outputs.audio import Soundtrack
 FPS = 25
 BT709 = 1  # ITU-T H.273: the same number for primaries, transfer and matrix
 LIMITED_RANGE = 1  # H.273: luma 16 to 235
-H264_OPTIONS = {"crf": "17", "preset": "medium"}  # visually lossless
+# Visually lossless. The encoder holds as many frames as it looks ahead: its usual forty only cost memory at this quality.
+H264_OPTIONS = {"crf": "17", "preset": "medium", "rc-lookahead": "10"}
 FFMPEG_QP2LAMBDA = 118
 MPEG4_QUALITY = 2  # 1 is best, 31 worst
 
