@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from taichi_avatars import FlameModel
 from taichi_avatars.errors import UserError
+from taichi_avatars.scene.capture import Capture, load_capture
+from taichi_avatars.synthetic.capture import write_capture
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -38,3 +41,16 @@ def shared() -> Path:
     if not path.is_dir():
         pytest.skip("the folder 'shared' with independent data is not beside the checkout")
     return path
+
+
+@pytest.fixture(scope="module")
+def head() -> FlameModel:
+    return FlameModel.builtin()
+
+
+@pytest.fixture(scope="module")
+def capture(tmp_path_factory, head) -> Capture:
+    """A capture of the built-in head that is drawn in seconds."""
+    folder = tmp_path_factory.mktemp("capture") / "subject"
+    write_capture(folder, width=45, height=60, timesteps=2, test_timesteps=1, cameras=4, supersample=1)
+    return load_capture(folder, head=head)

@@ -86,6 +86,14 @@ class Avatar:
         self.gaussians.save_ply(folder / PLY_NAME)  # last: a folder with a PLY is whole
         return folder / PLY_NAME
 
+    def pose(self, timestep: int) -> dict[str, Tensor]:
+        """The parts of the pose at a timestep of the sequence, as `mesh` takes them; those that the sequence has."""
+        if self.sequence is None:
+            raise UserError("this scene has no head: it is not bound to a mesh")
+        row = self.sequence.row(timestep)
+        values = {name: getattr(self.sequence, field) for name, field in POSE.items()}
+        return {name: value[row] for name, value in values.items() if value is not None}
+
     def mesh(self, timestep: int | None = None, flame: Mapping[str, object] | None = None) -> HeadMesh:
         """The head's mesh at a timestep of the sequence, or in a pose of one's own; neutral where neither is given.
 
@@ -98,9 +106,7 @@ class Avatar:
         if timestep is not None and flame is not None:
             raise UserError("give either a timestep or a pose of your own, not both")
         if timestep is not None:
-            row = self.sequence.row(timestep)
-            values = {name: getattr(self.sequence, field) for name, field in POSE.items()}
-            pose = {name: None if value is None else value[row] for name, value in values.items()}
+            pose = self.pose(timestep)
         else:
             pose = dict(flame or {})
             unknown = set(pose) - set(POSE)

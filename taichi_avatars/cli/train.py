@@ -14,6 +14,7 @@ from taichi_avatars.cli.command import Head, Session, command
 from taichi_avatars.cli.speed import profiled
 from taichi_avatars.config import TrainConfig
 from taichi_avatars.errors import UserError
+from taichi_avatars.viewer.address import HOST, PORT
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -81,10 +82,10 @@ def train(
     ] = False,
     viewer_host: Annotated[
         str, typer.Option(rich_help_panel=VIEWER, help="Address to listen at; 0.0.0.0 opens it to everybody on the network.")
-    ] = "127.0.0.1",
+    ] = HOST,
     viewer_port: Annotated[
         int, typer.Option(rich_help_panel=VIEWER, min=0, max=65535, help="The next free one where it is taken; 0 for any.")
-    ] = 8080,
+    ] = PORT,
     evaluation: Annotated[
         bool, typer.Option("--eval/--no-eval", rich_help_panel=DATA, help="Hold val and test views out, or train on them too.")
     ] = True,

@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from taichi_avatars.cli.command import Head, Iteration, Session, Source, command
-
-SMALLEST, LARGEST = 100, 1600  # pixels
+from taichi_avatars.viewer.address import HOST, PORT
+from taichi_avatars.viewer.look import HEIGHT, LARGEST_HEIGHT, SMALLEST_HEIGHT
 
 
 def add_to(app: typer.Typer) -> None:
@@ -25,11 +25,13 @@ def view(
         Path | None,
         typer.Option(metavar="FILE|DIR", help="Play somebody else's motion, as `reenact` takes it.", show_default="its own"),
     ] = None,
-    height: Annotated[int, typer.Option(min=SMALLEST, max=LARGEST, help="Rows of the full picture, pixels.")] = 802,
+    height: Annotated[
+        int, typer.Option(min=SMALLEST_HEIGHT, max=LARGEST_HEIGHT, help="Rows of the full picture, pixels.")
+    ] = HEIGHT,
     host: Annotated[
         str, typer.Option(help="Address to listen at; 0.0.0.0 opens the viewer to everybody on the network.")
-    ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="The next free one where it is taken; 0 for any.")] = 8080,
+    ] = HOST,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="The next free one where it is taken; 0 for any.")] = PORT,
     open_browser: Annotated[bool, typer.Option("--open", help="Open it in this machine's browser.")] = False,
     iteration: Iteration = None,
     head: Head = None,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import importlib.util
 import io
 import socket
@@ -14,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 from taichi_avatars.errors import UserError
 
 if TYPE_CHECKING:
+    import asyncio
+
     import viser
 
 HOST, PORT = "127.0.0.1", 8080

@@ -12,7 +12,7 @@ import numpy as np
 from taichi_avatars import ranks
 from taichi_avatars.training.events import Evaluated, Event, Progress
 from taichi_avatars.viewer.subject import subject_of
-from taichi_avatars.viewer.viewer import HEIGHT, Viewer
+from taichi_avatars.viewer.viewer import Viewer
 
 if TYPE_CHECKING:
     from taichi_avatars.training.trainer import Run
@@ -66,7 +66,7 @@ class LiveViewer:
 
     def _open(self, run: Run) -> Viewer:
         subject = subject_of(run.avatar, run.capture, None, background=run.background, name=self._folder.name)
-        self._viewer = viewer = Viewer(subject, self._folder / "viewer", host=self._host, port=self._port, height=HEIGHT)
+        self._viewer = viewer = Viewer(subject, self._folder / "viewer", host=self._host, port=self._port)
         self._curves = _Curves(viewer, self._toggle)
         self._ready(viewer.address)
         return viewer

@@ -9,6 +9,7 @@ Layer = Literal["splats", "depth", "alpha", "nothing"]
 Overlay = Literal["nothing", "mesh", "wireframe", "Gaussians per face"]
 Parameters = Literal["fine-tuned", "tracked"]
 
+HEIGHT, SMALLEST_HEIGHT, LARGEST_HEIGHT = 802, 100, 1600  # pixels of the full picture: to begin with, and what it may have
 LAYERS: tuple[Layer, ...] = ("splats", "depth", "alpha", "nothing")
 OVERLAYS: tuple[Overlay, ...] = ("nothing", "mesh", "wireframe", "Gaussians per face")
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from taichi_avatars.viewer.look import LAYERS, OVERLAYS, Look, Pose
+from taichi_avatars.viewer.look import LARGEST_HEIGHT, LAYERS, OVERLAYS, SMALLEST_HEIGHT, Look, Pose
 from taichi_avatars.viewer.picture import Picture
 from taichi_avatars.viewer.subject import ALL, Subject
 
@@ -18,7 +18,6 @@ NAMED, UNNAMED = 1.0, 3.0  # how far a slider goes: blend shapes end at 1, FLAME
 LARGEST_ANGLE = 40.0  # degrees
 SPEEDS = {"1/4": 0.25, "1/2": 0.5, "1": 1.0, "2": 2.0}
 NO_CAMERA = "(free)"
-SMALLEST_HEIGHT, LARGEST_HEIGHT = 100, 1600
 AXES = {
     "jaw": ("Jaw: open", "Jaw: sideways", "Jaw: twist"),
     "neck": ("Neck: nod", "Neck: turn", "Neck: tilt"),
@@ -63,7 +62,7 @@ class Panel:
         gui, steps = self._gui, self._subject.timesteps(ALL)
         with gui.add_folder("Timeline"):
             self.time = gui.add_slider("Frame", min=0, max=max(len(steps) - 1, 1), step=1, initial_value=0)
-            self.play = gui.add_button("Play", icon=None)
+            self.play = gui.add_button("Play")
             self.speed = gui.add_dropdown("Speed", list(SPEEDS), initial_value="1")
             self.loop = gui.add_checkbox("Loop", True)
         self.time.on_update(self._from_a_browser("seek"))
@@ -85,8 +84,8 @@ class Panel:
         self._height = self._watched(
             gui.add_slider("Height, pixels", min=SMALLEST_HEIGHT, max=LARGEST_HEIGHT, step=1, initial_value=height)
         )
-        self.save_picture = gui.add_button("Save picture")
-        self.save_picture.on_click(lambda event: self._act("save picture", event.client_id))
+        save = gui.add_button("Save picture")
+        save.on_click(lambda event: self._act("save picture", event.client_id))
 
     def _add_face(self) -> None:
         gui, subject = self._gui, self._subject

@@ -30,7 +30,7 @@ class Screen:
     never more than one picture behind, however slow the network.
 
     Attributes:
-        shown: what the last picture was drawn from, whatever the viewer compares.
+        what, version: what the last picture was drawn from, and of which version of the avatar; the viewer compares them.
         coarse: whether that was less than the full picture.
         restless_since: when its view last changed, on the viewer's clock.
         preview: a camera path that is played instead of the browser's own camera, and the time it began.
@@ -38,7 +38,8 @@ class Screen:
 
     def __init__(self, client: viser.ClientHandle, wake: Callable[[], None]) -> None:
         self.client, self._wake = client, wake
-        self.shown: object = None
+        self.what: object = None
+        self.version = -1
         self.coarse = False
         self.eye: Eye | None = None
         self.restless_since = float("-inf")

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from taichi_avatars import runtime
-from taichi_avatars.avatar.avatar import POSE, Avatar
+from taichi_avatars.avatar.avatar import Avatar
 from taichi_avatars.avatar.gaussians import Gaussians
 from taichi_avatars.outputs.motion import Place, place
 from taichi_avatars.outputs.video import FPS
@@ -74,12 +74,9 @@ class Subject:
 
     def flame(self, look: Look, timestep: int | None) -> dict[str, Tensor] | None:
         """The pose at a timestep as a look wants it, in the form of `Avatar.mesh`; None for an unbound scene."""
-        sequence = self.avatars.get(look.parameters, self.avatar).sequence
-        if sequence is None or timestep is None:
+        if self.avatar.head is None or timestep is None:
             return None
-        row = sequence.row(timestep)
-        parts = {name: getattr(sequence, field) for name, field in POSE.items()}
-        pose = {name: values[row].detach().clone() for name, values in parts.items() if values is not None}
+        pose = {name: values.detach().clone() for name, values in self.shown(look).pose(timestep).items()}
         if look.neutral:
             for name in RESTING:
                 pose[name].zero_()
@@ -92,6 +89,7 @@ class Subject:
         return pose
 
     def shown(self, look: Look) -> Avatar:
+        """The avatar with the FLAME parameters that a look asks for."""
         return self.avatars.get(look.parameters, self.avatar)
 
 

@@ -22,7 +22,7 @@ from taichi_avatars.scene.cameras import Camera
 from taichi_avatars.viewer.address import HOST, PORT, listen, url
 from taichi_avatars.viewer.director import Director, Film
 from taichi_avatars.viewer.eye import Eye, eye_of
-from taichi_avatars.viewer.look import Look
+from taichi_avatars.viewer.look import HEIGHT, Look
 from taichi_avatars.viewer.panel import NO_CAMERA, Panel, chosen
 from taichi_avatars.viewer.picture import Picture, draw
 from taichi_avatars.viewer.screen import Screen
@@ -32,7 +32,6 @@ from taichi_avatars.viewer.timeline import Timeline
 if TYPE_CHECKING:
     import viser
 
-HEIGHT = 802  # pixels of the full picture, to begin with
 REST = 0.25  # seconds after which what no longer moves gets its full picture
 FLUID = 40.0  # milliseconds that a picture may take while something moves
 SHARES = (1.0, 0.75, 0.5, 0.375, 0.25)  # of the full picture's height, while something moves
@@ -174,39 +173,35 @@ class Viewer:
 
     def _drawn_for(self, screen: Screen, look: Look, now: float, news: bool) -> Picture | None:
         """The picture that a browser is due, handed over to it; None where it has what it wants or is still busy."""
-        camera, eye = self._camera_of(screen, now)
-        if camera is None or not screen.ready:
+        eye, new = screen.look()
+        if new:
+            screen.restless_since = now
+        if eye is None or not screen.ready:
             return None
         full = self.panel.height
+        camera = self._previewed(screen, eye, full, now)
         restless = now - max(screen.restless_since, self._restless_since) < REST
-        height = max(1, round(full * self._share)) if restless else full
-        if screen.preview is None and eye is not None:
-            camera = eye.camera(height, full)
-        what = eye, look, self.timeline.timestep, height, full, screen.preview and now
-        if screen.shown == (what, self.version) or (not news and screen.shown is not None and screen.shown[0] == what):  # pyright: ignore[reportIndexIssue]
+        height = max(1, round(full * self._share)) if restless and camera is None else full
+        what = eye, look, self.timeline.timestep, height, full, camera and now
+        if screen.what == what and (screen.version == self.version or not news):
             return None
-        picture = self._draw(camera, look)
-        screen.shown, screen.coarse = (what, self.version), height < full
+        picture = self._draw(camera or eye.camera(height, full), look)
+        screen.what, screen.version, screen.coarse = what, self.version, height < full
         screen.show(picture.image)
         self._drawn = picture
         self._adapt(picture, height / full)
         return picture
 
-    def _camera_of(self, screen: Screen, now: float) -> tuple[Camera | None, Eye | None]:
-        """Where a browser looks from: its camera where a path plays, else its eye, for which a camera is made."""
-        eye, new = screen.look()
-        if new:
-            screen.restless_since = now
-        if eye is None:
-            return None, None
-        full = self.panel.height
-        if screen.preview is not None:
-            path, began = screen.preview
-            at = float(path.times[0]) + now - began
-            if at <= float(path.times[-1]):
-                return path.at(at, self.subject.place, round(full * eye.aspect), full), eye
-            screen.preview = None
-        return eye.camera(full, full), eye
+    def _previewed(self, screen: Screen, eye: Eye, height: int, now: float) -> Camera | None:
+        """The camera of the path that a browser plays; None where it plays none, or it has come to the end."""
+        if screen.preview is None:
+            return None
+        path, began = screen.preview
+        at = float(path.times[0]) + now - began
+        if at <= float(path.times[-1]):
+            return path.at(at, self.subject.place, round(height * eye.aspect), height)
+        screen.preview = None
+        return None
 
     def _draw(self, camera: Camera, look: Look, timestep: int | None = None) -> Picture:
         subject = self.subject

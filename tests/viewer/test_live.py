@@ -7,30 +7,16 @@ import time
 from pathlib import Path
 
 import numpy as np
-import pytest
 import torch
 from visitor import Visitor
 
 from taichi_avatars import FlameModel
 from taichi_avatars.config import TrainConfig
-from taichi_avatars.scene.capture import Capture, load_capture
-from taichi_avatars.synthetic.capture import write_capture
+from taichi_avatars.scene.capture import Capture
 from taichi_avatars.training.trainer import train
 from taichi_avatars.viewer.live import LiveViewer
 
 STEPS = 120
-
-
-@pytest.fixture(scope="module")
-def head() -> FlameModel:
-    return FlameModel.builtin()
-
-
-@pytest.fixture(scope="module")
-def capture(tmp_path_factory: pytest.TempPathFactory, head: FlameModel) -> Capture:
-    folder = tmp_path_factory.mktemp("live") / "subject"
-    write_capture(folder, width=45, height=60, timesteps=2, test_timesteps=1, cameras=4, supersample=1)
-    return load_capture(folder, head=head)
 
 
 def config() -> TrainConfig:
