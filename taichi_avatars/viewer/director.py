@@ -17,6 +17,7 @@ from taichi_avatars.errors import UserError
 from taichi_avatars.outputs.camera_path import LARGEST_FOV, SMALLEST_FOV, CameraPath, camera_path
 from taichi_avatars.outputs.video import write_mp4
 from taichi_avatars.scene.transforms import parse_json
+from taichi_avatars.viewer.panel import number
 
 if TYPE_CHECKING:
     import viser
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 FPS = 25
 LARGEST_FILE = 1 << 20  # bytes of JSON: thousands of key frames
 MOST_KEYS, LONGEST = 1000, 600.0  # seconds
-STEP = 2.0  # seconds from one key frame to the next, to begin with
+STEP, SHORTEST_STEP, LONGEST_STEP = 2.0, 0.1, 60.0  # seconds from one key frame to the next: to begin with, and bounds
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class Director:
         threading.Thread(target=self._work, daemon=True, name="viewer-film").start()
         with gui.add_folder("Camera path"):
             self._list = gui.add_markdown("")
-            self._step = gui.add_number("Seconds between", STEP, min=0.1, max=60.0, step=0.1)
+            self._step = gui.add_number("Seconds between", STEP, min=SHORTEST_STEP, max=LONGEST_STEP, step=0.1)
             buttons = {
                 "add key": gui.add_button("Add key frame"),
                 "remove key": gui.add_button("Remove last"),
@@ -90,8 +91,7 @@ class Director:
         """A key frame where a browser looks from, some seconds after the last one."""
         if len(self.keys) >= MOST_KEYS:
             raise UserError(f"the camera path has {MOST_KEYS} key frames already; remove some")
-        step = self._step.value
-        step = min(max(float(step), 0.1), 60.0) if isinstance(step, int | float) and math.isfinite(step) else STEP
+        step = number(self._step.value, SHORTEST_STEP, LONGEST_STEP, STEP)
         key = {
             "time": round(self.keys[-1]["time"] + step, 3) if self.keys else 0.0,
             "position": [float(v) for v in camera.position],

@@ -136,13 +136,13 @@ class Panel:
         """The picture that the controls ask for."""
         subject = self._subject
         bound = subject.avatar.head is not None
-        red, green, blue = (_number(channel, 0, 255, 0) / 255 for channel in _triple(self._background.value))
+        red, green, blue = (number(channel, 0, 255, 0) / 255 for channel in _triple(self._background.value))
         return Look(
             layer=chosen(self._layer, LAYERS),
             overlay=chosen(self._overlay, OVERLAYS) if bound else "nothing",
-            opacity=_number(self._opacity.value, 0.0, 1.0, 0.6) if bound else 0.0,
-            scale=_number(self._scale.value, 0.05, 2.0, 1.0),
-            sh_degree=int(_number(self._degree.value, 0, 3, 3)),
+            opacity=number(self._opacity.value, 0.0, 1.0, 0.6) if bound else 0.0,
+            scale=number(self._scale.value, 0.05, 2.0, 1.0),
+            sh_degree=int(number(self._degree.value, 0, 3, 3)),
             background=(red, green, blue),
             parameters=chosen(self._parameters, list(subject.avatars)) if len(subject.avatars) > 1 else "fine-tuned",
             neutral=bound and self._neutral.value is True,
@@ -151,7 +151,7 @@ class Panel:
 
     def _pose(self) -> Pose:
         def values(part: str, unit: float) -> tuple[float, ...]:
-            return tuple(unit * _number(slider.value, slider.min, slider.max, 0.0) for slider in self._sliders[part])
+            return tuple(unit * number(slider.value, slider.min, slider.max, 0.0) for slider in self._sliders[part])
 
         degree = math.radians(1.0)
         return Pose(values("jaw", degree), values("neck", degree), values("eyes", degree), values("expr", 1.0))
@@ -159,11 +159,11 @@ class Panel:
     @property
     def height(self) -> int:
         """Of the full picture, pixels."""
-        return int(_number(self._height.value, SMALLEST_HEIGHT, LARGEST_HEIGHT, SMALLEST_HEIGHT))
+        return int(number(self._height.value, SMALLEST_HEIGHT, LARGEST_HEIGHT, SMALLEST_HEIGHT))
 
     @property
     def index(self) -> int:
-        return int(_number(self.time.value, 0, 1e9, 0))
+        return int(number(self.time.value, 0, 1e9, 0))
 
     @property
     def chosen_speed(self) -> float:
@@ -208,7 +208,8 @@ def chosen(handle: Any, options: Sequence[Choice]) -> Choice:
     return next((option for option in options if option == handle.value), options[0])
 
 
-def _number(value: object, low: float, high: float, otherwise: float) -> float:
+def number(value: object, low: float, high: float, otherwise: float) -> float:
+    """A number that a control says, within its bounds; `otherwise` where it says something else."""
     if not isinstance(value, int | float) or not math.isfinite(value):
         return otherwise
     return min(max(float(value), low), high)
