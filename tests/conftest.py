@@ -3,6 +3,8 @@
 from taichi_avatars import runtime  # before torch, to which the package says how its threads wait
 
 # isort: split
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -32,6 +34,14 @@ def taichi_runtime(pytestconfig: pytest.Config) -> str:
 @pytest.fixture(autouse=True)
 def seed() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def listens_to_ctrl_c() -> Iterator[None]:
+    """A background job is started deaf to SIGINT, and so would be these tests and what they start."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="session")

@@ -19,14 +19,6 @@ from taichi_avatars.training.trainer import train
 SHORT = TrainConfig(schedule="paper", iterations=40, white_background=True, interval=20, densify_grad_threshold=1e-6)
 
 
-@pytest.fixture(autouse=True)
-def listens_to_ctrl_c():
-    """A background job is started deaf to SIGINT, and so would be these tests."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 def test_a_fast_run_begins_where_the_papers_has_hardly_begun(tmp_path, capture, head):
     events = {"fast": [], "paper": []}
     for schedule, seen in events.items():

@@ -60,13 +60,16 @@ def test_the_command_serves_until_ctrl_c(tmp_path: Path) -> None:
     example_avatar(2000).save(tmp_path / "point_cloud" / "iteration_7")
     command = [sys.executable, "-m", "taichi_avatars", "view", str(tmp_path), "--port", "0", "--json", "--height", "120"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None and process.stderr is not None
-        where = json.loads("".join(process.stdout.readline() for _ in range(3)))["address"]
-        visitor = Visitor(where)
-        assert visitor.rested().shape == (120, 80, 3)
-        assert "Split" not in visitor.controls  # no capture is known
-        visitor.close()
-        process.send_signal(signal.SIGINT)
-        rest, errors = process.communicate(timeout=60)
+        try:
+            assert process.stdout is not None and process.stderr is not None
+            where = json.loads("".join(process.stdout.readline() for _ in range(3)))["address"]
+            visitor = Visitor(where)
+            assert visitor.rested().shape == (120, 80, 3)
+            assert "Split" not in visitor.controls  # no capture is known
+            visitor.close()
+            process.send_signal(signal.SIGINT)
+            rest, errors = process.communicate(timeout=60)
+        finally:
+            process.kill()  # whatever failed: the tests must not wait for it
     assert (process.returncode, rest) == (0, ""), errors
     assert "Traceback" not in errors
