@@ -1,9 +1,10 @@
 """What each ingredient of the fast schedule gives: PSNR against CPU seconds, on the built-in subject.
 
-    python benchmarks/training/run.py [--steps 1500] [--seeds 3] [--only NAME ...] [--out FILE.json]
+    python benchmarks/training/run.py [--steps 1500] [--seeds 0 1 2] [--only NAME ...] [--out FILE.json]
 
 Every variant is a set of options of `taichi-avatars train`. Seeds vary the order of images and all random numbers of a run; the
-capture stays the same. CPU seconds (of all threads) leave out evaluation.
+capture stays the same. One thread, so that two of these may run side by side. CPU seconds leave out evaluation: of some views
+after every tenth of the run, for the curves that `plot.py` draws, and of all that are held out at its end.
 """
 
 from __future__ import annotations
@@ -16,15 +17,17 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+from taichi_avatars import runtime
+from taichi_avatars.avatar.avatar import Avatar
 from taichi_avatars.config import PAPER, TrainConfig
 from taichi_avatars.head.flame import FlameModel
 from taichi_avatars.outputs.evaluate import evaluate
 from taichi_avatars.scene.capture import Capture, load_capture
 from taichi_avatars.synthetic.capture import write_capture
-from taichi_avatars.training.trainer import train
+from taichi_avatars.training.trainer import Run, train
 
 WHITE = (1.0, 1.0, 1.0)
-VIEWS = 24  # of each split
+CURVE_POINTS, CURVE_VIEWS = 10, 24  # per run; of each split
 VARIANTS: dict[str, dict[str, object]] = {
     "paper": {"schedule": "paper"},
     "fast": {},
@@ -36,51 +39,65 @@ VARIANTS: dict[str, dict[str, object]] = {
     "the paper's rate of the expressions": {"flame_expr_lr": PAPER["flame_expr_lr"]},
     "tracked expressions as they are": {"not_finetune_flame_params": True},
     "the paper's threshold of densification": {"densify_grad_threshold": PAPER["densify_grad_threshold"]},
-    "60,000 Gaussians": {"max_gaussians": 60_000},
+    "40,000 Gaussians at most": {"max_gaussians": 40_000},
 }
 
 
-def measure(options: dict[str, object], steps: int, seed: int, capture: Capture, head: FlameModel) -> dict[str, float]:
-    """Trains once; PSNR of both held-out splits, CPU seconds, number of Gaussians."""
-    values = {
-        "max_gaussians": 40_000,
-        **options,
-        "iterations": steps,
-        "interval": steps,
-        "seed": seed,
-        "white_background": True,
-    }
+def measure(options: dict[str, object], steps: int, seed: int, capture: Capture, head: FlameModel) -> dict[str, object]:
+    """Trains once: PSNR of both held-out splits, CPU seconds, number of Gaussians, and the curve of these over the run."""
+    values = {**options, "iterations": steps, "interval": steps, "seed": seed, "white_background": True}
     unseen = replace(capture, val=[], test=[])
+    curve: list[dict[str, float]] = []
+    not_training = 0.0
+
+    def look(run: Run) -> None:
+        nonlocal not_training
+        if run.iteration and run.iteration % max(1, steps // CURVE_POINTS) == 0:
+            began = time.process_time()
+            point = {"iteration": run.iteration, "cpu_seconds": began - start - not_training}
+            curve.append(point | scores(run.avatar, capture, CURVE_VIEWS))
+            not_training += time.process_time() - began
+
     with tempfile.TemporaryDirectory() as model:
-        began = time.process_time()
-        avatar = train(TrainConfig(**values), unseen, head, Path(model))  # pyright: ignore[reportArgumentType]
-        seconds = time.process_time() - began
-    found = {"cpu_seconds": seconds, "gaussians": float(len(avatar.gaussians))}
+        start = time.process_time()
+        config = TrainConfig(**values)  # pyright: ignore[reportArgumentType]
+        avatar = train(config, unseen, head, Path(model), between_steps=look)
+        seconds = time.process_time() - start - not_training
+    curve.append({"iteration": steps, "cpu_seconds": seconds} | scores(avatar, capture, CURVE_VIEWS))
+    return scores(avatar, capture) | {"cpu_seconds": seconds, "seed": seed, "curve": curve}
+
+
+def scores(avatar: Avatar, capture: Capture, views: int | None = None) -> dict[str, float]:
+    """PSNR of the held-out camera (val) and of the held-out expressions (test), over so many views of each or over all."""
+    found = {"gaussians": float(len(avatar.gaussians))}
     for split in ("val", "test"):
-        views = getattr(capture, split)
-        found[split] = evaluate(avatar, views[:: max(1, len(views) // VIEWS)], WHITE).mean["PSNR"]
+        held_out = getattr(capture, split)
+        found[split] = evaluate(avatar, held_out[:: max(1, len(held_out) // (views or len(held_out)))], WHITE).mean["PSNR"]
     return found
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=1500)
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--only", nargs="+", choices=VARIANTS, default=list(VARIANTS))
     parser.add_argument("--capture", type=Path, help="written first where it is not there")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
+    runtime.init("cpu", threads=1)
     head = FlameModel.builtin()
     with tempfile.TemporaryDirectory() as temporary:
         folder = given.capture or Path(temporary) / "subject"
         if not folder.exists():
             write_capture(folder, width=275, height=401, timesteps=40, test_timesteps=8, cameras=16, supersample=2)
         capture = load_capture(folder, head=head)
-        results: dict[str, list[dict[str, float]]] = {}
-        print(f"{'':40} novel view   self-reenactment   CPU s   Gaussians   ({given.steps} steps, median of {given.seeds})")
+        results: dict[str, list[dict]] = {}
+        print(
+            f"{'':40} novel view   self-reenactment   CPU s   Gaussians   ({given.steps} steps, median of {len(given.seeds)})"
+        )
         for name in given.only:
-            runs = [measure(VARIANTS[name], given.steps, seed, capture, head) for seed in range(given.seeds)]
-            middle = {key: statistics.median(run[key] for run in runs) for key in runs[0]}
+            runs = [measure(VARIANTS[name], given.steps, seed, capture, head) for seed in given.seeds]
+            middle = {key: statistics.median(run[key] for run in runs) for key in ("val", "test", "cpu_seconds", "gaussians")}
             spread = max(run["val"] for run in runs) - min(run["val"] for run in runs)
             print(
                 f"{name:40} {middle['val']:6.2f} +-{spread / 2:.2f}   {middle['test']:12.2f}   {middle['cpu_seconds']:8.0f}"
