@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -10,13 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from taichi_avatars.avatar.ply import read_ply
 from taichi_avatars.errors import UserError
 from taichi_avatars.files import atomic_path
-from taichi_avatars.head.pickles import BROKEN, plain
 
 C0 = 0.28209479177387814  # SH band 0: colour = C0 * coefficient + 0.5
 START_OPACITY = 0.1
-MOST_HEADER_LINES = 1000
 
 
 @dataclass(eq=False)
@@ -172,32 +170,12 @@ def _named(prefix: str, keys: object, values: Tensor) -> dict[str, np.ndarray]:
 
 
 def _read_vertices(path: Path) -> np.ndarray:
-    from plyfile import PlyData, PlyParseError
-
     if not path.is_file():
         raise UserError(f"{path}: no such file; give an avatar's point_cloud.ply or its model folder")
-    try:
-        _check_counts(path)
-        ply = PlyData.read(str(path), mmap=False)  # pyright: ignore[reportArgumentType] -- it accepts False
-    except UserError:
-        raise
-    except (PlyParseError, OSError, MemoryError, RecursionError, *BROKEN) as error:
-        raise UserError(f"{path}: not a readable PLY ({plain(error)}); copy it again") from None
+    ply = read_ply(path)
     if "vertex" not in ply:
         raise UserError(f"{path}: has no vertices; is it a Gaussian splatting PLY?")
     return ply["vertex"].data
-
-
-def _check_counts(path: Path) -> None:
-    """Raises UserError where the header asks for more elements than the file has bytes: room for them would be made first."""
-    with path.open("rb") as file:
-        for line in itertools.islice(file, MOST_HEADER_LINES):
-            words = line[:200].split()
-            if words[:1] == [b"element"] and words[-1:] and words[-1].isdigit() and int(words[-1]) > path.stat().st_size:
-                raise UserError(f"{path}: claims to hold {int(words[-1][:20])} elements, more than it has bytes; copy it again")
-            if words == [b"end_header"]:
-                return
-    raise UserError(f"{path}: not a readable PLY (its header does not end); copy it again")
 
 
 def _neighbour_distance(points: Tensor) -> Tensor:

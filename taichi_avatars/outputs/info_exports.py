@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
-import json
 import struct
 import zipfile
-import zlib
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from plyfile import PlyData, PlyParseError
 
+from taichi_avatars.avatar.ply import parse_ply, read_ply
 from taichi_avatars.errors import UserError
+from taichi_avatars.head.pickles import plain
 from taichi_avatars.outputs.export.compressed import CHUNK, PACKED, RANGES
 from taichi_avatars.outputs.export.splat import RECORD
 from taichi_avatars.outputs.export.web import read_index
-from taichi_avatars.outputs.info_files import REST_COUNTS, Arrays, Description
+from taichi_avatars.outputs.info_files import REST_COUNTS, Arrays, Description, elements
+from taichi_avatars.scene.transforms import parse_json
 
 AGAIN = "export again"
+MOST_UNPACKED = 100  # times the length of a zip: Gaussians shrink to no less than half, a bomb to a thousandth
 
 
 def describe_splat(path: Path) -> Description:
     described = Description(str(path), "Gaussians (.splat, for web viewers)")
     size = path.stat().st_size
-    if size % RECORD.itemsize:
-        described.add(UserError(f"{path}: {size} bytes are no multiple of {RECORD.itemsize}; the file was cut off: {AGAIN}"))
+    if size % RECORD.itemsize or not size:
+        described.add(UserError(f"{path}: {size} bytes, want a multiple of {RECORD.itemsize}; the file was cut off: {AGAIN}"))
         return described
     records = np.fromfile(path, RECORD)
     described.facts["gaussians"] = len(records)
@@ -33,6 +35,9 @@ def describe_splat(path: Path) -> Description:
     wrong = int((~np.isfinite(numbers)).any(1).sum())
     if wrong:
         described.add(UserError(f"{path}: NaN or Inf in {wrong} of {len(records)} Gaussians; {AGAIN}"))
+    flat = int((records["scale"] <= 0).any(1).sum())
+    if flat:
+        described.add(UserError(f"{path}: {flat} of {len(records)} Gaussians have no size; {AGAIN}"))
     return described
 
 
@@ -45,10 +50,10 @@ def is_compressed(path: Path) -> bool:
 def describe_compressed(path: Path) -> Description:
     described = Description(str(path), "Gaussians (compressed PLY, for viewers)")
     try:
-        data = PlyData.read(str(path))
-        chunks, rows = data["chunk"].data, data["vertex"].data
-    except (PlyParseError, OSError, ValueError, KeyError) as error:
-        described.add(UserError(f"{path}: cannot be read as a PLY ({error}); {AGAIN}"))
+        data = read_ply(path)
+        chunks, rows = elements(data, "chunk", str(path)), elements(data, "vertex", str(path))
+    except UserError as problem:
+        described.add(problem)
         return described
     described.facts.update(gaussians=len(rows), chunks=len(chunks))
     for table, wanted, what in ((rows, PACKED, "vertex"), (chunks, RANGES[:12], "chunk")):
@@ -71,19 +76,26 @@ def describe_sequence(path: Path) -> Description:
     described = Description(str(path), "performance (zip of PLYs)")
     try:
         with zipfile.ZipFile(path) as bundle:
+            held = sum(entry.file_size for entry in bundle.infolist())
+            if held > MOST_UNPACKED * path.stat().st_size:
+                raise ValueError(f"it claims to unpack to {held} bytes")
             names = sorted(name for name in bundle.namelist() if name.endswith(".ply"))
             broken = bundle.testzip()
-            first = PlyData.read(BytesIO(bundle.read(names[0])))["vertex"].data if names and not broken else None
-    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, KeyError, PlyParseError) as error:
-        described.add(UserError(f"{path}: cannot be read as a zip of PLYs ({error}); {AGAIN}"))
+            first = BytesIO(bundle.read(names[0])) if names and not broken else None
+        table = elements(parse_ply(first, held, f"{path}: {plain(names[0])}"), "vertex", str(path)) if first else None
+    except UserError as problem:
+        described.add(problem)
+        return described
+    except Exception as error:  # a forged archive can fail in any way
+        described.add(UserError(f"{path}: cannot be read as a zip of PLYs ({plain(error)}); {AGAIN}"))
         return described
     described.facts["frames"] = len(names)
     if broken:
-        described.add(UserError(f"{path}: {broken} is damaged; {AGAIN}"))
+        described.add(UserError(f"{path}: {plain(broken)} is damaged; {AGAIN}"))
     if not names:
         described.add(UserError(f"{path}: holds no .ply; give a zip that `export --format zip` wrote"))
-    if first is not None:
-        described.facts["gaussians"] = len(first)
+    if table is not None:
+        described.facts["gaussians"] = len(table)
     return described
 
 
@@ -94,12 +106,16 @@ def describe_glb(path: Path) -> Description:
         magic, version, size, length = struct.unpack_from("<4sIII", content)
         if magic != b"glTF" or version != 2 or size != len(content):
             raise ValueError(f"it says {magic!r}, version {version}, {size} bytes of {len(content)}")
-        index = json.loads(content[20 : 20 + length])
+        index: Any = parse_json(content[20 : 20 + length], str(path))
         primitive = index["meshes"][0]["primitives"][0]
         accessors = index["accessors"]
-        described.facts["vertices"] = accessors[primitive["attributes"]["POSITION"]]["count"]
-        described.facts["triangles"] = accessors[primitive["indices"]]["count"] // 3
-    except (struct.error, ValueError, KeyError, IndexError, TypeError) as error:
+        described.facts["vertices"] = int(accessors[primitive["attributes"]["POSITION"]]["count"])
+        described.facts["triangles"] = int(accessors[primitive["indices"]]["count"]) // 3
+        if min(described.facts["vertices"], described.facts["triangles"]) < 0:
+            raise ValueError("a negative count")
+    except UserError as problem:
+        described.add(problem)
+    except (OverflowError, struct.error, ValueError, KeyError, IndexError, TypeError) as error:
         described.add(UserError(f"{path}: cannot be read as a binary glTF mesh ({error}); {AGAIN}"))
     return described
 
@@ -120,6 +136,8 @@ def describe_obj(path: Path) -> Description:
         described.add(UserError(f"{path}: cannot be read as an OBJ ({error}); {AGAIN}"))
         return described
     described.facts.update({"vertices": counts["v"], "triangles": counts["f"], "texture coordinates": counts["vt"]})
+    if not counts["v"]:
+        described.add(UserError(f"{path}: holds no vertices; is it a mesh? {AGAIN}"))
     if highest > counts["v"]:
         described.add(UserError(f"{path}: a face names vertex {highest} of {counts['v']}; the file was cut off: {AGAIN}"))
     return described

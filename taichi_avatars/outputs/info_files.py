@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from plyfile import PlyData, PlyParseError
+from plyfile import PlyData
 
 from taichi_avatars.avatar.avatar import Avatar
 from taichi_avatars.avatar.gaussians import Gaussians
+from taichi_avatars.avatar.ply import read_ply
 from taichi_avatars.errors import UserError
 from taichi_avatars.head.arrays import load_npz
 from taichi_avatars.head.assets import read_head_json, resolve_head
@@ -69,6 +70,13 @@ class Description:
             check()
         except UserError as problem:
             self.add(problem)
+
+
+def elements(ply: PlyData, name: str, origin: str) -> np.ndarray:
+    """The table of a PLY's elements of one name. Raises UserError where there are none."""
+    if name not in ply:
+        raise UserError(f"{origin}: holds no elements named {name}; copy it again, or export it again")
+    return ply[name].data
 
 
 def known_head(described: Description, beside: Path, command: str) -> FlameModel | None:
@@ -168,10 +176,9 @@ def _parameters(
 def describe_avatar(path: Path) -> Description:
     described = Description(str(path), "Gaussians (PLY)")
     try:
-        data = PlyData.read(str(path))
-        rows = data["vertex"].data
-    except (PlyParseError, OSError, ValueError, KeyError, UnicodeDecodeError) as error:
-        described.add(UserError(f"{path}: cannot be read as a PLY ({error}); copy it again"))
+        rows = elements(read_ply(path), "vertex", str(path))
+    except UserError as problem:
+        described.add(problem)
         return described
     names = rows.dtype.names or ()
     bound = "binding_0" in names

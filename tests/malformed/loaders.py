@@ -6,6 +6,7 @@ import io
 import json
 import pickle
 import struct
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -17,13 +18,18 @@ from scene.tiny_capture import flame_parameters
 
 from taichi_avatars.avatar.gaussians import Gaussians
 from taichi_avatars.config import TrainConfig
+from taichi_avatars.errors import UserError
 from taichi_avatars.head.arrays import read_head
 from taichi_avatars.head.assets import read_head_json
 from taichi_avatars.head.pickles import load_npy, load_pickle
 from taichi_avatars.head.sequence import FlameSequence
-from taichi_avatars.outputs import model
+from taichi_avatars.outputs import info_exports, lpips_weights, model
 from taichi_avatars.outputs.arkit_files import read_take
 from taichi_avatars.outputs.camera_path import read_camera_path
+from taichi_avatars.outputs.export import web
+from taichi_avatars.outputs.export.compressed import PACKED, RANGES
+from taichi_avatars.outputs.export.splat import RECORD
+from taichi_avatars.outputs.info_files import Description
 from taichi_avatars.scene import colmap
 from taichi_avatars.scene.images import check_image
 from taichi_avatars.scene.transforms import CameraReader, read_transforms
@@ -88,6 +94,70 @@ def state() -> dict[str, object]:
     return {"version": checkpoint.VERSION, "iteration": 3, "gaussians": {"means": torch.arange(30.0).view(10, 3)}}
 
 
+def _described(describe: Callable[[Path], Description]) -> Callable[[Path], object]:
+    """What `info` finds wrong, raised instead of listed."""
+
+    def read(path: Path) -> object:
+        found = describe(path)
+        for problem in found.problems:
+            assert "\n" not in problem
+        if found.problems:
+            raise UserError(found.problems[0])
+        return found
+
+    return read
+
+
+def _bundle(path: Path) -> object:
+    """Read as it is: a bundle is a folder, whose other files are not at fault."""
+    (path.parent / web.CONTENT).write_bytes(b"12345")
+    for file in web._player():
+        (path.parent / file.name).touch()
+    return web.read_index(path.parent)
+
+
+def _weights(path: Path) -> object:
+    return lpips_weights.read_weights("alex", path)
+
+
+def some_weights() -> dict[str, torch.Tensor]:
+    """Zeros in the shapes of LPIPS's AlexNet, of one number in memory and in the file."""
+    values = {}
+    for number, shape in lpips_weights.LAYERS["alex"]:
+        values[f"net.slice1.{number}.weight"] = torch.zeros(1).expand(shape)
+        values[f"net.slice1.{number}.bias"] = torch.zeros(1).expand(shape[:1])
+    for stage, size in enumerate(lpips_weights.CHANNELS["alex"]):
+        values[f"lin{stage}.model.1.weight"] = torch.zeros(1).expand(1, size, 1, 1)
+    return values
+
+
+def zipped_plys(**members: bytes) -> bytes:
+    def write(file: io.BytesIO) -> None:
+        with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as bundle:
+            for name, data in members.items():
+                bundle.writestr(f"{name}.ply", data)
+
+    return packed(write)
+
+
+def glb(index: object | None = None) -> bytes:
+    accessors = [{"count": 3}, {"count": 3}]
+    mesh = {"primitives": [{"attributes": {"POSITION": 0}, "indices": 1}]}
+    text = json.dumps({"meshes": [mesh], "accessors": accessors} if index is None else index).encode()
+    return struct.pack("<4sIIII", b"glTF", 2, 20 + len(text), len(text), 0x4E4F534A) + text
+
+
+def compressed(count: object = 1, chunks: object = 1, low: float = 0.0) -> bytes:
+    header = [
+        "ply",
+        "format binary_little_endian 1.0",
+        f"element chunk {chunks}",
+        *(f"property float {n}" for n in RANGES[:12]),
+    ]
+    header += [f"element vertex {count}", *(f"property uint {n}" for n in PACKED), "end_header\n"]
+    return "\n".join(header).encode() + struct.pack("<12f4I", *[low] * 12, 1, 2, 3, 4)
+
+
 KEY = {"time": 0, "position": [0, 0, 1], "look_at": [0, 0, 0], "fov_y": 20}
 NAMES = ["jawOpen", "eyeBlinkLeft"]
 CSV = "Timecode,BlendShapeCount,JawOpen,EyeBlinkLeft\n10:00:00:01.1,52,0.5,0.1\n10:00:00:02.1,52,0.25,0.1\n"
@@ -116,5 +186,12 @@ LOADERS = {
         "take.json", read_take, json.dumps({"names": NAMES, "frames": [{"weights": [0.5, 0.1]}]}).encode()
     ),
     "arkit csv": Loader("take.csv", read_take, CSV.encode()),
+    "splat": Loader("a.splat", _described(info_exports.describe_splat), np.ones(3, RECORD).tobytes()),
+    "compressed ply": Loader("a.compressed.ply", _described(info_exports.describe_compressed), compressed()),
+    "zip of plys": Loader("a.zip", _described(info_exports.describe_sequence), zipped_plys(frame_0000=ply())),
+    "glb": Loader("a.glb", _described(info_exports.describe_glb), glb()),
+    "obj": Loader("a.obj", _described(info_exports.describe_obj), b"v 0 0 0\nv 1 0 0\nv 0 1 0\nvt 0 0\nf 1/1 2/1 3/1\n"),
+    "web bundle": Loader(web.INDEX, _bundle, json.dumps({"format": web.FORMAT, "bytes": 5, "frames": 1}).encode()),
+    "lpips weights": Loader("alex.pth", _weights, packed(lambda f: torch.save(some_weights(), f))),
     "head.json": Loader("head.json", read_head_json, b'{"head": "builtin-1"}'),
 }  # fmt: skip
