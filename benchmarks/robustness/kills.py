@@ -3,8 +3,9 @@ a run that nobody disturbed.
 
     python benchmarks/robustness/kills.py --kills 50 --work /tmp/kills
 
-Every kill comes after the first step and at a random moment of the time that the steps and saves of a run take, so that it
-falls into steps, checkpoints, avatars and evaluations alike. After each, every file that a reader would look for is read.
+Most kills come after a run's first save and at a random moment of the time that steps and saves take, so that they fall into
+steps, checkpoints, avatars and evaluations alike; one of `--early` comes at any moment since the process began, most of which
+is start-up. After each, every file that a reader would look for is read.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import torch
 from taichi_avatars import Avatar
 from taichi_avatars.synthetic.capture import write_capture
 
+START_UP = 6.0  # seconds, longer than a start and some saves
 OPTIONS = ["--head", "builtin", "-w", "-q", "--threads", "1", "--start-gaussians", "12000", "--densify-from-iter", "0"]
 
 
@@ -32,6 +34,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--iterations", type=int, default=600)
     parser.add_argument("--interval", type=int, default=4, help="steps between two saves")
+    parser.add_argument("--early", type=int, default=5, help="of so many kills one may fall into the start-up")
     parser.add_argument("--work", type=Path, required=True, help="folder that is emptied first")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
@@ -52,8 +55,11 @@ def main() -> None:
         process = subprocess.Popen([*command, "-m", str(killed), *more], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         runs += 1
         if kills < given.kills:
-            _await_first_save(killed, process)
-            time.sleep(chance.uniform(0.0, 1.2 * given.interval * 0.03))
+            if kills % given.early == 0:
+                time.sleep(chance.uniform(0.0, START_UP))
+            else:
+                _await_first_save(killed, process)
+                time.sleep(chance.uniform(0.0, 1.2 * given.interval * 0.03))
             if process.poll() is None:
                 process.kill()
                 kills += 1
@@ -91,7 +97,8 @@ def _look(model: Path) -> tuple[int, int]:
     for avatar in sorted(model.glob("point_cloud/iteration_*"), key=lambda path: path.stat().st_mtime_ns)[:-1]:
         shutil.rmtree(avatar)  # hundreds of them would fill the disk
     for name in ("cameras.json", "source.json"):
-        json.loads((model / name).read_text())
+        if states or (model / name).exists():
+            json.loads((model / name).read_text())
     return len([*model.rglob(".*-*")]), max(steps, default=0)
 
 

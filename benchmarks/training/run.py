@@ -96,7 +96,11 @@ def main() -> None:
             f"{'':40} novel view   self-reenactment   CPU s   Gaussians   ({given.steps} steps, median of {len(given.seeds)})"
         )
         for name in given.only:
-            runs = [measure(VARIANTS[name], given.steps, seed, capture, head) for seed in given.seeds]
+            runs = results.setdefault(name, [])
+            for seed in given.seeds:
+                runs.append(measure(VARIANTS[name], given.steps, seed, capture, head))
+                if given.out:
+                    given.out.write_text(json.dumps(results, indent=1))
             middle = {key: statistics.median(run[key] for run in runs) for key in ("val", "test", "cpu_seconds", "gaussians")}
             spread = max(run["val"] for run in runs) - min(run["val"] for run in runs)
             print(
@@ -104,9 +108,6 @@ def main() -> None:
                 f"   {middle['gaussians']:9.0f}",
                 flush=True,
             )
-            results[name] = runs
-            if given.out:
-                given.out.write_text(json.dumps(results, indent=1))
 
 
 if __name__ == "__main__":
