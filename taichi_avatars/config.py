@@ -47,8 +47,8 @@ class TrainConfig(BaseModel):
     """Training steps. The paper's schedule is 600000; shorter runs compress it."""
     views_per_step: int = Field(default=1, ge=1)
     """Images per step, of whose losses the mean counts; shared by processes, whose number it is where not given."""
-    start_gaussians: int = Field(default=30_000, ge=1)
-    """Gaussians that a fast run begins with, at least one per triangle."""
+    start_gaussians: int = Field(default=40_000, ge=1)
+    """Gaussians that a fast run begins with: at least one per triangle, no more than max_gaussians."""
     sh_degree: int = Field(default=3, ge=0, le=3)
     """Degree of the spherical harmonics of the colour; 0 is the better choice for a single camera."""
     white_background: bool = False

@@ -20,7 +20,9 @@ from taichi_avatars.scene.images import load_alpha, load_image
 from taichi_avatars.scene.views import View
 
 OPACITY = 0.5  # at the start: a head is mostly opaque
-SIZE = 0.6  # standard deviation of a Gaussian against the side of a square of its share of the surface
+SIZE = (
+    0.25  # standard deviation of a Gaussian against the side of a square of its share of the surface: growing beats shrinking
+)
 PAINTED_FROM = 40  # images
 OPAQUE = 0.9  # opacity while colours are collected, so that what lies behind is not coloured
 CANDIDATES = 1_000_000  # random places that a static scene is carved from

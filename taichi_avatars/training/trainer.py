@@ -81,7 +81,7 @@ class Run:
             vertices = head.pose(self.rest).vertices
             self.triangle_scale = ops.triangle_frames(vertices, head.faces).scale.to(runtime.device())
             if config.schedule == "fast":
-                gaussians = spread(vertices, head.faces, config.start_gaussians, config.sh_degree, self.generator)
+                gaussians = spread(vertices, head.faces, _begins_with(config), config.sh_degree, self.generator)
             else:
                 gaussians = Gaussians.on_triangles(head.num_faces, config.sh_degree, self.generator)
         elif capture.points is not None:
@@ -108,7 +108,7 @@ class Run:
         shown = [views[i] for i in some]
         if self.head is not None:
             self.optimizer.gaussians.sh_base.data.copy_(paint(self.avatar, shown, self.background))
-        elif carved := carve(shown, config.start_gaussians, config.sh_degree, self.background, self.generator):
+        elif carved := carve(shown, _begins_with(config), config.sh_degree, self.background, self.generator):
             self._begin_with(carved)
 
     @property
@@ -324,6 +324,10 @@ def _look(run: Run, view: View, truth: Tensor, crop: losses.Crop | None, share: 
         assert out.mean2d_grad is not None
         observed = observation(out.mean2d_grad / share, out.radii)  # every view counts as if it were alone
     return exchange.Sight(value, (out.image.detach() - truth).square().mean().item(), observed)
+
+
+def _begins_with(config: TrainConfig) -> int:
+    return min(config.start_gaussians, config.max_gaussians)
 
 
 def _sequence(capture: Capture, config: TrainConfig):

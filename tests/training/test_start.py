@@ -17,7 +17,7 @@ from taichi_avatars.outputs.motion import place
 from taichi_avatars.outputs.viewpoints import frontal_camera
 from taichi_avatars.scene.cameras import Camera
 from taichi_avatars.scene.views import View
-from taichi_avatars.training.start import OPACITY, carve, paint, spread
+from taichi_avatars.training.start import OPACITY, SIZE, carve, paint, spread
 
 
 def at_rest(head: FlameModel) -> FlameSequence:
@@ -52,7 +52,7 @@ def test_they_lie_on_their_triangles_in_proportion_to_the_area(head):
     assert all(float((side * normal).sum(1).min()) > -1e-9 for side in inside), "outside the triangle"
     assert torch.allclose(gaussians.opacities, torch.tensor(OPACITY))
     # all of them together cover about the surface: as many squares of 1 / SIZE standard deviations
-    covered = (world.scales[:, 0] / 0.6).square().sum()
+    covered = (world.scales[:, 0] / SIZE).square().sum()
     assert torch.isclose(covered, areas(vertices, head.faces).sum(), rtol=1e-3)
 
 

@@ -29,6 +29,12 @@ def test_a_fast_run_begins_where_the_papers_has_hardly_begun(tmp_path, capture, 
     assert fast.loss < 0.6 * paper.loss
 
 
+def test_a_run_does_not_begin_beyond_its_limit(capture, head):
+    run = trainer.Run(TrainConfig(start_gaussians=12_000, max_gaussians=11_000), capture, head)
+    run.stream.close()
+    assert len(run.optimizer.gaussians) == 11_000
+
+
 def test_a_fast_run_resumes_bit_by_bit(tmp_path, capture, head):
     config = SHORT.model_copy(update={"schedule": "fast", "iterations": 20, "interval": 10})
     whole = train(config, capture, head, tmp_path / "whole")
