@@ -37,7 +37,7 @@ def main() -> None:
     for colour, (name, (seconds, psnr)) in zip(COLOURS * len(curves), curves.items(), strict=False):
         axes.plot(seconds, psnr, "o-", color=colour, markersize=3.5, linewidth=1.6, label=name)
     axes.axhline(30.0, color="#999999", linewidth=0.8, linestyle=":")
-    axes.set(xlabel="CPU seconds of training", ylabel="PSNR of the held-out camera, dB", xlim=(0, None))
+    axes.set(xscale="log", xlabel="CPU seconds of training", ylabel="PSNR of the held-out camera, dB")
     axes.grid(alpha=0.25)
     axes.legend(frameon=False, loc="lower right")
     for side in ("top", "right"):
