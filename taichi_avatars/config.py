@@ -31,6 +31,7 @@ PAPER = {
 
 # What the fast schedule has of its own for a static scene, whose Gaussians move in the world instead of on triangles.
 STATIC = {
+    "start_gaussians": 30_000,
     "position_lr_init": 0.00032,
     "position_lr_final": 0.000016,
 }
@@ -48,7 +49,8 @@ class TrainConfig(BaseModel):
     views_per_step: int = Field(default=1, ge=1)
     """Images per step, of whose losses the mean counts; shared by processes, whose number it is where not given."""
     start_gaussians: int = Field(default=40_000, ge=1)
-    """Gaussians that a fast run begins with: at least one per triangle, no more than max_gaussians."""
+    """Gaussians that a fast run begins with: at least one per triangle, no more than max_gaussians;
+    30000 in a fast run of a static scene."""
     sh_degree: int = Field(default=3, ge=0, le=3)
     """Degree of the spherical harmonics of the colour; 0 is the better choice for a single camera."""
     white_background: bool = False
