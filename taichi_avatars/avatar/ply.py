@@ -39,7 +39,7 @@ def parse_ply(file: BinaryIO, size: int, origin: str) -> PlyData:
     except UserError:
         raise
     except (PlyParseError, OSError, *BROKEN) as error:
-        raise UserError(f"{origin}: not a readable PLY ({plain(error)}); copy it again") from None
+        raise UserError(f"{origin}: cannot be read as a PLY ({plain(error)}); copy it again") from None
 
 
 def _check_header(file: BinaryIO, size: int, origin: str) -> None:
@@ -50,4 +50,4 @@ def _check_header(file: BinaryIO, size: int, origin: str) -> None:
             raise UserError(f"{origin}: claims to hold {int(words[-1][:20])} elements, more than it has bytes; copy it again")
         if words == [b"end_header"]:
             return
-    raise UserError(f"{origin}: not a readable PLY (its header does not end); copy it again")
+    raise UserError(f"{origin}: cannot be read as a PLY (its header does not end); copy it again")

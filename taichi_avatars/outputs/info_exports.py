@@ -53,7 +53,7 @@ def describe_compressed(path: Path) -> Description:
         data = read_ply(path)
         chunks, rows = elements(data, "chunk", str(path)), elements(data, "vertex", str(path))
     except UserError as problem:
-        described.add(problem)
+        described.add(UserError(f"{problem}, or {AGAIN}"))
         return described
     described.facts.update(gaussians=len(rows), chunks=len(chunks))
     for table, wanted, what in ((rows, PACKED, "vertex"), (chunks, RANGES[:12], "chunk")):

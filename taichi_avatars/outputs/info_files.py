@@ -75,7 +75,7 @@ class Description:
 def elements(ply: PlyData, name: str, origin: str) -> np.ndarray:
     """The table of a PLY's elements of one name. Raises UserError where there are none."""
     if name not in ply:
-        raise UserError(f"{origin}: holds no elements named {name}; copy it again, or export it again")
+        raise UserError(f"{origin}: holds no elements named {name}; copy it again")
     return ply[name].data
 
 

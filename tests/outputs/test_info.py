@@ -249,7 +249,7 @@ def test_plys_of_other_kinds(tmp_path: Path) -> None:
     assert describe(path)["kind"] == "Gaussians without binding (static scene)"
     assert facts_of(path)["SH degree"] == 3 and problems_of(path) == []
     path.write_bytes(path.read_bytes()[:-10])
-    assert "not a readable PLY" in problems_of(path)[0]
+    assert "cannot be read as a PLY" in problems_of(path)[0]
     save_ply(path, np.zeros(3, dtype=[("x", "f4"), ("y", "f8"), ("z", "f4")]))
     assert any("has no f_dc_0" in problem for problem in problems_of(path))
     assert any("y is float64, want float32" in problem for problem in problems_of(path))

@@ -31,7 +31,7 @@ from taichi_avatars.outputs.export.world import unit_quats
 from taichi_avatars.outputs.motion import place
 from taichi_avatars.outputs.viewpoints import frontal_camera
 from taichi_avatars.scene.cameras import Camera
-from taichi_avatars.scene.transforms import read_json
+from taichi_avatars.scene.transforms import parse_json
 
 PLAYER = Path(__file__).resolve().parent / "player"
 INDEX, CONTENT = "avatar.json", "avatar.bin"
@@ -112,8 +112,8 @@ def read_index(folder: Path) -> dict[str, Any]:
         UserError: where it is broken, or files of the bundle are missing.
     """
     file = folder / INDEX
-    index: Any = read_json(file)
     try:
+        index: Any = parse_json(file.read_bytes(), INDEX)
         if index["format"] != FORMAT:
             raise ValueError(f"it says {index['format']!r}, this program knows {FORMAT!r}")
         size, wanted = (folder / CONTENT).stat().st_size, index["bytes"]
@@ -122,7 +122,7 @@ def read_index(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{file}: no index of a web bundle ({error}); export again") from None
     if size != wanted:
-        raise UserError(f"{folder / CONTENT}: holds {size} bytes, {INDEX} says {wanted}; export again")
+        raise UserError(f"{folder / CONTENT}: holds {size} bytes, want {wanted} as {INDEX} says; export again")
     lacking = [file.name for file in _player() if not (folder / file.name).is_file()]
     if lacking:
         raise UserError(f"{folder / lacking[0]}: is missing; export again")

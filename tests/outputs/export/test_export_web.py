@@ -200,11 +200,11 @@ def test_info_knows_a_bundle(avatar: Avatar, tmp_path: Path) -> None:
     assert isinstance(facts, dict) and (facts["gaussians"], facts["frames"], facts["fps"]) == (3000, 3, 20.0)
     content = tmp_path / "site" / CONTENT
     content.write_bytes(content.read_bytes()[:-4])
-    assert "says" in str(describe(tmp_path / "site")["problems"])
+    assert "want" in str(describe(tmp_path / "site")["problems"])
     content.unlink()
     assert "avatar.bin: is missing" in str(describe(tmp_path / "site")["problems"])
     (tmp_path / "site" / INDEX).write_text("{")
-    assert "avatar.json: line 1, column 2: not valid JSON" in str(describe(tmp_path / "site")["problems"])
+    assert "no index of a web bundle" in str(describe(tmp_path / "site")["problems"])
 
 
 def test_nothing_comes_from_elsewhere() -> None:
