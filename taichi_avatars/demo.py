@@ -15,18 +15,18 @@ from taichi_avatars.avatar.avatar import Avatar
 from taichi_avatars.bench import bench_avatar
 from taichi_avatars.config import TrainConfig
 from taichi_avatars.errors import UserError
-from taichi_avatars.files import atomic_path
+from taichi_avatars.evaluation.comparison import Row, write_comparison
+from taichi_avatars.evaluation.scores import evaluate, write_scores
+from taichi_avatars.files.atomic import atomic_path
 from taichi_avatars.head.flame import FlameModel
-from taichi_avatars.outputs.comparison import Row, write_comparison
-from taichi_avatars.outputs.evaluate import evaluate, write_scores
-from taichi_avatars.outputs.motion import load_motion
-from taichi_avatars.outputs.reenact import reenact, stage
+from taichi_avatars.motion.motion import load_motion
 from taichi_avatars.scene.capture import Capture, load_capture
 from taichi_avatars.scene.views import View
 from taichi_avatars.synthetic.capture import write_capture
 from taichi_avatars.synthetic.motion import performance
 from taichi_avatars.training.events import Event, Progress
 from taichi_avatars.training.trainer import train
+from taichi_avatars.video.reenact import reenact, stage
 
 MARK = "demo.json"
 SPLITS = {"val": "novel_view", "test": "self_reenactment"}

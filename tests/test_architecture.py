@@ -12,14 +12,19 @@ import taichi_avatars
 PACKAGE = Path(taichi_avatars.__file__).parent
 # A room imports its own floor and those below. What is in no room (errors, files, config, runtime) may be imported by all.
 FLOORS = {
+    "files": 0,
     "kernels": 0,
     "ops": 1,
     "reference": 1,
     "head": 2,
     "scene": 3,
     "avatar": 3,
+    "evaluation": 4,
     "training": 4,
-    "outputs": 4,
+    "motion": 4,
+    "video": 4,
+    "export": 4,
+    "inspection": 4,
     "viewer": 4,
     "synthetic": 4,
     "cli": 5,

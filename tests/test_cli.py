@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from outputs.small_avatar import small_avatar, small_motion
+from avatar.small_avatar import small_avatar, small_motion
 from PIL import Image
 from scene.tiny_capture import write_tiny_capture
 
@@ -113,7 +113,7 @@ def test_debug_shows_where(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_an_unexpected_error_is_one_line_too(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    import taichi_avatars.outputs.info as info
+    import taichi_avatars.inspection.info as info
 
     def broken(path: Path) -> None:
         raise ZeroDivisionError("of all\nthings")

@@ -64,7 +64,7 @@ def test_eval_without_weights(
     model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """LPIPS is left out with one line that says how to get it; nobody who does not want it is told."""
-    monkeypatch.setattr("taichi_avatars.outputs.lpips_weights.PACKAGES", {})
+    monkeypatch.setattr("taichi_avatars.evaluation.lpips_weights.PACKAGES", {})
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     assert run(["eval", "-m", str(model), "--split", "test", "--json"]) == 0
     out, err = capsys.readouterr()

@@ -12,10 +12,10 @@ from scene.test_colmap import CAMERAS, images, write_text
 from scene.tiny_capture import camera_at, write_tiny_capture
 from scene.union_capture import CX, CY_FROM_BOTTOM, FL_X, FL_Y, TIMESTEPS, write_union
 
+from taichi_avatars.avatar.model_folder import load_model, load_source
 from taichi_avatars.cli import run
 from taichi_avatars.cli.scripts import NO_MEANING, spread, without_meaningless
 from taichi_avatars.config import TrainConfig
-from taichi_avatars.outputs.model import load_model, load_source
 from taichi_avatars.scene.cameras import OPENCV_FROM_OPENGL
 
 OPTIMISATION = {

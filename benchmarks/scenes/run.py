@@ -17,7 +17,7 @@ from pathlib import Path
 from layouts import write_blender, write_colmap
 
 from taichi_avatars.config import TrainConfig
-from taichi_avatars.outputs.evaluate import evaluate
+from taichi_avatars.evaluation.scores import evaluate
 from taichi_avatars.scene.capture import Capture, load_capture
 from taichi_avatars.training.trainer import train
 

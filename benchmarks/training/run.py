@@ -20,8 +20,8 @@ from pathlib import Path
 from taichi_avatars import runtime
 from taichi_avatars.avatar.avatar import Avatar
 from taichi_avatars.config import PAPER, TrainConfig
+from taichi_avatars.evaluation.scores import evaluate
 from taichi_avatars.head.flame import FlameModel
-from taichi_avatars.outputs.evaluate import evaluate
 from taichi_avatars.scene.capture import Capture, load_capture
 from taichi_avatars.synthetic.capture import write_capture
 from taichi_avatars.training.trainer import Run, train

@@ -12,7 +12,7 @@ from torch import Tensor
 from taichi_avatars import runtime
 from taichi_avatars.avatar.gaussians import Gaussians
 from taichi_avatars.errors import UserError
-from taichi_avatars.files import writing
+from taichi_avatars.files.atomic import writing
 from taichi_avatars.head.assets import resolve_head, write_head_json
 from taichi_avatars.head.flame import FlameModel, HeadMesh
 from taichi_avatars.head.sequence import FlameSequence

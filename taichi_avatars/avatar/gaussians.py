@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from taichi_avatars.avatar.ply import read_ply
 from taichi_avatars.errors import UserError
-from taichi_avatars.files import atomic_path
+from taichi_avatars.files.atomic import atomic_path
+from taichi_avatars.files.ply import read_ply
 
 C0 = 0.28209479177387814  # SH band 0: colour = C0 * coefficient + 0.5
 START_OPACITY = 0.1

@@ -13,9 +13,9 @@ from taichi_avatars.avatar.avatar import Avatar
 from taichi_avatars.avatar.gaussians import Gaussians
 from taichi_avatars.head.flame import FlameModel
 from taichi_avatars.head.sequence import FlameSequence
-from taichi_avatars.outputs.motion import place
-from taichi_avatars.outputs.viewpoints import frontal_camera
+from taichi_avatars.motion.motion import place
 from taichi_avatars.scene.cameras import Camera
+from taichi_avatars.video.viewpoints import frontal_camera
 
 HEAD_AXES = (0.11, 0.16, 0.12)  # metres, of the ellipsoid on which the Gaussians lie
 SHELL = 0.03  # its thickness, relative

@@ -15,9 +15,9 @@ from taichi_avatars.errors import UserError
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from taichi_avatars.outputs.evaluate import EvaluationProtocol
-    from taichi_avatars.outputs.lpips import Lpips
-    from taichi_avatars.outputs.model import TrainedModel
+    from taichi_avatars.avatar.model_folder import TrainedModel
+    from taichi_avatars.evaluation.lpips import Lpips
+    from taichi_avatars.evaluation.scores import EvaluationProtocol
     from taichi_avatars.scene.capture import Capture
 
 REFERENCE_SPLIT = "test"
@@ -90,7 +90,7 @@ def evaluate(
     wanted = splits(split)
     from rich.console import Group
 
-    from taichi_avatars.outputs.model import load_model, load_source
+    from taichi_avatars.avatar.model_folder import load_model, load_source
 
     perceptual = _perceptual(session, lpips, lpips_weights)
     measures: EvaluationProtocol = "paper" if protocol == "paper" else "standard"
@@ -129,7 +129,7 @@ def _measure(
     """Measures one model and writes its files; the values, and a table of them."""
     from rich.table import Table
 
-    from taichi_avatars.outputs import evaluate as measure
+    from taichi_avatars.evaluation import scores as measure
 
     values: dict[str, object] = {"model": str(trained.folder), "iteration": trained.iteration}
     table = Table(title=f"{trained.folder}, iteration {trained.iteration}", title_justify="left")
@@ -166,8 +166,8 @@ def _measure(
 
 def _perceptual(session: Session, which: str, weights: str | None) -> list[Lpips]:
     """The perceptual metrics that can be had; why one cannot is one line."""
-    from taichi_avatars.outputs.lpips import load_lpips
-    from taichi_avatars.outputs.lpips_weights import MissingWeights, Net
+    from taichi_avatars.evaluation.lpips import load_lpips
+    from taichi_avatars.evaluation.lpips_weights import MissingWeights, Net
 
     found: list[Lpips] = []
     nets: tuple[Net, ...] = ("alex", "vgg")

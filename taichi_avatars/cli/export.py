@@ -79,12 +79,12 @@ def export(
 
     Example: taichi-avatars export -m output/me --format web -o site
     """
+    from taichi_avatars.avatar.model_folder import first_camera, load_model
     from taichi_avatars.errors import UserError
-    from taichi_avatars.outputs.export import SUFFIXES, Choice, format_of, sampled
-    from taichi_avatars.outputs.export import export as write
-    from taichi_avatars.outputs.model import first_camera, load_model
-    from taichi_avatars.outputs.motion import drive, load_motion
-    from taichi_avatars.outputs.video import FPS
+    from taichi_avatars.export import SUFFIXES, Choice, format_of, sampled
+    from taichi_avatars.export import export as write
+    from taichi_avatars.motion.motion import drive, load_motion
+    from taichi_avatars.video.mp4 import FPS
 
     kind = format or (format_of(out) if out else None)
     if kind is None:

@@ -91,12 +91,12 @@ def render(
     one_of("--mesh-shading", mesh_shading, ("smooth", "flat"))
     skipped = {"train": skip_train, "val": skip_val, "test": skip_test}
     wanted = [name for name in splits(split) if not skipped[name]]
+    from taichi_avatars.avatar.model_folder import load_model, load_source
     from taichi_avatars.errors import UserError
-    from taichi_avatars.outputs.model import load_model, load_source
-    from taichi_avatars.outputs.motion import drive, load_motion
-    from taichi_avatars.outputs.overlay import MeshStyle
-    from taichi_avatars.outputs.rendering import render_views
+    from taichi_avatars.motion.motion import drive, load_motion
     from taichi_avatars.scene.views import of_camera
+    from taichi_avatars.video.overlay import MeshStyle
+    from taichi_avatars.video.rendering import render_views
 
     mesh = MeshStyle(
         colors="gaussians" if mesh_colors == "gaussians" else "parts",

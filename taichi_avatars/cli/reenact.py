@@ -131,15 +131,15 @@ def reenact(
     if neutral != "median" and not relative:
         raise typer.BadParameter("--neutral says what --relative takes out; give --relative too")
     shape = pixels("--size", size)
+    from taichi_avatars.avatar.model_folder import load_model, load_source
     from taichi_avatars.errors import UserError
-    from taichi_avatars.outputs.audio import check_sound
-    from taichi_avatars.outputs.camera_path import read_camera_path
-    from taichi_avatars.outputs.model import load_model, load_source
-    from taichi_avatars.outputs.motion import load_motion, own_motion, place
-    from taichi_avatars.outputs.reenact import PANELS, Panel, driver_images, stage
-    from taichi_avatars.outputs.reenact import reenact as film
-    from taichi_avatars.outputs.retarget import clamped_to, relative_to_neutral
-    from taichi_avatars.outputs.viewpoints import facing
+    from taichi_avatars.motion.motion import load_motion, own_motion, place
+    from taichi_avatars.motion.retarget import clamped_to, relative_to_neutral
+    from taichi_avatars.video.audio import check_sound
+    from taichi_avatars.video.camera_path import read_camera_path
+    from taichi_avatars.video.reenact import PANELS, Panel, driver_images, stage
+    from taichi_avatars.video.reenact import reenact as film
+    from taichi_avatars.video.viewpoints import facing
 
     for name in show or ():
         one_of("--show", name, PANELS)

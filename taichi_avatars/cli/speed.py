@@ -72,8 +72,8 @@ def bench(
     sizes = [pixels("--size", text) for text in size or [FULL]]
     kernel_sizes = [pixels("--size", text) for text in size or [HALF, FULL]]
     from taichi_avatars import bench as benches
+    from taichi_avatars.avatar.model_folder import load_model
     from taichi_avatars.cli import speed_tables as tables
-    from taichi_avatars.outputs.model import load_model
 
     seed = session.seed or 0
     values: dict[str, Any] = {"machine": benches.machine()}

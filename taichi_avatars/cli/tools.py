@@ -26,7 +26,7 @@ def info(
     """
     from rich.text import Text
 
-    from taichi_avatars.outputs.info import describe, text
+    from taichi_avatars.inspection.info import describe, text
 
     described = describe(path)
     session.result(described, Text(text(described)))

@@ -44,9 +44,9 @@ def view(
 
     Example: taichi-avatars view output/me
     """
+    from taichi_avatars.avatar.model_folder import first_camera, load_model, load_source
     from taichi_avatars.errors import UserError
-    from taichi_avatars.outputs.model import first_camera, load_model, load_source
-    from taichi_avatars.outputs.motion import drive, load_motion
+    from taichi_avatars.motion.motion import drive, load_motion
     from taichi_avatars.viewer.address import check_address
     from taichi_avatars.viewer.subject import subject_of
     from taichi_avatars.viewer.viewer import Viewer

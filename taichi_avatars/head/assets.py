@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from taichi_avatars.errors import UserError
-from taichi_avatars.files import atomic_path
-from taichi_avatars.head.arrays import read_head, read_landmarks, read_masks
+from taichi_avatars.files.atomic import atomic_path
 from taichi_avatars.head.flame import FlameModel
+from taichi_avatars.head.flame_files import read_head, read_landmarks, read_masks
 
 HEAD_FILE = "head.json"
 VARIABLE = "TAICHI_AVATARS_FLAME"

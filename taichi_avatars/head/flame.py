@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from taichi_avatars.errors import UserError
-from taichi_avatars.head.arrays import (
+from taichi_avatars.head.flame_files import (
     FLAME_FACES,
     FLAME_VERTICES,
     HeadArrays,

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from taichi_avatars.head.arrays import FLAME_VERTICES, HeadArrays
+from taichi_avatars.head.flame_files import FLAME_VERTICES, HeadArrays
 
 RING = 15
 UPPER = [1713, 1715, 1716, 1735, 1696, 1694, 1657, 3543, 2774, 2811, 2813, 2850, 2833, 2832, 2830]

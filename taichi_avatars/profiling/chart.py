@@ -8,7 +8,7 @@ from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
-from taichi_avatars.files import atomic_path
+from taichi_avatars.files.atomic import atomic_path
 
 SCALE = 2  # pixels per unit of all lengths below
 WIDTH, MARGIN, LABEL, FIGURES = 900, 24, 190, 130

@@ -10,12 +10,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from taichi_avatars.avatar.avatar import Avatar
+from taichi_avatars.avatar.model_folder import load_model, load_source
 from taichi_avatars.bench.scenes import example_avatar, in_front_of
 from taichi_avatars.bench.timing import machine
 from taichi_avatars.config import TrainConfig
-from taichi_avatars.files import atomic_path
+from taichi_avatars.files.atomic import atomic_path
 from taichi_avatars.head.assets import resolve_head
-from taichi_avatars.outputs.model import load_model, load_source
 from taichi_avatars.profiling.chart import write_chart
 from taichi_avatars.profiling.peaks import Peaks, measure_peaks
 from taichi_avatars.profiling.report import summary

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from taichi_avatars.files import atomic_path
+from taichi_avatars.files.atomic import atomic_path
 from taichi_avatars.profiling.stages import Recording
 
 TRACKS = {"units": 1, "stages": 2, "kernels": 3}

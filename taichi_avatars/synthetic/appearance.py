@@ -14,7 +14,7 @@ from torch import Tensor
 from taichi_avatars.head.flame import FlameModel
 from taichi_avatars.ops import triangle_frames
 from taichi_avatars.ops.mesh import vertex_normals
-from taichi_avatars.ops.noise import fractal_noise, scattered_points
+from taichi_avatars.ops.subject.noise import fractal_noise, scattered_points
 from taichi_avatars.synthetic.identity import Identity
 
 MOST_DIVISIONS = 64

@@ -19,12 +19,12 @@ from PIL import Image
 from torch import Tensor
 
 from taichi_avatars.errors import UserError
-from taichi_avatars.files import writing
+from taichi_avatars.files.atomic import writing
 from taichi_avatars.head.assets import write_head_json
 from taichi_avatars.head.flame import FlameModel
 from taichi_avatars.head.sequence import FlameSequence
 from taichi_avatars.ops.frames import triangle_frames
-from taichi_avatars.ops.strands import pose_strands
+from taichi_avatars.ops.subject.strands import pose_strands
 from taichi_avatars.scene.cameras import OPENCV_FROM_OPENGL, Camera
 from taichi_avatars.synthetic.defaults import CAMERAS, HEIGHT, SUPERSAMPLE, TEST_TIMESTEPS, TIMESTEPS, WIDTH
 from taichi_avatars.synthetic.hair import wrapping_offset

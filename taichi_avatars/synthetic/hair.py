@@ -16,7 +16,7 @@ from torch import Tensor
 from taichi_avatars.head.flame import FlameModel
 from taichi_avatars.ops.frames import triangle_frames
 from taichi_avatars.ops.mesh import vertex_normals
-from taichi_avatars.ops.noise import fractal_noise
+from taichi_avatars.ops.subject.noise import fractal_noise
 from taichi_avatars.synthetic.appearance import eye_axes, indicator, smoothed, smoothstep
 from taichi_avatars.synthetic.identity import Identity
 

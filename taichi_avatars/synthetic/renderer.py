@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from taichi_avatars.head.flame import FlameModel
-from taichi_avatars.kernels import shading
+from taichi_avatars.kernels.subject import shading
 from taichi_avatars.ops.frames import triangle_frames
 from taichi_avatars.ops.mesh import rasterize_depth, vertex_normals
-from taichi_avatars.ops.strands import draw_strands, light_strands, pose_strands
-from taichi_avatars.ops.visibility import Query, disc_directions, sphere_directions, visible_share
+from taichi_avatars.ops.subject.strands import draw_strands, light_strands, pose_strands
+from taichi_avatars.ops.subject.visibility import Query, disc_directions, sphere_directions, visible_share
 from taichi_avatars.scene.cameras import Camera
 from taichi_avatars.synthetic.appearance import Texels, bake
 from taichi_avatars.synthetic.defaults import SUPERSAMPLE

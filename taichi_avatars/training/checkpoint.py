@@ -15,7 +15,7 @@ from torch import Tensor
 from taichi_avatars import ranks, runtime
 from taichi_avatars.avatar.gaussians import Gaussians
 from taichi_avatars.errors import UserError
-from taichi_avatars.files import atomic_path
+from taichi_avatars.files.atomic import atomic_path
 
 if TYPE_CHECKING:
     from taichi_avatars.training.trainer import Run

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from taichi_avatars.config import TrainConfig
-from taichi_avatars.files import atomic_path
+from taichi_avatars.files.atomic import atomic_path
 from taichi_avatars.scene.capture import Capture
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from taichi_avatars.errors import UserError
-from taichi_avatars.files import atomic_path
+from taichi_avatars.files.atomic import atomic_path
 
 if TYPE_CHECKING:
     from taichi_avatars.scene.views import View

@@ -11,7 +11,7 @@ from filelock import FileLock, Timeout
 
 from taichi_avatars.avatar.avatar import iterations
 from taichi_avatars.errors import UserError
-from taichi_avatars.files import writing
+from taichi_avatars.files.atomic import writing
 from taichi_avatars.training import checkpoint, log
 
 BOARD_FILES = "events.out.tfevents.*"  # TensorBoard's

@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from taichi_avatars.files import writing
+from taichi_avatars.files.atomic import writing
 from taichi_avatars.training.events import Evaluated, Event, Progress, Saved
 
 NAME = "log.jsonl"

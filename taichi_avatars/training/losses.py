@@ -7,10 +7,10 @@ from torch import Tensor
 
 from taichi_avatars.avatar.gaussians import Gaussians
 from taichi_avatars.config import TrainConfig
+from taichi_avatars.evaluation.lpips import Lpips
 from taichi_avatars.ops import l1_and_ssim
 from taichi_avatars.ops.laplacian import Neighbours, laplacian
 from taichi_avatars.ops.local_losses import Free, local_losses
-from taichi_avatars.outputs.lpips import Lpips
 
 CROP = 128  # pixels along each side
 Crop = tuple[slice, slice, slice]  # of (3,H,W)

@@ -16,10 +16,10 @@ from taichi_avatars.avatar.density import DensityControl, observation
 from taichi_avatars.avatar.gaussians import Gaussians
 from taichi_avatars.config import TrainConfig
 from taichi_avatars.errors import UserError
+from taichi_avatars.evaluation.lpips import load_lpips
+from taichi_avatars.evaluation.scores import evaluate
 from taichi_avatars.head.flame import FlameModel
 from taichi_avatars.ops.laplacian import Neighbours
-from taichi_avatars.outputs.evaluate import evaluate
-from taichi_avatars.outputs.lpips import load_lpips
 from taichi_avatars.scene.capture import Capture
 from taichi_avatars.scene.images import DEFAULT_CACHE_BYTES, ImageStream
 from taichi_avatars.scene.views import View

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from taichi_avatars.errors import UserError
-from taichi_avatars.outputs.camera_path import LARGEST_FOV, SMALLEST_FOV, CameraPath, camera_path
-from taichi_avatars.outputs.video import write_mp4
 from taichi_avatars.scene.transforms import parse_json
+from taichi_avatars.video.camera_path import LARGEST_FOV, SMALLEST_FOV, CameraPath, camera_path
+from taichi_avatars.video.mp4 import write_mp4
 from taichi_avatars.viewer.panel import number
 
 if TYPE_CHECKING:

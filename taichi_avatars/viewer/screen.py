@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from taichi_avatars.outputs.camera_path import CameraPath
 from taichi_avatars.scene.cameras import Camera
+from taichi_avatars.video.camera_path import CameraPath
 from taichi_avatars.viewer.eye import Eye, eye_of, read_eye
 
 if TYPE_CHECKING:

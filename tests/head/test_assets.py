@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from taichi_avatars.errors import UserError
-from taichi_avatars.head.arrays import read_head
 from taichi_avatars.head.assets import convert_flame, read_head_json, resolve_head, write_head_json
 from taichi_avatars.head.flame import BUILTIN, FlameModel
+from taichi_avatars.head.flame_files import read_head
 
 needs_builtin = pytest.mark.skipif(not BUILTIN.is_file(), reason="the built-in head has not been made yet (tools/)")
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from taichi_avatars.head.arrays import HeadArrays
+from taichi_avatars.head.flame_files import HeadArrays
 from taichi_avatars.head.teeth import LOWER, UPPER, add_teeth
 
 ROWS = {"UR": 0, "LR": 15, "UE": 30, "LE": 45, "URB": 60, "UEB": 75, "LRB": 90, "LEB": 105}

@@ -29,7 +29,7 @@ from malformed.loaders import (
     transforms,
     zipped_plys,
 )
-from taichi_avatars.outputs.export import web
+from taichi_avatars.export import web
 
 NESTED = b"[" * 200_000
 CANARY = "CANARY"  # stands for the path of a file that whatever is executed would write

@@ -16,24 +16,26 @@ import torch
 from PIL import Image
 from scene.tiny_capture import flame_parameters
 
+from taichi_avatars.avatar import model_folder
 from taichi_avatars.avatar.gaussians import Gaussians
 from taichi_avatars.config import TrainConfig
 from taichi_avatars.errors import UserError
-from taichi_avatars.head.arrays import read_head
+from taichi_avatars.evaluation import lpips_weights
+from taichi_avatars.export import web
+from taichi_avatars.export.compressed import PACKED, RANGES
+from taichi_avatars.export.splat import RECORD
+from taichi_avatars.files.pickles import load_npy, load_pickle
 from taichi_avatars.head.assets import read_head_json
-from taichi_avatars.head.pickles import load_npy, load_pickle
+from taichi_avatars.head.flame_files import read_head
 from taichi_avatars.head.sequence import FlameSequence
-from taichi_avatars.outputs import info_exports, lpips_weights, model
-from taichi_avatars.outputs.arkit_files import read_take
-from taichi_avatars.outputs.camera_path import read_camera_path
-from taichi_avatars.outputs.export import web
-from taichi_avatars.outputs.export.compressed import PACKED, RANGES
-from taichi_avatars.outputs.export.splat import RECORD
-from taichi_avatars.outputs.info_files import Description
+from taichi_avatars.inspection import exports
+from taichi_avatars.inspection.files import Description
+from taichi_avatars.motion.arkit_files import read_take
 from taichi_avatars.scene import colmap
 from taichi_avatars.scene.images import check_image
 from taichi_avatars.scene.transforms import CameraReader, read_transforms
 from taichi_avatars.training import checkpoint
+from taichi_avatars.video.camera_path import read_camera_path
 
 
 class Loader(NamedTuple):
@@ -178,7 +180,7 @@ LOADERS = {
         "images.bin", _colmap_images, struct.pack("<Qi7di", 1, 1, 1, 0, 0, 0, 0, 0, 1, 1) + b"a.png\0" + struct.pack("<Q", 0)
     ),
     "colmap points": Loader("points3D.bin", _colmap_points, struct.pack("<QQ3d3BdQ", 1, 1, 0, 0, 0, 1, 2, 3, 0.5, 0)),
-    "cfg_args": Loader("cfg_args", model._namespace, b"Namespace(sh_degree=3, source_path='/data', eval=True)"),
+    "cfg_args": Loader("cfg_args", model_folder._namespace, b"Namespace(sh_degree=3, source_path='/data', eval=True)"),
     "toml": Loader("config.toml", TrainConfig.from_toml, TrainConfig().to_toml().encode()),
     "checkpoint": Loader("checkpoint.pt", checkpoint._read, packed(lambda f: torch.save(state(), f))),
     "camera path": Loader("path.json", read_camera_path, json.dumps({"keys": [KEY]}).encode()),
@@ -186,11 +188,11 @@ LOADERS = {
         "take.json", read_take, json.dumps({"names": NAMES, "frames": [{"weights": [0.5, 0.1]}]}).encode()
     ),
     "arkit csv": Loader("take.csv", read_take, CSV.encode()),
-    "splat": Loader("a.splat", _described(info_exports.describe_splat), np.ones(3, RECORD).tobytes()),
-    "compressed ply": Loader("a.compressed.ply", _described(info_exports.describe_compressed), compressed()),
-    "zip of plys": Loader("a.zip", _described(info_exports.describe_sequence), zipped_plys(frame_0000=ply())),
-    "glb": Loader("a.glb", _described(info_exports.describe_glb), glb()),
-    "obj": Loader("a.obj", _described(info_exports.describe_obj), b"v 0 0 0\nv 1 0 0\nv 0 1 0\nvt 0 0\nf 1/1 2/1 3/1\n"),
+    "splat": Loader("a.splat", _described(exports.describe_splat), np.ones(3, RECORD).tobytes()),
+    "compressed ply": Loader("a.compressed.ply", _described(exports.describe_compressed), compressed()),
+    "zip of plys": Loader("a.zip", _described(exports.describe_sequence), zipped_plys(frame_0000=ply())),
+    "glb": Loader("a.glb", _described(exports.describe_glb), glb()),
+    "obj": Loader("a.obj", _described(exports.describe_obj), b"v 0 0 0\nv 1 0 0\nv 0 1 0\nvt 0 0\nf 1/1 2/1 3/1\n"),
     "web bundle": Loader(web.INDEX, _bundle, json.dumps({"format": web.FORMAT, "bytes": 5, "frames": 1}).encode()),
     "lpips weights": Loader("alex.pth", _weights, packed(lambda f: torch.save(some_weights(), f))),
     "head.json": Loader("head.json", read_head_json, b'{"head": "builtin-1"}'),

@@ -6,12 +6,12 @@ import torch
 
 from taichi_avatars.errors import UserError
 from taichi_avatars.head.flame import FlameModel
-from taichi_avatars.kernels.shading import CHANNELS, F32x2, I32x1, texel_at
+from taichi_avatars.kernels.subject.shading import CHANNELS, F32x2, I32x1, texel_at
 from taichi_avatars.ops.frames import triangle_frames
 from taichi_avatars.ops.mesh import rasterize_depth
-from taichi_avatars.ops.noise import fractal_noise, scattered_points
-from taichi_avatars.ops.strands import draw_strands, pose_strands
-from taichi_avatars.ops.visibility import Query, disc_directions, sphere_directions, visible_share
+from taichi_avatars.ops.subject.noise import fractal_noise, scattered_points
+from taichi_avatars.ops.subject.strands import draw_strands, pose_strands
+from taichi_avatars.ops.subject.visibility import Query, disc_directions, sphere_directions, visible_share
 from taichi_avatars.scene.cameras import Camera
 from taichi_avatars.synthetic.appearance import layout
 from taichi_avatars.synthetic.hair import grow, lid_margins

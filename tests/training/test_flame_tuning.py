@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from outputs.small_avatar import small_motion
+from avatar.small_avatar import small_motion
 
 from taichi_avatars.config import TrainConfig
 from taichi_avatars.training.flame_tuning import FlameTuner

@@ -5,10 +5,10 @@ import torch
 from avatar.test_gaussians import random_gaussians
 
 from taichi_avatars.config import TrainConfig
+from taichi_avatars.evaluation.lpips import Lpips
+from taichi_avatars.evaluation.lpips_weights import CHANNELS, LAYERS
 from taichi_avatars.ops.laplacian import Neighbours, laplacian
 from taichi_avatars.ops.local_losses import Free, local_losses
-from taichi_avatars.outputs.lpips import Lpips
-from taichi_avatars.outputs.lpips_weights import CHANNELS, LAYERS
 from taichi_avatars.reference.local_losses import local_losses as reference
 from taichi_avatars.training.losses import binding_loss, image_loss, offset_loss, opacity_loss, perceptual_loss, random_crop
 

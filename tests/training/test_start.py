@@ -13,11 +13,11 @@ from taichi_avatars.avatar.gaussians import C0
 from taichi_avatars.config import STATIC, TrainConfig
 from taichi_avatars.errors import UserError
 from taichi_avatars.head.sequence import FlameSequence
-from taichi_avatars.outputs.motion import place
-from taichi_avatars.outputs.viewpoints import frontal_camera
+from taichi_avatars.motion.motion import place
 from taichi_avatars.scene.cameras import Camera
 from taichi_avatars.scene.views import View
 from taichi_avatars.training.start import OPACITY, SIZE, carve, paint, spread
+from taichi_avatars.video.viewpoints import frontal_camera
 
 
 def at_rest(head: FlameModel) -> FlameSequence:

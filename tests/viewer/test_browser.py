@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "outputs" / "export"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "export"))
 import browser
 
 pytestmark = pytest.mark.skipif(not browser.BROWSER, reason="there is no chromium here")

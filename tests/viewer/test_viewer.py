@@ -11,7 +11,7 @@ import av
 import numpy as np
 from visitor import Visitor
 
-from taichi_avatars.outputs.camera_path import read_camera_path
+from taichi_avatars.video.camera_path import read_camera_path
 
 # Label and another value; some need other controls set first.
 CONTROLS = [

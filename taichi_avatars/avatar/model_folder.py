@@ -1,0 +1,148 @@
+"""What a training run left: the avatar, its iteration, and the capture it was trained on."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from taichi_avatars.avatar.avatar import Avatar, find_ply, iterations
+from taichi_avatars.config import TrainConfig
+from taichi_avatars.errors import UserError
+from taichi_avatars.files.pickles import plain
+from taichi_avatars.head.assets import resolve_head
+from taichi_avatars.scene.cameras import Camera
+from taichi_avatars.scene.capture import Capture, load_capture
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedModel:
+    """A trained avatar with what is known about its training.
+
+    Attributes:
+        folder: the model folder; for a PLY that lies in none, the folder of the PLY.
+        iteration: of the avatar; 0 where the path does not tell.
+        source: the capture it was trained on, None where nothing says.
+        config: options of the training; the defaults where nothing says.
+    """
+
+    folder: Path
+    iteration: int
+    avatar: Avatar
+    source: Path | None
+    config: TrainConfig
+
+    @property
+    def method(self) -> str:
+        """The name under which results of this iteration are filed."""
+        return f"ours_{self.iteration}"
+
+    @property
+    def background(self) -> tuple[float, float, float]:
+        return (1.0, 1.0, 1.0) if self.config.white_background else (0.0, 0.0, 0.0)
+
+
+def load_model(path: Path | str, *, head: str | None = None, iteration: int | None = None, **options: object) -> TrainedModel:
+    """Reads a model folder, or one PLY.
+
+    Args:
+        head: "builtin" or a FLAME file; None takes what lies beside the PLY.
+        iteration: which of those saved; None takes the newest.
+        options: of `TrainConfig`, that are to be others than in training; None leaves one as it was.
+
+    Raises:
+        UserError: where there is no avatar, or not of this iteration.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise UserError(f"{path}: there is no such file or folder; give a model folder that `train` wrote, or a .ply file")
+    if iteration is None:
+        ply = find_ply(path)
+    else:
+        saved = iterations(path)
+        if iteration not in saved:
+            held = ", ".join(map(str, sorted(saved))) or "none"
+            raise UserError(f"{path}: iteration {iteration} was not saved; saved are: {held}")
+        ply = saved[iteration]
+    avatar = Avatar.load(ply, resolve_head(head, ply.parent) if head is not None else None)
+    number = re.fullmatch(r"iteration_(\d+)", ply.parent.name)
+    folder = ply.absolute().parents[2] if number and ply.absolute().parents[1].name == "point_cloud" else ply.parent
+    source, config = _training(folder)
+    given = {name: value for name, value in options.items() if value is not None}
+    config = TrainConfig.from_values({**config.model_dump(), **given}, "option")
+    return TrainedModel(folder, int(number[1]) if number else 0, avatar, source, config)
+
+
+def load_source(model: TrainedModel, source: Path | None = None) -> Capture:
+    """The capture of a model, read as it was for training but with its splits apart.
+
+    Args:
+        source: another place to read it from.
+
+    Raises:
+        UserError: where nothing says which capture it is, or it is gone.
+    """
+    path = source or model.source
+    if path is None:
+        raise UserError(f"{model.folder}: does not say which capture it was trained on; give it with -s")
+    if source is None and not path.is_dir():
+        raise UserError(f"{path}: the capture that {model.folder} was trained on is no longer there; give its place with -s")
+    config = model.config
+    return load_capture(
+        path,
+        head=model.avatar.head,
+        use_mask=config.use_mask,
+        principal_point=config.principal_point,
+        resolution=config.resolution,
+        images=config.images,
+        camera=config.camera,
+        strict_paths=config.strict_paths,
+    )
+
+
+def first_camera(folder: Path) -> Camera | None:
+    """The first camera in a model folder's `cameras.json`; None where there is none that can be read."""
+    try:
+        entry = json.loads((folder / "cameras.json").read_text(encoding="utf-8"))[0]
+        turn = torch.tensor(entry["rotation"], dtype=torch.float64).T
+        pose = torch.eye(4, dtype=torch.float64)
+        pose[:3, :3], pose[:3, 3] = turn, -turn @ torch.tensor(entry["position"], dtype=torch.float64)
+        width, height = int(entry["width"]), int(entry["height"])
+        return Camera.from_opencv(pose, float(entry["fx"]), float(entry["fy"]), 0.5 * width, 0.5 * height, width, height)
+    except (OSError, ValueError, KeyError, IndexError, TypeError, RuntimeError, OverflowError):
+        return None
+
+
+def _training(folder: Path) -> tuple[Path | None, TrainConfig]:
+    """Source and options from our own files, or from the `cfg_args` that other tools leave."""
+    if (folder / "config.toml").is_file():
+        return _source(folder / "source.json"), TrainConfig.from_toml(folder / "config.toml")
+    if not (folder / "cfg_args").is_file():
+        return None, TrainConfig()
+    values = _namespace(folder / "cfg_args")
+    known = {name: value for name, value in values.items() if name in TrainConfig.model_fields}
+    source = values.get("source_path")
+    config = TrainConfig.from_values(known, str(folder / "cfg_args"))
+    return Path(source) if isinstance(source, str) and source else None, config
+
+
+def _source(path: Path) -> Path | None:
+    try:
+        return Path(json.loads(path.read_text(encoding="utf-8"))["source"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+
+
+def _namespace(path: Path) -> dict[str, object]:
+    """The text `Namespace(a=1, ...)`, read as literals and never run."""
+    try:
+        call = ast.parse(path.read_text(encoding="utf-8").strip(), mode="eval").body
+        if not isinstance(call, ast.Call) or call.args or not isinstance(call.func, ast.Name) or call.func.id != "Namespace":
+            raise ValueError("want Namespace(name=value, ...)")
+        return {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in call.keywords}
+    except (OSError, ValueError, SyntaxError, RecursionError, MemoryError, TypeError) as error:
+        raise UserError(f"{path}: cannot be read ({plain(error)}); delete it and give the capture with -s") from None

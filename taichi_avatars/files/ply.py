@@ -1,0 +1,53 @@
+"""PLY files of strangers, read by plyfile once their header is known to be sane."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from taichi_avatars.errors import UserError
+from taichi_avatars.files.pickles import BROKEN, plain
+
+if TYPE_CHECKING:
+    from plyfile import PlyData
+
+MOST_HEADER_LINES = 1000
+
+
+def read_ply(path: Path) -> PlyData:
+    """All elements of a PLY, in memory.
+
+    Raises:
+        UserError: where the file is missing, no PLY or damaged.
+    """
+    try:
+        with path.open("rb") as file:
+            return parse_ply(file, path.stat().st_size, str(path))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror or error}); check the path, or copy it again") from None
+
+
+def parse_ply(file: BinaryIO, size: int, origin: str) -> PlyData:
+    """The same from an open file of so many bytes that can be rewound; errors begin with where it is from."""
+    from plyfile import PlyData, PlyParseError
+
+    try:
+        _check_header(file, size, origin)
+        file.seek(0)
+        return PlyData.read(file, mmap=False)  # pyright: ignore[reportArgumentType] -- it accepts False
+    except UserError:
+        raise
+    except (PlyParseError, OSError, *BROKEN) as error:
+        raise UserError(f"{origin}: cannot be read as a PLY ({plain(error)}); copy it again") from None
+
+
+def _check_header(file: BinaryIO, size: int, origin: str) -> None:
+    """Raises UserError where the header asks for more elements than the file has bytes: room for them would be made first."""
+    for line in itertools.islice(file, MOST_HEADER_LINES):
+        words = line[:200].split()
+        if words[:1] == [b"element"] and words[-1:] and words[-1].isdigit() and int(words[-1]) > size:
+            raise UserError(f"{origin}: claims to hold {int(words[-1][:20])} elements, more than it has bytes; copy it again")
+        if words == [b"end_header"]:
+            return
+    raise UserError(f"{origin}: cannot be read as a PLY (its header does not end); copy it again")

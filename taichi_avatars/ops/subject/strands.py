@@ -1,0 +1,65 @@
+"""Strands of hair: moved with their root triangles, drawn into a mesh's z-buffer, lit."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from taichi_avatars import runtime
+from taichi_avatars.errors import UserError
+from taichi_avatars.ops.frames import Frames
+from taichi_avatars.ops.mesh import camera_record
+from taichi_avatars.ops.projection import PinholeCamera
+
+
+def pose_strands(local: Tensor, root: Tensor, frames: Frames) -> Tensor:
+    """World points (S,K,3) of strands given in the frames of their root triangles: local (S,K,3) metres, root (S,) int32."""
+    from taichi_avatars.kernels.subject import strands
+
+    runtime.start()
+    points = torch.empty_like(local)
+    strands.pose_strands(local, root, frames.rotation.contiguous(), frames.center.contiguous(), points)
+    return points
+
+
+def draw_strands(
+    points: Tensor, radius: Tensor, camera: PinholeCamera, supersample: int, nearest: Tensor, solid: int | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Draws ribbons that face the camera into `nearest` (H*s, W*s), the inverse depth of what is there already, in place.
+
+    Args:
+        points: (S,K,3) world, metres.
+        radius: (S,K) metres.
+        solid: strands from this index on fade where they are thinner than a sample; None: none.
+
+    Returns:
+        strand (H*s, W*s) int32: the segment seen, strand * (K - 1) + k, or -1; along (H*s, W*s): 0..1 on that segment;
+        screen (S,K,5): see `kernels/strands.py`.
+    """
+    from taichi_avatars.kernels.subject import strands
+
+    if runtime.backend() == "vulkan":
+        raise UserError("strands of hair are not drawn on vulkan: use --device cpu here; the capture is the same")
+    count, links, _ = points.shape
+    screen, rows = torch.empty(count, links, 5), torch.empty(count, 2, dtype=torch.int32)
+    strand, along = torch.empty(nearest.shape, dtype=torch.int32), torch.empty(nearest.shape)
+    if count:
+        fading = count if solid is None else solid
+        strands.project_strands(points, radius, camera_record(camera, supersample), camera.near, fading, screen, rows)
+        strands.rasterize_strands(screen, rows, nearest, strand, along)
+    else:
+        strand.fill_(-1)
+    return strand, along, screen
+
+
+def light_strands(
+    points: Tensor, color: Tensor, received: Tensor, gloss: float, eye: Tensor, lights: Tensor, sky: Tensor
+) -> Tensor:
+    """Display colours (S,K,3) of strand points seen from `eye` (3,); see `kernels/shading.py` for the arguments."""
+    from taichi_avatars.kernels.subject import shading
+
+    runtime.start()
+    out = torch.empty_like(points)
+    if len(points):
+        shading.light_strands(points, color, received, gloss, eye, lights, sky, out)
+    return out
