@@ -12,7 +12,6 @@ from pathlib import Path
 from taichi_avatars.avatar.avatar import Avatar
 from taichi_avatars.avatar.model_folder import load_model, load_source
 from taichi_avatars.bench.scenes import example_avatar, in_front_of
-from taichi_avatars.bench.timing import machine
 from taichi_avatars.config import TrainConfig
 from taichi_avatars.files.atomic import atomic_path
 from taichi_avatars.head.assets import resolve_head
@@ -24,6 +23,7 @@ from taichi_avatars.profiling.subjects import made_up_capture, run_with
 from taichi_avatars.profiling.trace import write_trace
 from taichi_avatars.scene.cameras import Camera
 from taichi_avatars.scene.capture import capture_kind, load_capture
+from taichi_avatars.timing.calls import machine
 from taichi_avatars.training import trainer
 from taichi_avatars.training.run import Run
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from taichi_avatars import ranks
-from taichi_avatars.avatar.avatar import PLY_NAME
+from taichi_avatars.avatar.iterations import PLY_NAME, iteration_folder
 from taichi_avatars.errors import UserError
 from taichi_avatars.evaluation.scores import evaluate
 from taichi_avatars.scene.views import View
@@ -110,7 +110,7 @@ class Results:
                 self._tell(Evaluated(run.iteration, split, mean["PSNR"], mean["SSIM"]))
 
     def _avatar_folder(self) -> Path:
-        return self._model / "point_cloud" / f"iteration_{self._run.iteration}"
+        return iteration_folder(self._model, self._run.iteration)
 
 
 def _running(psnr: float, error: float, count: int) -> float:
