@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from taichi_avatars import frontend
+from taichi_avatars.kernels import frontend
 
 pytest.importorskip("taichi")
 
