@@ -17,6 +17,7 @@ FLOORS = {
     "ops": 1,
     "reference": 1,
     "head": 2,
+    "faces": 2,
     "scene": 3,
     "avatar": 3,
     "evaluation": 4,
