@@ -25,6 +25,7 @@ ROOMS = (
     "reference",
     "timing",
     "head",
+    "faces",
     "scene",
     "synthetic",
     "avatar",
