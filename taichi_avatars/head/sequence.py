@@ -13,8 +13,8 @@ from torch import Tensor
 
 from taichi_avatars.errors import UserError
 from taichi_avatars.files.atomic import atomic_path
+from taichi_avatars.files.npz import load_npz
 from taichi_avatars.head.flame import FlameModel, HeadMesh, Rest
-from taichi_avatars.head.flame_files import load_npz
 from taichi_avatars.head.pose import KEYS, MOVING, SIZES, HeadPose
 
 

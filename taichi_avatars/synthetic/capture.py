@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import shutil
-import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -19,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from taichi_avatars.errors import UserError
-from taichi_avatars.files.atomic import writing
+from taichi_avatars.files.atomic import atomic_folder
 from taichi_avatars.head.assets import write_head_json
 from taichi_avatars.head.flame import FlameModel
 from taichi_avatars.head.sequence import FlameSequence
@@ -146,31 +143,13 @@ def write_capture(
         raise UserError(
             f"{out} exists and is not a capture made by this program: choose another folder or overwrite it with --force"
         )
-    with writing(out):
-        out.parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix=f".{out.name}-unfinished-", dir=out.parent))
-        try:
-            fill(work, seed, (width, height), (timesteps, test_timesteps), cameras, tracking_error, rgba, supersample, progress)
-            put_in_place(work, out)
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
+    with atomic_folder(out) as work:
+        fill(work, seed, (width, height), (timesteps, test_timesteps), cameras, tracking_error, rgba, supersample, progress)
     return out
 
 
 def replaceable(out: Path) -> bool:
     return out.is_dir() and ((out / MARK).is_file() or not any(out.iterdir()))
-
-
-def put_in_place(work: Path, out: Path) -> None:
-    """Renames `work` to `out`; what was there vanishes only after that."""
-    os.chmod(work, 0o755)  # mkdtemp makes it private
-    if out.exists():
-        old = Path(tempfile.mkdtemp(prefix=f".{out.name}-old-", dir=out.parent)) / "old"
-        os.replace(out, old)
-        os.replace(work, out)
-        shutil.rmtree(old.parent, ignore_errors=True)
-    else:
-        os.replace(work, out)
 
 
 def fill(
