@@ -38,7 +38,6 @@ FORMAT = "taichi-avatars web 1"
 SIZE = (550, 802)  # of the first view, pixels; the page fits it into its window
 FOV_Y = 0.6  # of the first view of a scene without cameras, radians
 LARGEST_HALF = 65504.0
-MOVED = ("rotation", "neck_pose", "jaw_pose", "eyes_pose", "translation")
 
 
 @torch.no_grad()
@@ -172,7 +171,7 @@ def _rig(head: FlameModel, sequence: FlameSequence) -> dict[str, np.ndarray]:
         "basis_scale": step.astype(np.float32),
         "weights": rig.weights.numpy(),
         "faces": head.faces.numpy().astype(np.uint32),
-        "motion": torch.cat([sequence.expr, *(getattr(sequence, name) for name in MOVED)], 1).numpy(),
+        "motion": torch.cat(list(sequence.moving().values()), 1).numpy(),
     }
     if sequence.dynamic_offset is not None:
         arrays["dynamic_offset"] = with_joints(sequence.dynamic_offset, rig.regressor)[:, :size].numpy()

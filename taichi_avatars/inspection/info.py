@@ -16,7 +16,7 @@ from taichi_avatars.head.assets import HEAD_FILE
 from taichi_avatars.head.sequence import FlameSequence
 from taichi_avatars.inspection import exports
 from taichi_avatars.inspection.files import (
-    WIDTHS,
+    SIZES,
     Arrays,
     Description,
     describe_arkit,
@@ -127,7 +127,7 @@ def _describe_file(path: Path) -> Description:
             return describe_flame_model(path)
         if exports.is_export(arrays):
             return exports.describe_arrays(path, arrays)
-        if arrays.keys() & {*WIDTHS, "expr"}:
+        if arrays.keys() & {*SIZES, "expr"}:
             return _motion(path, arrays)
         raise UserError(f"{path}: holds {', '.join(sorted(arrays)[:6]) or 'nothing'}: neither a FLAME model nor a motion")
     if suffix == ".json":
