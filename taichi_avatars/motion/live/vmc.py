@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from taichi_avatars.errors import UserError
 from taichi_avatars.motion.face_map import ARKIT_NAMES
 from taichi_avatars.motion.live.face import Face, Quat, clock, numbers, rotvec, times, weight
+from taichi_avatars.motion.live.osc import NoOsc, messages
 
 PORT = 39539
 LARGEST = 8192  # bytes of a packet: senders keep below what a network carries in one piece
@@ -43,18 +43,9 @@ _OTHER_NAMES = {
 
 
 class Reader:
-    """Puts the frames of one sender together.
-
-    Raises:
-        UserError: where the OSC library is not installed.
-    """
+    """Puts the frames of one sender together."""
 
     def __init__(self) -> None:
-        try:
-            from pythonosc.osc_packet import OscPacket
-        except ImportError:
-            raise UserError("vmc needs python-osc, which is not installed: pip install 'taichi-avatars[live]'") from None
-        self._packet = OscPacket
         self._arkit: dict[str, float] = {}
         self._vrm: dict[str, float] = {}
         self._bones: dict[str, Quat] = {}
@@ -63,15 +54,14 @@ class Reader:
 
     def read(self, packet: bytes) -> Face | None:
         """The face that a packet completes; None for one that completes none, or is no packet of this protocol."""
-        if len(packet) > LARGEST or packet[:1] not in (b"/", b"#"):
+        if len(packet) > LARGEST:
             return None
         try:
-            messages = [timed.message for timed in self._packet(packet).messages]
-        except Exception:  # the library's own errors, and struct.error, IndexError, RecursionError, ...: it is no OSC
+            held = messages(packet)
+        except NoOsc:
             return None
         complete = turned = False
-        for message in messages:
-            address, values = message.address, message.params
+        for address, values in held:
             if address == "/VMC/Ext/Blend/Val" and len(values) == 2:
                 self._note(values[0], values[1])
             elif address == "/VMC/Ext/Blend/Apply":
