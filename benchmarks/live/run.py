@@ -11,7 +11,6 @@ Senders are processes of their own and speak over this machine's loopback. Memor
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import multiprocessing
 import os
@@ -29,9 +28,8 @@ import packets
 
 from taichi_avatars import Avatar
 from taichi_avatars.avatar.avatar import on_device
-from taichi_avatars.motion.live.performer import Performer
+from taichi_avatars.avatar.place import place
 from taichi_avatars.motion.live.setup import prepare
-from taichi_avatars.motion.motion import place
 from taichi_avatars.video.live.broadcast import Broadcast
 from taichi_avatars.video.live.shot import Shot
 from taichi_avatars.video.viewpoints import frontal_camera
@@ -145,7 +143,9 @@ def latency(model: Path, size: str, seconds: float, fps: float) -> None:
         if picture < len(watch.finished):
             waited.append(watch.finished[picture] - arrival)
     moving = watch.finished[-1] - arrivals[0]
-    print(f"{size}: {shown.pictures} pictures, {shown.pictures / moving:.1f} per second, {1000 * cpu / shown.pictures:.0f} CPU ms each")
+    print(
+        f"{size}: {shown.pictures} pictures, {shown.pictures / moving:.1f} per second, {1000 * cpu / shown.pictures:.0f} CPU ms each"
+    )
     print(f"  from the newest packet in a picture to the picture: {percentiles(list(shown.latencies))}")
     print(f"  from every packet to the first picture that shows it: {percentiles(waited)}")
 
@@ -157,7 +157,6 @@ def network(model: Path, seconds: float = 12.0) -> None:
         for still in (True, False):
             performer, opened, broadcast, watch = staged(model, 96, 140)
             process = sending(opened.address[1], seconds + 5.0, still=still, noise=0.003 if still else 0.0, **way)
-            sent: list[tuple[float, float]] = []
             lags: list[float] = []
             pose = performer.pose
 
@@ -174,18 +173,19 @@ def network(model: Path, seconds: float = 12.0) -> None:
             turns = 2.0 * rows[:, -18:-15]  # root and neck share the turn
             if still:
                 steps = np.degrees(np.diff(turns, axis=0))
-                print(f"{name} network, still head: steps of {steps.std():.4f} degrees, spread {np.degrees(turns.std(0)).mean():.4f}")
+                print(
+                    f"{name} network, still head: steps of {steps.std():.4f} degrees, spread {np.degrees(turns.std(0)).mean():.4f}"
+                )
             else:
                 settled = lags[len(lags) // 4 :]
                 print(
                     f"{name} network, moving head: behind the sender by {percentiles(settled)}, at most "
                     f"{1000 * max(settled):.0f} ms; {performer.late} of {opened.traffic.faces} packets came too late"
                 )
-            del sent
 
 
 def long(model: Path, minutes: float) -> None:
-    performer, opened, broadcast, watch = staged(model, 275, 401)
+    _, opened, broadcast, watch = staged(model, 275, 401)
     watch.keep = False
     process = sending(opened.address[1], 60 * minutes + 30)
     memory: list[tuple[float, float]] = []
@@ -197,7 +197,9 @@ def long(model: Path, minutes: float) -> None:
 
     shown = broadcast.run(60 * minutes, note)
     process.terminate()
-    print(f"{shown.pictures} pictures in {shown.seconds:.0f} s; MiB every half minute: {', '.join(f'{mib:.0f}' for _, mib in memory)}")
+    print(
+        f"{shown.pictures} pictures in {shown.seconds:.0f} s; MiB every half minute: {', '.join(f'{mib:.0f}' for _, mib in memory)}"
+    )
 
 
 def main() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.lib.recfunctions import structured_to_unstructured
 from torch import Tensor
 
 from taichi_avatars.errors import UserError
@@ -123,8 +124,7 @@ class Gaussians:
             missing = [name for name in wanted if name not in names]
             if missing:
                 raise UserError(f"{path}: lacks the property {missing[0]}; is it a Gaussian splatting PLY?")
-            values = [table[name].astype(np.float32) for name in wanted]
-            return torch.from_numpy(np.stack(values, 1)) if wanted else torch.zeros(len(table), 0)
+            return torch.from_numpy(_as_floats(table[wanted])) if wanted else torch.zeros(len(table), 0)
 
         gaussians = Gaussians(
             means=columns("", "xyz"),
@@ -140,6 +140,11 @@ class Gaussians:
                 row = int((~torch.isfinite(values)).flatten(1).any(1).nonzero()[0]) if values.ndim > 1 else 0
                 raise UserError(f"{path}: {name} holds NaN or Inf (first at Gaussian {row}); the file is damaged, train again")
         return gaussians
+
+
+def _as_floats(table: np.ndarray) -> np.ndarray:
+    """(N,C) float32 from N records of C numbers of any kind: at once where they lie evenly, as in almost every PLY."""
+    return np.array(structured_to_unstructured(table, np.float32), order="C")
 
 
 def _triangles(path: Path | str, values: Tensor) -> Tensor:

@@ -111,7 +111,7 @@ def live(
     from taichi_avatars import runtime
     from taichi_avatars.avatar.avatar import on_device
     from taichi_avatars.avatar.model_folder import load_model
-    from taichi_avatars.motion.motion import place
+    from taichi_avatars.avatar.place import place
     from taichi_avatars.video.live.broadcast import Broadcast
     from taichi_avatars.video.live.outputs import open_output
     from taichi_avatars.video.viewpoints import frontal_camera

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import shutil
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
+
+import numpy as np
 
 from taichi_avatars.errors import UserError
 from taichi_avatars.files.pickles import BROKEN, plain
@@ -30,12 +35,12 @@ def read_ply(path: Path) -> PlyData:
 
 def parse_ply(file: BinaryIO, size: int, origin: str) -> PlyData:
     """The same from an open file of so many bytes that can be rewound; errors begin with where it is from."""
-    from plyfile import PlyData, PlyParseError
+    from plyfile import PlyParseError
 
     try:
         _check_header(file, size, origin)
         file.seek(0)
-        return PlyData.read(file, mmap=False)  # pyright: ignore[reportArgumentType] -- it accepts False
+        return _read_tables(file)
     except UserError:
         raise
     except (PlyParseError, OSError, *BROKEN) as error:
@@ -51,3 +56,21 @@ def _check_header(file: BinaryIO, size: int, origin: str) -> None:
         if words == [b"end_header"]:
             return
     raise UserError(f"{origin}: cannot be read as a PLY (its header does not end); copy it again")
+
+
+def _read_tables(file: BinaryIO) -> PlyData:
+    """Reads a PLY by mapping it, table by table; from what cannot be mapped plyfile would read number by number, in Python."""
+    from plyfile import PlyData
+
+    with contextlib.ExitStack() as stack:
+        try:
+            file.fileno()
+        except OSError:  # in memory
+            copy = stack.enter_context(tempfile.TemporaryFile())
+            shutil.copyfileobj(file, copy)
+            copy.seek(0)
+            file = copy
+        ply = PlyData.read(file)
+        for element in ply:
+            element.data = np.array(element.data)  # whoever changes the file afterwards would change, or end, a mapped table
+    return ply

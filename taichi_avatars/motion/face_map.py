@@ -11,6 +11,7 @@ import torch
 from taichi_avatars.errors import UserError
 from taichi_avatars.head.flame import FlameModel
 from taichi_avatars.head.flame_files import load_npz
+from taichi_avatars.head.pose import PARTS, HeadPose
 
 # In the order in which Apple's apps send them.
 ARKIT_NAMES = (
@@ -24,8 +25,6 @@ ARKIT_NAMES = (
     "cheekSquintLeft", "cheekSquintRight", "noseSneerLeft", "noseSneerRight", "tongueOut",
 )  # fmt: skip
 
-# Parts of a row behind its expression components, and their sizes; the names are those of `Avatar.render(flame=...)`.
-PARTS = {"rotation": 3, "neck": 3, "jaw": 3, "eyes": 6, "translation": 3}
 GAZE_SIDEWAYS, GAZE_VERTICAL = 0.5, 0.35  # radians of the eyeball at weight 1
 JAW_JOINT = 0.1  # radians of the jaw joint at jawOpen 1, where the component of that name does the rest of the opening
 JAW_ALONE, JAW_SIDEWAYS = 0.4, 0.1  # radians, where the joint does all of it
@@ -33,11 +32,11 @@ RIDGE = 1e-3  # of the least squares, relative to the largest expression compone
 
 
 def columns(n_expr: int) -> dict[str, slice]:
-    """Where the parts of a pose stand in a row of E + 18 numbers: `expr`, then PARTS."""
+    """Where the parts of a pose stand in a row of E + 18 numbers: `expr`, then those of `head.pose.PARTS`."""
     places, at = {"expr": slice(0, n_expr)}, n_expr
-    for name, size in PARTS.items():
-        places[name] = slice(at, at + size)
-        at += size
+    for part in PARTS:
+        places[part.name] = slice(at, at + part.size)
+        at += part.size
     return places
 
 
@@ -131,9 +130,11 @@ def _fit(offsets: np.ndarray, rows: np.ndarray, head: FlameModel, place: dict[st
     """(N,E) expression components whose sum with the joints' part comes nearest to the offsets (N,V,3)."""
     size = 3 * head.num_vertices
     basis = head.rig.basis.permute(1, 0, 2).flatten(1)[: head.n_expr, :size].double().numpy()
-    neutral = head().vertices.double().numpy()
+    neutral = head.pose(head.rest()).vertices.double().numpy()
     joints = torch.from_numpy(rows)
-    moved = head(jaw=joints[:, place["jaw"]], eyes=joints[:, place["eyes"]]).vertices.double().numpy()
+    moved = (
+        head.pose(head.rest(), HeadPose(jaw=joints[:, place["jaw"]], eyes=joints[:, place["eyes"]])).vertices.double().numpy()
+    )
     rest = (offsets - (moved - neutral)).reshape(len(offsets), size)
     normal = basis @ basis.T
     normal[np.diag_indices_from(normal)] += RIDGE * normal.diagonal().max(initial=1e-12)

@@ -9,8 +9,8 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 import numpy as np
-from torch import Tensor
 
+from taichi_avatars.head.pose import HeadPose
 from taichi_avatars.motion.live.performer import Performer
 from taichi_avatars.motion.live.source import Source
 from taichi_avatars.viewer.panel import number
@@ -28,7 +28,7 @@ class LiveTab:
 
     Attributes:
         version: changes with the pose.
-        flame: the pose as `Avatar.mesh` takes it; None while the tab is switched off or nothing has come.
+        pose: the present one; None while the tab is switched off or nothing has come.
 
     Args:
         act: called with what a click asks for: its name and the browser that clicked.
@@ -44,7 +44,8 @@ class LiveTab:
         wake: Callable[[], None],
     ) -> None:
         self._performer, self._source = performer, source
-        self.version, self.flame = 0, None
+        self.version = 0
+        self.pose: HeadPose | None = None
         self._row: np.ndarray | None = None
         self._arrival = 0.0
         self._latencies: deque[float] = deque(maxlen=120)
@@ -65,7 +66,7 @@ class LiveTab:
     @property
     def due(self) -> float | None:
         """Seconds until another pose is worth a look; None where nothing moves."""
-        return None if self.flame is None else TICK
+        return None if self.pose is None else TICK
 
     def advance(self, now: float) -> bool:
         """Takes the pose of this moment; returns whether it is another one."""
@@ -77,7 +78,7 @@ class LiveTab:
         if row is not None and self._row is not None and np.array_equal(row, self._row):
             return False
         self._row = row
-        self.flame: dict[str, Tensor] | None = None if row is None else self._performer.rig.flame(row)
+        self.pose = None if row is None else self._performer.rig.pose(row)
         self.version += 1
         if pose is not None and pose.arrival > self._arrival:
             self._arrival = pose.arrival

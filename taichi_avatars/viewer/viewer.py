@@ -206,7 +206,7 @@ class Viewer:
         camera = self._previewed(screen, eye, full, now)
         restless = now - max(screen.restless_since, self._restless_since) < REST
         height = max(1, round(full * self._share)) if restless and camera is None else full
-        live = self._live and self._live.flame and self._live.version
+        live = self._live and self._live.pose and self._live.version
         what = eye, look, self.timeline.timestep, live, height, full, camera and now
         if screen.what == what and (screen.version == self.version or not news):
             return None
@@ -233,7 +233,7 @@ class Viewer:
     def _draw(self, camera: Camera, look: Look, timestep: int | None = None) -> Picture:
         subject = self.subject
         at = self.timeline.timestep if timestep is None else timestep
-        live = self._live.flame if self._live is not None and timestep is None else None
+        live = self._live.pose if self._live is not None and timestep is None else None
         return draw(subject.shown(look), subject.flame(look, at, live), camera, look)
 
     def _adapt(self, picture: Picture, share: float) -> None:

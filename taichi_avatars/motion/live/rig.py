@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from taichi_avatars.avatar.avatar import Avatar
+from taichi_avatars.avatar.place import place
 from taichi_avatars.errors import UserError
+from taichi_avatars.head.pose import PARTS, HeadPose
 from taichi_avatars.head.sequence import FlameSequence
 from taichi_avatars.motion.arkit import LARGEST_TURN, NECK_SHARE
 from taichi_avatars.motion.face_map import FaceMap, columns
 from taichi_avatars.motion.live.face import Face, Quat, quat, rotvec, times
-from taichi_avatars.motion.motion import place
 from taichi_avatars.motion.retarget import Range
-
-FIELDS = {"rotation": "rotation", "neck": "neck_pose", "jaw": "jaw_pose", "eyes": "eyes_pose", "translation": "translation"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,22 +125,16 @@ class FaceRig:
         out[place["translation"]] += self._stand.translation
         return out
 
-    def flame(self, row: np.ndarray) -> dict[str, Tensor]:
-        """A row as `Avatar.render(flame=...)` takes it."""
+    def pose(self, row: np.ndarray) -> HeadPose:
+        """The pose of a row."""
         values = torch.from_numpy(row.astype(np.float32))
-        return {name: values[part] for name, part in self._columns.items()}
+        return HeadPose(**{name: values[part] for name, part in self._columns.items()})
 
     def sequence(self, rows: np.ndarray, own: FlameSequence) -> FlameSequence:
         """Rows (T, E + 18) as a motion of the avatar whose sequence is given."""
-        parts: Mapping[str, Tensor] = {
-            name: torch.from_numpy(np.ascontiguousarray(rows[:, part], np.float32)) for name, part in self._columns.items()
-        }
-        return FlameSequence(
-            timesteps=list(range(len(rows))),
-            shape=own.shape.detach(),
-            expr=parts["expr"],
-            **{field: parts[name] for name, field in FIELDS.items()},
-        )
+        parts = {name: torch.from_numpy(np.ascontiguousarray(rows[:, at], np.float32)) for name, at in self._columns.items()}
+        keys = {part.key: parts[part.name] for part in PARTS}
+        return FlameSequence(list(range(len(rows))), own.shape.detach(), parts["expr"], **keys)
 
 
 def _turned_back(turn: np.ndarray, neutral: np.ndarray) -> np.ndarray:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from taichi_avatars.errors import UserError
-from taichi_avatars.motion.face_map import PARTS
+from taichi_avatars.head.pose import PARTS
 from taichi_avatars.motion.live.face import Face, clock, numbers, weight
 from taichi_avatars.motion.live.sender import OneSender
 from taichi_avatars.motion.live.source import Take, Traffic
@@ -31,6 +31,7 @@ MOST_CONNECTIONS = 8
 MOST_EXPRESSIONS = 1024
 HERE = ("localhost", "127.0.0.1", "::1")
 NO_ORIGIN = "null"  # what browsers say of pages in files, and of frames that hide where they are from
+SIZES = {part.name: part.size for part in PARTS}
 COMPLAIN_EVERY = 1.0  # seconds between answers to messages that were refused
 WANTED = 'want {"weights": {"jawOpen": 0.5}, "head": [x, y, z]}, FLAME parameters, or {"face": false}'
 
@@ -54,13 +55,13 @@ def read(message: str | bytes, names: frozenset[str]) -> Face:
         raise Refused(f"this is no JSON; {WANTED}") from None
     if not isinstance(content, dict):
         raise Refused(WANTED)
-    unknown = content.keys() - PARTS.keys() - {"expr", "weights", "head", "time", "face"}
+    unknown = content.keys() - SIZES.keys() - {"expr", "weights", "head", "time", "face"}
     if unknown:
         raise Refused(f"{sorted(unknown)[0][:40]!r} is unknown; {WANTED}")
     time_of = clock(content["time"]) if content.get("time") is not None else None
     if content.get("face") is False:
         return Face(time_of, found=False)
-    flame = {name: content[name] for name in ("expr", *PARTS) if name in content}
+    flame = {name: content[name] for name in ("expr", *SIZES) if name in content}
     if flame:
         if "weights" in content or "head" in content:
             raise Refused("give either weights and head, or FLAME parameters")
@@ -80,9 +81,9 @@ def read(message: str | bytes, names: frozenset[str]) -> Face:
 
 
 def _part(name: str, values: Any) -> list[float]:
-    found = numbers(values, PARTS.get(name))
+    found = numbers(values, SIZES.get(name))
     if found is None or len(found) > MOST_EXPRESSIONS:
-        raise Refused(f"{name}: want {PARTS.get(name, 'as many finite numbers as the head has expression components')}")
+        raise Refused(f"{name}: want {SIZES.get(name, 'as many finite numbers as the head has expression components')}")
     return found
 
 

@@ -122,7 +122,7 @@ class Broadcast:
         row = rig.placed(np.zeros(rig.size)) if pose is None else pose.row
         if last is not None and np.array_equal(row, last.row) and last.moving == (pose is not None):
             return last
-        rendering = self._avatar.render(self._camera, flame=rig.flame(row), background=self._background)
+        rendering = self._avatar.render(self._camera, flame=rig.pose(row), background=self._background)
         shot = Shot(as_uint8(rendering.image), rendering, self._background, row, pose is not None)
         self.shown.pictures += 1
         if pose is not None and pose.arrival > self._newest:
