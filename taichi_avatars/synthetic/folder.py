@@ -18,14 +18,15 @@ from taichi_avatars.errors import UserError
 from taichi_avatars.files.atomic import atomic_folder
 from taichi_avatars.head.assets import write_head_json
 from taichi_avatars.head.flame import FlameModel
-from taichi_avatars.head.sequence import POSES, FlameSequence
+from taichi_avatars.head.pose import SIZES
+from taichi_avatars.head.sequence import FlameSequence
 from taichi_avatars.scene.cameras import OPENCV_FROM_OPENGL, Camera
 from taichi_avatars.synthetic.renderer import Picture
 
 TRUTH = "truth"
 MARK = f"{TRUTH}/flame_param.npz"  # only folders made here hold it
 PICTURES = ("images", "fg_masks", "hair_masks")
-PARAMETERS = ("expr", *POSES)
+PARAMETERS = ("expr", *SIZES)
 
 
 @dataclass(frozen=True)
