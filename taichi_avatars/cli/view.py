@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from taichi_avatars.cli.command import Head, Iteration, Session, Source, command
+from taichi_avatars.cli.live import MOTION, Blendshapes, Clamp, From, Relative, Sender, Smoothing, prepared
 from taichi_avatars.viewer.address import HOST, PORT
 from taichi_avatars.viewer.look import HEIGHT, LARGEST_HEIGHT, SMALLEST_HEIGHT
+
+if TYPE_CHECKING:
+    from taichi_avatars.viewer.subject import Subject
 
 
 def add_to(app: typer.Typer) -> None:
@@ -33,14 +37,23 @@ def view(
     ] = HOST,
     port: Annotated[int, typer.Option(min=0, max=65535, help="The next free one where it is taken; 0 for any.")] = PORT,
     open_browser: Annotated[bool, typer.Option("--open", help="Open it in this machine's browser.")] = False,
+    live: From = None,
+    from_host: Annotated[
+        str, typer.Option(rich_help_panel=MOTION, help="Where to listen for it; 0.0.0.0 lets phones send.")
+    ] = HOST,
+    sender: Sender = None,
+    smoothing: Smoothing = 1.0,
+    relative: Relative = False,
+    clamp: Clamp = False,
+    blendshapes: Blendshapes = None,
     iteration: Iteration = None,
     head: Head = None,
 ) -> None:
     """Look at an avatar in the browser.
 
     Orbit it, play its motion, move jaw, neck, eyes and expression with sliders; mesh, wireframe, depth and statistics; film it
-    along a camera path. Works over ssh too: ssh -L 8080:localhost:8080 MACHINE. Ctrl-C ends it. To watch a training: train
-    --viewer.
+    along a camera path. With --from, a phone or a face-tracking program moves it, see `live`. Works over ssh too: ssh -L
+    8080:localhost:8080 MACHINE. Ctrl-C ends it. To watch a training: train --viewer.
 
     Example: taichi-avatars view output/me
     """
@@ -49,7 +62,6 @@ def view(
     from taichi_avatars.motion.motion import drive, load_motion
     from taichi_avatars.viewer.address import check_address
     from taichi_avatars.viewer.subject import subject_of
-    from taichi_avatars.viewer.viewer import Viewer
 
     if warning := check_address(host, port):
         session.say(f"warning: {warning}")
@@ -71,10 +83,23 @@ def view(
             session.say(f"note: without the capture's cameras: {error}")
     name = trained.folder.resolve().name or "avatar"
     subject = subject_of(avatar, capture, first_camera(trained.folder), background=trained.background, name=name, **known)
-    viewer = Viewer(subject, trained.folder / "viewer", host=host, port=port, height=height)
+    moved = None
+    if live is not None:
+        moved = prepared(
+            session, trained, subject.avatar, live, host=from_host, sender=sender, smoothing=smoothing, relative=relative,
+            clamp=clamp, blendshapes=blendshapes,
+        )  # fmt: skip
+    serve(session, subject, trained.folder / "viewer", host=host, port=port, height=height, live=moved, browser=open_browser)
+
+
+def serve(session: Session, subject: Subject, films: Path, *, browser: bool = False, **options: Any) -> None:
+    """Runs a viewer until Ctrl-C, and says where it is."""
+    from taichi_avatars.viewer.viewer import Viewer
+
+    viewer = Viewer(subject, films, **options)
     viewer.warm_up()
     session.result({"address": viewer.address}, f"{viewer.address}  (Ctrl-C ends the viewer)")
-    if open_browser:
+    if browser:
         typer.launch(viewer.address)
     try:
         viewer.run()
