@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from torch import Tensor
 
 from taichi_avatars import runtime
 from taichi_avatars.avatar.gaussians import Gaussians
+from taichi_avatars.avatar.iterations import FLAME_NAME, PLY_NAME, find_ply
 from taichi_avatars.errors import UserError
 from taichi_avatars.files.atomic import writing
 from taichi_avatars.head.assets import resolve_head, write_head_json
@@ -18,9 +18,6 @@ from taichi_avatars.head.flame import FlameModel, HeadMesh
 from taichi_avatars.head.sequence import FlameSequence
 from taichi_avatars.ops import Frames, Rendering, World, bind, rasterize, triangle_frames
 from taichi_avatars.ops.projection import SplatCamera
-
-PLY_NAME = "point_cloud.ply"
-FLAME_NAME = "flame_param.npz"
 
 # The names of a pose's parts in `render(flame=...)`, and where they stand in a sequence.
 POSE = {
@@ -146,29 +143,6 @@ def to_world(gaussians: Gaussians, vertices: Tensor | None, head: FlameModel | N
         return World(gaussians.means, gaussians.quats, gaussians.log_scales.exp()), None
     frames = Frames(*(part.to(gaussians.means.device) for part in triangle_frames(vertices, head.faces)))
     return bind(gaussians.means, gaussians.quats, gaussians.log_scales, gaussians.binding, frames), frames
-
-
-def find_ply(path: Path | str) -> Path:
-    """The PLY that a path means: itself, the one in an iteration's folder, or the newest of a model folder."""
-    path = Path(path)
-    if path.suffix == ".ply" or path.is_file():
-        return path
-    if (path / PLY_NAME).is_file():
-        return path / PLY_NAME
-    saved = sorted(iterations(path).items())
-    if not saved:
-        raise UserError(f"{path}: no avatar here: no point_cloud/iteration_*/{PLY_NAME}; give a model folder that was trained")
-    return saved[-1][1]
-
-
-def iterations(model: Path | str) -> dict[int, Path]:
-    """Iterations saved in a model folder, and their PLYs."""
-    found = {}
-    for ply in Path(model).glob(f"point_cloud/iteration_*/{PLY_NAME}"):
-        match = re.fullmatch(r"iteration_(\d+)", ply.parent.name)
-        if match:
-            found[int(match[1])] = ply
-    return found
 
 
 def _vector(name: str, value: object, size: int) -> Tensor:

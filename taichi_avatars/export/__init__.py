@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from taichi_avatars.avatar.avatar import PLY_NAME, Avatar
+from taichi_avatars.avatar.avatar import Avatar
+from taichi_avatars.avatar.iterations import PLY_NAME
 from taichi_avatars.errors import UserError
 from taichi_avatars.export.arrays import write_arrays
 from taichi_avatars.export.compressed import write_compressed_ply

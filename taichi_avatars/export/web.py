@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,12 +21,12 @@ import numpy as np
 import torch
 
 from taichi_avatars.avatar.avatar import Avatar
+from taichi_avatars.avatar.place import place
 from taichi_avatars.errors import UserError
 from taichi_avatars.export.world import unit_quats
-from taichi_avatars.files.atomic import writing
+from taichi_avatars.files.atomic import atomic_folder
 from taichi_avatars.head.flame import FlameModel
 from taichi_avatars.head.sequence import FlameSequence
-from taichi_avatars.motion.motion import place
 from taichi_avatars.ops.skinning import JOINTS, with_joints
 from taichi_avatars.scene.cameras import Camera
 from taichi_avatars.scene.transforms import parse_json
@@ -87,21 +86,11 @@ def write_web(
         "bytes": len(content),
         "buffers": buffers,
     }
-    with writing(folder):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-        try:
-            new = work / "new"
-            new.mkdir()
-            for file in _player():
-                shutil.copyfile(file, new / file.name)
-            (new / CONTENT).write_bytes(content)
-            (new / INDEX).write_text(json.dumps(index) + "\n", "utf-8")
-            if folder.exists():
-                folder.replace(work / "before")  # out of the way in one step, and gone with the work folder
-            new.replace(folder)
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
+    with atomic_folder(folder) as new:
+        for file in _player():
+            shutil.copyfile(file, new / file.name)
+        (new / CONTENT).write_bytes(content)
+        (new / INDEX).write_text(json.dumps(index) + "\n", "utf-8")
     return sum(file.stat().st_size for file in folder.iterdir())
 
 

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from taichi_avatars.errors import UserError
 from taichi_avatars.files.atomic import atomic_path
+from taichi_avatars.files.npz import load_npz
 from taichi_avatars.head.flame import FlameModel, HeadMesh, Rest
-from taichi_avatars.head.flame_files import load_npz
 
 # Numbers per timestep of the parameters that every file has; expr has as many as it likes.
 POSES = {"rotation": 3, "neck_pose": 3, "jaw_pose": 3, "eyes_pose": 6, "translation": 3}

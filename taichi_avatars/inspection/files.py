@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,11 +12,12 @@ from plyfile import PlyData
 
 from taichi_avatars.avatar.avatar import Avatar
 from taichi_avatars.avatar.gaussians import Gaussians
+from taichi_avatars.avatar.iterations import FLAME_NAME
 from taichi_avatars.errors import UserError
+from taichi_avatars.files.npz import load_npz
 from taichi_avatars.files.ply import read_ply
 from taichi_avatars.head.assets import read_head_json, resolve_head
 from taichi_avatars.head.flame import FlameModel
-from taichi_avatars.head.flame_files import load_npz
 from taichi_avatars.head.sequence import FlameSequence
 from taichi_avatars.scene.transforms import read_json
 
@@ -212,7 +212,7 @@ def describe_avatar(path: Path) -> Description:
 
 
 def _flame_parameters(described: Description, folder: Path, head: FlameModel | None, bound: bool) -> None:
-    parameters = folder / "flame_param.npz"
+    parameters = folder / FLAME_NAME
     if parameters.is_file():
         try:
             motion = describe_motion(parameters, load_npz(parameters), head)
@@ -223,11 +223,6 @@ def _flame_parameters(described: Description, folder: Path, head: FlameModel | N
         described.problems += motion.problems
     elif bound:
         described.add(UserError(f"{parameters}: is missing; copy it from where the PLY came from"))
-
-
-def iteration_of(cloud: Path) -> int:
-    number = re.search(r"\d+", cloud.parent.name)
-    return int(number.group()) if number else -1
 
 
 def describe_flame_model(path: Path) -> Description:

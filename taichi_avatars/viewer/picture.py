@@ -12,11 +12,11 @@ from torch import Tensor
 
 from taichi_avatars.avatar.avatar import Avatar, to_world
 from taichi_avatars.evaluation.colormap import scale_colors
+from taichi_avatars.evaluation.overlay import MeshStyle, mesh_overlay
+from taichi_avatars.files.png import as_uint8
 from taichi_avatars.ops import Rendering, rasterize
 from taichi_avatars.ops.mesh import wireframe
 from taichi_avatars.scene.cameras import Camera
-from taichi_avatars.video.mp4 import as_uint8
-from taichi_avatars.video.overlay import MeshStyle, mesh_overlay
 from taichi_avatars.viewer.look import Look
 
 WIRE_COLOR = (0.25, 0.85, 1.0)

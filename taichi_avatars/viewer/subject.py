@@ -10,11 +10,11 @@ from torch import Tensor
 from taichi_avatars import runtime
 from taichi_avatars.avatar.avatar import Avatar
 from taichi_avatars.avatar.gaussians import Gaussians
-from taichi_avatars.motion.motion import Place, place
+from taichi_avatars.avatar.place import Place, place
+from taichi_avatars.motion.motion import FPS
 from taichi_avatars.scene.cameras import Camera
 from taichi_avatars.scene.capture import Capture
 from taichi_avatars.scene.views import View
-from taichi_avatars.video.mp4 import FPS
 from taichi_avatars.video.viewpoints import frontal_camera
 from taichi_avatars.viewer.look import Look, Parameters
 

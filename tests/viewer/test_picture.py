@@ -8,8 +8,8 @@ import torch
 
 from taichi_avatars.bench import example_avatar
 from taichi_avatars.bench.scenes import in_front_of
-from taichi_avatars.video.mp4 import as_uint8
-from taichi_avatars.video.overlay import MeshStyle, mesh_overlay
+from taichi_avatars.evaluation.overlay import MeshStyle, mesh_overlay
+from taichi_avatars.files.png import as_uint8
 from taichi_avatars.viewer.look import LAYERS, OVERLAYS, Look, Pose
 from taichi_avatars.viewer.picture import draw
 from taichi_avatars.viewer.subject import subject_of
