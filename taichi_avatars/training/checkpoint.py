@@ -69,7 +69,7 @@ def _packed(run: Run) -> memoryview:
         "views": [view.name for view in run.capture.train],
         "gaussians": {name: values.detach() for name, values in optimizer.gaussians.parameters().items()},
         "binding": optimizer.gaussians.binding,
-        "adam": optimizer.adam.state_dict()["state"],
+        "adam": optimizer.state(),
         "density": {"gradient": run.density.gradient, "seen": run.density.seen},
         "flame": None if tuner is None else {"table": tuner.table, "moments": tuner.moments, "steps": tuner.steps},
         "was_reset": run.was_reset,
@@ -159,7 +159,7 @@ def _put_back(state: dict[str, Any], run: Run) -> None:
         if not 0 <= lowest <= highest < run.head.num_faces:
             raise ValueError("bound to triangles that the head does not have")
     optimizer = GaussianAdam(gaussians, run.config)
-    optimizer.adam.load_state_dict({"state": state["adam"], "param_groups": optimizer.adam.state_dict()["param_groups"]})
+    optimizer.restore(state["adam"])
     run.generator.set_state(state["random"])
     run.stream.restore(state["stream"])
     run.optimizer = optimizer
