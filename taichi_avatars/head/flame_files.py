@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from taichi_avatars.errors import UserError
+from taichi_avatars.files.damaged import damaged
 from taichi_avatars.files.pickles import BROKEN, load_npy, load_pickle, npy_header, plain
 
 JOINTS = 5
@@ -97,7 +98,7 @@ def load_npz(path: Path | str) -> dict[str, np.ndarray]:
         raise
     except (*BROKEN, zipfile.BadZipFile) as error:
         if key is None:  # numpy would have it that this is a pickle to be trusted
-            raise UserError(f"{path}: is not a whole .npz file; copy it again or export it again") from None
+            raise damaged(path, "is not a whole .npz file", "copy it again or export it again") from None
         raise UserError(f"{path}: {plain(key)} cannot be read ({plain(error)}); export it again as plain numbers") from None
 
 
