@@ -70,7 +70,9 @@ def view(
                 raise
             session.say(f"note: without the capture's cameras: {error}")
     name = trained.folder.resolve().name or "avatar"
-    subject = subject_of(avatar, capture, first_camera(trained.folder), background=trained.background, name=name, **known)
+    subject = subject_of(
+        avatar, capture, first_camera(trained.folder, trained.avatar.origin), background=trained.background, name=name, **known
+    )
     viewer = Viewer(subject, trained.folder / "viewer", host=host, port=port, height=height)
     viewer.warm_up()
     session.result({"address": viewer.address}, f"{viewer.address}  (Ctrl-C ends the viewer)")

@@ -14,12 +14,12 @@ from plyfile import PlyData
 from taichi_avatars.avatar.avatar import Avatar
 from taichi_avatars.avatar.gaussians import Gaussians
 from taichi_avatars.errors import UserError
+from taichi_avatars.files.json import read_json
 from taichi_avatars.files.ply import read_ply
 from taichi_avatars.head.assets import read_head_json, resolve_head
 from taichi_avatars.head.flame import FlameModel
 from taichi_avatars.head.flame_files import load_npz
 from taichi_avatars.head.sequence import FlameSequence
-from taichi_avatars.scene.transforms import read_json
 
 WIDTHS = {"translation": 3, "rotation": 3, "neck_pose": 3, "jaw_pose": 3, "eyes_pose": 6}
 OFFSETS = ("static_offset", "dynamic_offset")

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from taichi_avatars.errors import UserError
-from taichi_avatars.scene.transforms import read_json
+from taichi_avatars.files.json import read_json
 
 DEFAULT_FPS = 30.0  # of Apple's face tracking
 LIVE_LINK_FPS = 60  # of its app, where the timecodes do not tell

@@ -121,7 +121,7 @@ def on_device(avatar: Avatar) -> Avatar:
     """The avatar with its Gaussians where kernels run."""
     runtime.start()
     gaussians = avatar.gaussians.to(runtime.device())
-    return avatar if gaussians is avatar.gaussians else Avatar(gaussians, avatar.head, avatar.sequence)
+    return avatar if gaussians is avatar.gaussians else Avatar(gaussians, avatar.head, avatar.sequence, avatar.origin)
 
 
 def _place_of(gaussians: Gaussians) -> Place:

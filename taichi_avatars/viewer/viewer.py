@@ -70,7 +70,7 @@ class Viewer:
         gui.configure_theme(dark_mode=True, show_share_button=False, control_width="medium")
         self.panel = Panel(gui, subject, height, self._wake.set, self._act)
         with self.panel.tabs.add_tab("Path"):
-            self.director = Director(gui, folder, self._act, bool(self.timeline.timesteps))
+            self.director = Director(gui, folder, self._act, bool(self.timeline.timesteps), subject.avatar.origin)
         self._stand_at_home()
         self.server.on_client_connect(lambda client: self.post(lambda: self._welcome(client)))
         self.server.on_client_disconnect(lambda client: self.post(lambda: self._forget(client.client_id)))
