@@ -42,13 +42,13 @@ IDLE = """
 import time
 from taichi_avatars import ranks
 from taichi_avatars.cli import main
-from taichi_avatars.training import trainer
-def step(run, batch):
-    run.iteration += 1
+from taichi_avatars.training import run, trainer
+def step(now, batch):
+    now.iteration += 1
     time.sleep(0.01)
-    _, run.stops = ranks.anywhere(False, bool(run.asked_to_stop))
+    _, now.stops = ranks.anywhere(False, bool(now.asked_to_stop))
     return 0.5, 0.1
-trainer.step, trainer.Run.paint = step, lambda run: None
+trainer.step, run.Run.paint = step, lambda run: None
 main()
 """
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]

@@ -24,7 +24,8 @@ from taichi_avatars.evaluation.scores import evaluate
 from taichi_avatars.head.flame import FlameModel
 from taichi_avatars.scene.capture import Capture, load_capture
 from taichi_avatars.synthetic.capture import write_capture
-from taichi_avatars.training.trainer import Run, train
+from taichi_avatars.training.run import Run
+from taichi_avatars.training.trainer import train
 
 WHITE = (1.0, 1.0, 1.0)
 CURVE_POINTS, CURVE_VIEWS = 10, 24  # per run; of each split

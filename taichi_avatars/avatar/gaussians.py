@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.lib.recfunctions import structured_to_unstructured
 from torch import Tensor
 
 from taichi_avatars.errors import UserError
@@ -142,11 +143,10 @@ def read_gaussians(path: Path | str) -> tuple[Gaussians, Origin]:
         missing = [name for name in wanted if name not in names]
         if missing:
             raise UserError(f"{path}: lacks the property {missing[0]}; is it a Gaussian splatting PLY?")
-        values = [table[name] for name in wanted]
         if any(shift):
-            values = [column.astype(np.float64) - by for column, by in zip(values, shift, strict=True)]
-        values = [column.astype(np.float32) for column in values]
-        return torch.from_numpy(np.stack(values, 1)) if wanted else torch.zeros(len(table), 0)
+            near = [table[name].astype(np.float64) - by for name, by in zip(wanted, shift, strict=True)]
+            return torch.from_numpy(np.stack(near, 1).astype(np.float32))
+        return torch.from_numpy(_as_floats(table[wanted])) if wanted else torch.zeros(len(table), 0)
 
     bound = "binding_0" in names
     origin = NOWHERE if bound else _origin(table, comments)
@@ -176,6 +176,11 @@ def _origin(table: np.ndarray, comments: list[str]) -> Origin:
     if stated is not None or any(name not in names or table[name].dtype.itemsize < 8 for name in "xyz"):
         return stated or NOWHERE
     return origin_of(np.stack([table[name] for name in "xyz"], 1))
+
+
+def _as_floats(table: np.ndarray) -> np.ndarray:
+    """(N,C) float32 from N records of C numbers of any kind: at once where they lie evenly, as in almost every PLY."""
+    return np.array(structured_to_unstructured(table, np.float32), order="C")
 
 
 def _triangles(path: Path | str, values: Tensor) -> Tensor:

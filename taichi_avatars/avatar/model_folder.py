@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import ast
 import json
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from taichi_avatars.avatar.avatar import Avatar, find_ply, iterations
+from taichi_avatars.avatar.avatar import Avatar
+from taichi_avatars.avatar.iterations import find_ply, iteration_of, iterations, model_of
 from taichi_avatars.config import TrainConfig
 from taichi_avatars.errors import UserError
 from taichi_avatars.files.pickles import plain
@@ -67,16 +67,15 @@ def load_model(path: Path | str, *, head: str | None = None, iteration: int | No
     else:
         saved = iterations(path)
         if iteration not in saved:
-            held = ", ".join(map(str, sorted(saved))) or "none"
+            held = ", ".join(map(str, saved)) or "none"
             raise UserError(f"{path}: iteration {iteration} was not saved; saved are: {held}")
         ply = saved[iteration]
     avatar = Avatar.load(ply, resolve_head(head, ply.parent) if head is not None else None)
-    number = re.fullmatch(r"iteration_(\d+)", ply.parent.name)
-    folder = ply.absolute().parents[2] if number and ply.absolute().parents[1].name == "point_cloud" else ply.parent
+    folder = model_of(ply)
     source, config = _training(folder)
     given = {name: value for name, value in options.items() if value is not None}
     config = TrainConfig.from_values({**config.model_dump(), **given}, "option")
-    return TrainedModel(folder, int(number[1]) if number else 0, avatar, source, config)
+    return TrainedModel(folder, iteration_of(ply) or 0, avatar, source, config)
 
 
 def load_source(model: TrainedModel, source: Path | None = None) -> Capture:

@@ -3,7 +3,7 @@
 from taichi_avatars.bench.frames import bench_avatar, published_protocol
 from taichi_avatars.bench.kernels import bench_kernels, pairs_of, peak_memory
 from taichi_avatars.bench.scenes import Scene, dense_scene, example_avatar, in_front_of
-from taichi_avatars.bench.timing import Timing, machine, timed
+from taichi_avatars.timing.calls import Timing, machine, timed
 
 __all__ = [
     "Scene",

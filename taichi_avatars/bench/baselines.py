@@ -13,8 +13,8 @@ from torch import Tensor
 
 from taichi_avatars.bench.kernels import forward_backward_of, forward_of
 from taichi_avatars.bench.scenes import Scene, dense_scene
-from taichi_avatars.bench.timing import timed
 from taichi_avatars.reference import splat as reference
+from taichi_avatars.timing.calls import timed
 
 # Gaussians, width, height: plain torch keeps whole images or lists of all pairs for its backward pass, in gigabytes.
 REFERENCE_SCENE = (200, 138, 200)

@@ -6,11 +6,14 @@ import statistics
 import time
 from dataclasses import asdict
 
+import torch
+
 from taichi_avatars.avatar.avatar import Avatar
-from taichi_avatars.bench.timing import timed
-from taichi_avatars.profiling.launches import wait
-from taichi_avatars.profiling.stages import Recorder
+from taichi_avatars.bench.kernels import pairs_of
+from taichi_avatars.ops.projection import project
 from taichi_avatars.scene.cameras import Camera
+from taichi_avatars.timing.calls import timed
+from taichi_avatars.timing.launches import wait
 
 
 def bench_avatar(avatar: Avatar, camera: Camera, frames: int = 40) -> dict[str, object]:
@@ -59,12 +62,15 @@ def _next_frame(avatar: Avatar, camera: Camera):
 
 
 def _what(avatar: Avatar, camera: Camera) -> dict[str, object]:
-    with Recorder(Avatar.render, 1) as recorder:
-        _next_frame(avatar, camera)()
-    pixels = camera.width * camera.height
+    mesh = None if avatar.head is None or avatar.sequence is None else avatar.mesh(avatar.sequence.timesteps[0])
+    gaussians = avatar.gaussians
+    with torch.no_grad():
+        world, _ = avatar.world(mesh)
+        sh = gaussians.sh_base, gaussians.sh_rest
+        rows = project(*world, gaussians.opacities, sh, camera, gaussians.degree).rows
     return {
         "gaussians": len(avatar.gaussians),
         "width": camera.width,
         "height": camera.height,
-        "pairs_per_pixel": recorder.recording.pairs[0] / pixels,
+        "pairs_per_pixel": pairs_of(rows, camera.width, camera.height) / (camera.width * camera.height),
     }

@@ -13,13 +13,13 @@ from torch import Tensor
 
 from taichi_avatars import runtime
 from taichi_avatars.bench.scenes import Scene, dense_scene
-from taichi_avatars.bench.timing import timed
 from taichi_avatars.errors import UserError
 from taichi_avatars.kernels.tiles import TILE
 from taichi_avatars.ops import rasterize
 from taichi_avatars.ops.projection import project
 from taichi_avatars.ops.tiles import sort_into_tiles
-from taichi_avatars.profiling.launches import Launch, recorded_launches
+from taichi_avatars.timing.calls import timed
+from taichi_avatars.timing.launches import Launch, recorded_launches
 
 COMPOSITING = {"forward": "composite", "backward": "composite_adjoint"}  # the kernels of which pairs per second are told
 

@@ -23,7 +23,7 @@ from taichi_avatars.kernels.tiles import QUAD_BITS, TILE
 from taichi_avatars.ops.projection import project
 from taichi_avatars.ops.splat import splat
 from taichi_avatars.ops.tiles import sort_into_tiles
-from taichi_avatars.profiling.launches import recorded_launches
+from taichi_avatars.timing.launches import recorded_launches
 
 SOURCE = Path(taichi_avatars.__file__).parents[1] / "benchmarks" / "limit" / "limit.cpp"  # not part of what is installed
 COMPILERS = ("c++", "g++", "clang++")

@@ -11,9 +11,9 @@ from torch import Tensor
 from taichi_avatars import runtime
 from taichi_avatars.avatar.avatar import Avatar
 from taichi_avatars.avatar.gaussians import Gaussians
+from taichi_avatars.avatar.place import place
 from taichi_avatars.head.flame import FlameModel
 from taichi_avatars.head.sequence import FlameSequence
-from taichi_avatars.motion.motion import place
 from taichi_avatars.scene.cameras import Camera
 from taichi_avatars.video.viewpoints import frontal_camera
 

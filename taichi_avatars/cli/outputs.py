@@ -93,9 +93,9 @@ def render(
     wanted = [name for name in splits(split) if not skipped[name]]
     from taichi_avatars.avatar.model_folder import load_model, load_source
     from taichi_avatars.errors import UserError
+    from taichi_avatars.evaluation.overlay import MeshStyle
     from taichi_avatars.motion.motion import drive, load_motion
     from taichi_avatars.scene.views import of_camera
-    from taichi_avatars.video.overlay import MeshStyle
     from taichi_avatars.video.rendering import render_views
 
     mesh = MeshStyle(

@@ -113,7 +113,7 @@ def train(
     if resume and start_checkpoint is not None:
         raise typer.BadParameter("--resume and --start-checkpoint both say where to begin; give one of them")
     chosen = _configuration(config, {**options, "seed": session.seed})
-    from taichi_avatars.avatar.avatar import iterations
+    from taichi_avatars.avatar.iterations import iterations
     from taichi_avatars.head.assets import resolve_head
     from taichi_avatars.scene.capture import capture_kind, load_capture
     from taichi_avatars.scene.coverage import one_sided

@@ -13,12 +13,11 @@ from torch import Tensor
 
 from taichi_avatars.avatar.avatar import Avatar
 from taichi_avatars.errors import UserError
+from taichi_avatars.evaluation.overlay import shaded_head
 from taichi_avatars.evaluation.scores import psnr
+from taichi_avatars.files.png import as_uint8, write_png
 from taichi_avatars.scene.images import Background, load_image
 from taichi_avatars.scene.views import View
-from taichi_avatars.video.mp4 import as_uint8
-from taichi_avatars.video.overlay import shaded_head
-from taichi_avatars.video.rendering import write_png
 
 COLUMNS = ("ground truth", "avatar", "error", "mesh")
 FULL_ERROR = 0.25  # mean absolute error of a pixel's channels at which the map is at its end

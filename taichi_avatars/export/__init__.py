@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from taichi_avatars.avatar.avatar import PLY_NAME, Avatar
+from taichi_avatars.avatar.avatar import Avatar
+from taichi_avatars.avatar.iterations import PLY_NAME
 from taichi_avatars.errors import UserError
 from taichi_avatars.export.arrays import write_arrays
 from taichi_avatars.export.compressed import write_compressed_ply
@@ -15,7 +16,6 @@ from taichi_avatars.export.sequence import write_sequence
 from taichi_avatars.export.splat import write_splat
 from taichi_avatars.export.web import write_web
 from taichi_avatars.export.world import in_world, turned, y_down
-from taichi_avatars.head.sequence import POSES
 from taichi_avatars.scene.cameras import Camera
 
 # What the formats are called, and how the names of their files end; the web bundle is a folder.
@@ -108,6 +108,7 @@ def sampled(avatar: Avatar, every: int) -> Avatar:
     sequence = avatar.sequence
     if sequence is None or every == 1:
         return avatar
-    rows = {name: getattr(sequence, name)[::every] for name in ("timesteps", "expr", *POSES)}
+    rows = {key: values[::every] for key, values in sequence.moving().items()}
     offset = None if sequence.dynamic_offset is None else sequence.dynamic_offset[::every]
-    return Avatar(avatar.gaussians, avatar.head, replace(sequence, **rows, dynamic_offset=offset))
+    fewer = replace(sequence, timesteps=sequence.timesteps[::every], **rows, dynamic_offset=offset)
+    return Avatar(avatar.gaussians, avatar.head, fewer)

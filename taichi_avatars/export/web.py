@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,13 +21,13 @@ import numpy as np
 import torch
 
 from taichi_avatars.avatar.avatar import Avatar
+from taichi_avatars.avatar.place import place
 from taichi_avatars.errors import UserError
 from taichi_avatars.export.world import unit_quats
-from taichi_avatars.files.atomic import writing
+from taichi_avatars.files.atomic import atomic_folder
 from taichi_avatars.files.json import parse_json
 from taichi_avatars.head.flame import FlameModel
 from taichi_avatars.head.sequence import FlameSequence
-from taichi_avatars.motion.motion import place
 from taichi_avatars.ops.skinning import JOINTS, with_joints
 from taichi_avatars.scene.cameras import Camera
 from taichi_avatars.video.viewpoints import frontal_camera
@@ -39,7 +38,6 @@ FORMAT = "taichi-avatars web 1"
 SIZE = (550, 802)  # of the first view, pixels; the page fits it into its window
 FOV_Y = 0.6  # of the first view of a scene without cameras, radians
 LARGEST_HALF = 65504.0
-MOVED = ("rotation", "neck_pose", "jaw_pose", "eyes_pose", "translation")
 
 
 @torch.no_grad()
@@ -87,21 +85,11 @@ def write_web(
         "bytes": len(content),
         "buffers": buffers,
     }
-    with writing(folder):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-        try:
-            new = work / "new"
-            new.mkdir()
-            for file in _player():
-                shutil.copyfile(file, new / file.name)
-            (new / CONTENT).write_bytes(content)
-            (new / INDEX).write_text(json.dumps(index) + "\n", "utf-8")
-            if folder.exists():
-                folder.replace(work / "before")  # out of the way in one step, and gone with the work folder
-            new.replace(folder)
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
+    with atomic_folder(folder) as new:
+        for file in _player():
+            shutil.copyfile(file, new / file.name)
+        (new / CONTENT).write_bytes(content)
+        (new / INDEX).write_text(json.dumps(index) + "\n", "utf-8")
     return sum(file.stat().st_size for file in folder.iterdir())
 
 
@@ -183,7 +171,7 @@ def _rig(head: FlameModel, sequence: FlameSequence) -> dict[str, np.ndarray]:
         "basis_scale": step.astype(np.float32),
         "weights": rig.weights.numpy(),
         "faces": head.faces.numpy().astype(np.uint32),
-        "motion": torch.cat([sequence.expr, *(getattr(sequence, name) for name in MOVED)], 1).numpy(),
+        "motion": torch.cat(list(sequence.moving().values()), 1).numpy(),
     }
     if sequence.dynamic_offset is not None:
         arrays["dynamic_offset"] = with_joints(sequence.dynamic_offset, rig.regressor)[:, :size].numpy()

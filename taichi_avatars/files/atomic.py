@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -28,6 +29,30 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
     """
     with writing(path), _atomic_path(Path(path)) as temporary:
         yield temporary
+
+
+@contextmanager
+def atomic_folder(path: Path | str) -> Iterator[Path]:
+    """A temporary folder beside `path` that takes its place as a whole when the block ends well, and vanishes when it does not.
+
+    What was at `path` is out of the way in one step and removed only after that.
+
+    Raises:
+        UserError: where it cannot be written.
+    """
+    path = Path(path)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(prefix=f".{path.name}-unfinished-", dir=path.parent))
+        try:
+            new = work / "new"
+            new.mkdir()  # with the usual permissions, where mkdtemp's are private
+            yield new
+            if path.exists():
+                os.replace(path, work / "before")
+            os.replace(new, path)
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
 
 
 def sync_folder(folder: Path) -> None:

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import codecs
+import contextlib
 import io
 import itertools
+import shutil
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
+
+import numpy as np
 
 from taichi_avatars.errors import UserError
 from taichi_avatars.files.damaged import mistaken_for
@@ -38,12 +43,11 @@ def read_ply(path: Path) -> PlyData:
 
 def parse_ply(file: BinaryIO, size: int, origin: str) -> PlyData:
     """The same from an open file of so many bytes that can be rewound; errors begin with where it is from."""
-    from plyfile import PlyData, PlyParseError
+    from plyfile import PlyParseError
 
     try:
         _check_header(file, size, origin)
-        file = _plain_header(file)
-        return PlyData.read(file, mmap=False)  # pyright: ignore[reportArgumentType] -- it accepts False
+        return _read_tables(_plain_header(file))
     except UserError:
         raise
     except (PlyParseError, OSError, *BROKEN) as error:
@@ -80,3 +84,21 @@ def _plain_header(file: BinaryIO) -> BinaryIO:
 
 def _odd_comment(line: bytes) -> bool:
     return line.split()[0] in (b"comment", b"obj_info") and not line.isascii()
+
+
+def _read_tables(file: BinaryIO) -> PlyData:
+    """Reads a PLY by mapping it, table by table; from what cannot be mapped plyfile would read number by number, in Python."""
+    from plyfile import PlyData
+
+    with contextlib.ExitStack() as stack:
+        try:
+            file.fileno()
+        except OSError:  # in memory
+            copy = stack.enter_context(tempfile.TemporaryFile())
+            shutil.copyfileobj(file, copy)
+            copy.seek(0)
+            file = copy
+        ply = PlyData.read(file)
+        for element in ply:
+            element.data = np.array(element.data)  # whoever changes the file afterwards would change, or end, a mapped table
+    return ply

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from taichi_avatars.errors import UserError
-from taichi_avatars.files.damaged import damaged
-from taichi_avatars.files.pickles import BROKEN, load_npy, load_pickle, npy_header, plain
+from taichi_avatars.files.npz import load_npz
+from taichi_avatars.files.pickles import load_npy, load_pickle
 
 JOINTS = 5
 PARENTS = (-1, 0, 1, 1, 1)
-LARGEST_NPZ = 4 << 30  # bytes: FLAME has 0.2 GiB, a dynamic offset of 10,000 timesteps 0.6
 FLAME_VERTICES, FLAME_FACES = 5023, 9976
 FLAME_IDENTITY = 300  # of the 400 components of the original files, the first are identity and the rest expression
 
@@ -73,47 +70,6 @@ def read_head(path: Path | str) -> HeadArrays:
             raise UserError(f"{path}: holds a {type(content).__name__}, want FLAME's dictionary of arrays")
         return head_from_keys(content, path)
     raise UserError(f"{path}: is not a head model: want FLAME's .pkl, or an .npz with the same keys")
-
-
-def load_npz(path: Path | str) -> dict[str, np.ndarray]:
-    """All arrays of an .npz, which must not hold pickled objects.
-
-    Raises:
-        UserError: naming the file, and the key where one is to blame.
-    """
-    path = Path(path)
-    key = None
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            if isinstance(file, np.ndarray):
-                raise UserError(f"{path}: is a single array (.npy), want an .npz with named arrays")
-            arrays = {}
-            _check_sizes(file, path)
-            for key in file.files:
-                arrays[key] = file[key]
-            return arrays
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror or error}); check the path, or copy it again") from None
-    except UserError:
-        raise
-    except (*BROKEN, zipfile.BadZipFile) as error:
-        if key is None:  # numpy would have it that this is a pickle to be trusted
-            raise damaged(path, "is not a whole .npz file", "copy it again or export it again") from None
-        raise UserError(f"{path}: {plain(key)} cannot be read ({plain(error)}); export it again as plain numbers") from None
-
-
-def _check_sizes(file: np.lib.npyio.NpzFile, path: Path) -> None:
-    """Raises UserError where the arrays are larger than any head or capture has, or than their bytes in the file."""
-    assert file.zip is not None  # it is open
-    entries = file.zip.infolist()
-    held = sum(entry.file_size for entry in entries)
-    if held > LARGEST_NPZ:
-        raise UserError(f"{path}: unpacks to {held / 2**30:.1f} GiB, more than this program reads; export it again")
-    for entry in entries:
-        with file.zip.open(entry) as member:
-            shape, dtype = npy_header(member)
-        if dtype is not None and not dtype.hasobject and prod(shape) * dtype.itemsize > entry.file_size:
-            raise UserError(f"{path}: {plain(entry.filename)} claims to hold {shape}, more than its bytes; export it again")
 
 
 def head_from_keys(keys: Mapping[str, Any], path: Path) -> HeadArrays:

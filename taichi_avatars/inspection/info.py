@@ -7,16 +7,17 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
+from taichi_avatars.avatar.iterations import CLOUDS, PLY_NAME, iterations
 from taichi_avatars.config import TrainConfig
 from taichi_avatars.errors import UserError
 from taichi_avatars.export.web import INDEX as BUNDLE_INDEX
 from taichi_avatars.files.json import read_json
+from taichi_avatars.files.npz import load_npz
 from taichi_avatars.head.assets import HEAD_FILE
-from taichi_avatars.head.flame_files import load_npz
 from taichi_avatars.head.sequence import FlameSequence
 from taichi_avatars.inspection import exports
 from taichi_avatars.inspection.files import (
-    WIDTHS,
+    SIZES,
     Arrays,
     Description,
     describe_arkit,
@@ -24,7 +25,6 @@ from taichi_avatars.inspection.files import (
     describe_flame_model,
     describe_motion,
     describe_timesteps,
-    iteration_of,
     known_head,
 )
 from taichi_avatars.motion.arkit_files import read_take
@@ -93,14 +93,14 @@ def _readable(value: object) -> str:
 def _describe_folder(path: Path) -> Description:
     if capture_kind(path) is not None:
         return _capture(path)
-    clouds = sorted(path.glob("point_cloud/iteration_*/point_cloud.ply"), key=iteration_of)
-    if clouds:
-        described = describe_avatar(clouds[-1])
+    saved = iterations(path)
+    if saved:
+        described = describe_avatar(saved[max(saved)])
         described.path, described.kind = str(path), "avatar (model folder)"
-        described.facts = {"iterations": [iteration_of(cloud) for cloud in clouds], **described.facts}
+        described.facts = {"iterations": list(saved), **described.facts}
         return described
-    if (path / "point_cloud.ply").is_file():
-        return describe_avatar(path / "point_cloud.ply")
+    if (path / PLY_NAME).is_file():
+        return describe_avatar(path / PLY_NAME)
     if (path / BUNDLE_INDEX).is_file():
         return exports.describe_bundle(path)
     files = sorted(path.glob("*.npz"))
@@ -110,7 +110,7 @@ def _describe_folder(path: Path) -> Description:
         return described
     raise UserError(
         f"{path}: neither a capture (sparse/0/, canonical_flame_param.npz, transforms_train.json or transforms.json), nor an "
-        "avatar (point_cloud/iteration_N/point_cloud.ply), nor a motion (*.npz); give a folder that holds one of these"
+        f"avatar ({CLOUDS}/iteration_N/{PLY_NAME}), nor a motion (*.npz); give a folder that holds one of these"
     )
 
 
@@ -128,7 +128,7 @@ def _describe_file(path: Path) -> Description:
             return describe_flame_model(path)
         if exports.is_export(arrays):
             return exports.describe_arrays(path, arrays)
-        if arrays.keys() & {*WIDTHS, "expr"}:
+        if arrays.keys() & {*SIZES, "expr"}:
             return _motion(path, arrays)
         raise UserError(f"{path}: holds {', '.join(sorted(arrays)[:6]) or 'nothing'}: neither a FLAME model nor a motion")
     if suffix == ".json":

@@ -1,0 +1,3 @@
+from taichi_avatars import frontend
+
+frontend.lighten()  # before any kernel is decorated

@@ -10,7 +10,7 @@ with the global rotation carries a point of the rest pose, posed joint 21-23. Th
 import taichi as ti
 
 from taichi_avatars.kernels.lanes import Vec
-from taichi_avatars.kernels.skinning_layout import JOINTS, PARTIAL, STATE
+from taichi_avatars.skinning_layout import JOINTS, PARTIAL, STATE
 
 Vecx2 = ti.types.ndarray(dtype=Vec, ndim=2)
 Vecx3 = ti.types.ndarray(dtype=Vec, ndim=3)

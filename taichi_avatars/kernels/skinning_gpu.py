@@ -2,7 +2,7 @@
 
 import taichi as ti
 
-from taichi_avatars.kernels.skinning_layout import LANES
+from taichi_avatars.skinning_layout import LANES
 
 F32x2 = ti.types.ndarray(dtype=ti.f32, ndim=2)
 F32x3 = ti.types.ndarray(dtype=ti.f32, ndim=3)

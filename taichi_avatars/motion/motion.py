@@ -7,27 +7,24 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import roma
 import torch
-from torch import Tensor
 
 from taichi_avatars.avatar.avatar import Avatar
 from taichi_avatars.errors import UserError
 from taichi_avatars.head.assets import read_head_json
 from taichi_avatars.head.flame import FlameModel
-from taichi_avatars.head.sequence import POSES, FlameSequence
+from taichi_avatars.head.sequence import FlameSequence
 from taichi_avatars.motion.arkit import read_arkit
 from taichi_avatars.scene.capture import capture_kind
 from taichi_avatars.scene.head_capture import read_head_frames
 from taichi_avatars.scene.transforms import PrincipalPoint
 from taichi_avatars.scene.views import View
-from taichi_avatars.video.mp4 import FPS
 
 WANTED = (
     "a motion is an .npz with FLAME parameters, a folder of one .npz per timestep, a head capture, or ARKit weights (.json, "
     "or .csv of Live Link Face)"
 )
-SAMPLES = 24  # poses that stand for a whole motion where its place and size are measured
+FPS = 25  # of a motion that does not say its own, as the public viewers play it
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,7 +107,7 @@ def own_motion(avatar: Avatar, views: list[View], name: str) -> Motion:
         raise UserError("the avatar's capture holds no such views; choose another --split, or give a --motion")
     timesteps = sorted({view.timestep for view in views if view.timestep is not None})
     rows = torch.tensor([avatar.sequence.row(timestep) for timestep in timesteps])
-    moving = {field: getattr(avatar.sequence, field)[rows] for field in ("expr", *POSES)}
+    moving = {key: values[rows] for key, values in avatar.sequence.moving().items()}
     sequence = replace(avatar.sequence, timesteps=timesteps, dynamic_offset=None, **moving)
     return Motion(name, sequence, float(FPS), views)
 
@@ -122,44 +119,6 @@ def drive(avatar: Avatar, motion: Motion) -> Avatar:
     own = avatar.sequence
     driven = replace(motion.sequence, shape=own.shape, static_offset=own.static_offset, dynamic_offset=None)
     return Avatar(avatar.gaussians, avatar.head, driven)
-
-
-def moved(avatar: Avatar, to: Avatar) -> Avatar:
-    """`avatar` with its motion shifted to where `to` is in the mean, for cameras that stand around `to`."""
-    assert avatar.sequence is not None
-    shift = place(to).center - place(avatar).center
-    sequence = replace(avatar.sequence, translation=avatar.sequence.translation + shift)
-    return Avatar(avatar.gaussians, avatar.head, sequence)
-
-
-@dataclass(frozen=True, eq=False)
-class Place:
-    """Where a head is over a whole motion.
-
-    Attributes:
-        center: (3,) middle of the space it takes, world, metres.
-        rotation: (3,3) its mean orientation; the columns are its own left, up and forward.
-        extent: (3,) size of that space along these axes, metres.
-    """
-
-    center: Tensor
-    rotation: Tensor
-    extent: Tensor
-
-
-def place(avatar: Avatar) -> Place:
-    """Measures an avatar's place over its motion."""
-    sequence = avatar.sequence
-    assert sequence is not None
-    rows = torch.linspace(0, len(sequence.timesteps) - 1, min(SAMPLES, len(sequence.timesteps))).round().long().tolist()
-    neck = roma.rotvec_to_rotmat(sequence.neck_pose[rows].detach().float())
-    turns = roma.rotvec_to_rotmat(sequence.rotation[rows].detach().float()) @ neck
-    rotation = roma.special_procrustes(turns.mean(0))
-    assert isinstance(rotation, Tensor)
-    with torch.no_grad():
-        points = torch.stack([avatar.mesh(sequence.timesteps[row]).vertices for row in rows]) @ rotation
-    low, high = points.amin((0, 1)), points.amax((0, 1))
-    return Place(rotation @ (0.5 * (low + high)), rotation, high - low)
 
 
 def _performed(name: str, sequence: FlameSequence, head: FlameModel, path: Path, views: list[View]) -> Motion:

@@ -10,8 +10,8 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from taichi_avatars import runtime
-from taichi_avatars.kernels.skinning_layout import CHUNKS, CHUNKS_GPU, JOINTS, LANES, PARTIAL, STATE
 from taichi_avatars.ops.checks import check
+from taichi_avatars.skinning_layout import CHUNKS, CHUNKS_GPU, JOINTS, LANES, PARTIAL, STATE
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,37 +2,14 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
 
 from taichi_avatars import runtime
-from taichi_avatars.errors import UserError
+from taichi_avatars.ops import tiles_gpu
+from taichi_avatars.ops.tile_lists import TileLists, running_sum
 
 SHORTEST_TASK = 64  # splats
-MOST_PAIRS = 2**31 - 1
-
-
-class TileLists(NamedTuple):
-    """Lists of splats per tile, front to back. M splats in depth order, P pairs of a splat and a tile it touches.
-
-    order: (M,) int32 splat at each rank of the depth order.
-    packed: (M,12) as `kernels.tiles` lists it.  place: (M,) int32 each splat's row in it.
-    tile_end: (tiles,) int32 one past each tile's last entry.
-    entries: (P,2) int32 the lists: the splat's place and the quads of the tile that it touches, as `kernels.tiles` packs
-        them; and the number of the pair, counted splat by splat.
-    splat_end: (M,) int32 one past each splat's last pair.
-    """
-
-    order: Tensor
-    packed: Tensor
-    place: Tensor
-    tile_end: Tensor
-    entries: Tensor
-    splat_end: Tensor
-    tiles_x: int
-    tiles_y: int
 
 
 def _chunks(count: int) -> tuple[int, int]:
@@ -58,18 +35,6 @@ def depth_order(depths: Tensor) -> Tensor:
     return items
 
 
-def running_sum(counts: Tensor) -> Tensor:
-    """One past the last of each splat's pairs, (N,) int32, from how many each has.
-
-    Raises:
-        UserError: where 32 bits cannot number them.
-    """
-    total = int(counts.sum())  # in 64 bits
-    if total > MOST_PAIRS:
-        raise UserError(f"{len(counts)} Gaussians cover {total} tiles, more than 2^31; are the scales in metres?")
-    return torch.cumsum(counts, 0, dtype=torch.int32)
-
-
 def sort_into_tiles(rows: Tensor, width: int, height: int) -> TileLists:
     """Depth order, then a stable counting sort into tiles.
 
@@ -80,8 +45,6 @@ def sort_into_tiles(rows: Tensor, width: int, height: int) -> TileLists:
     from taichi_avatars.kernels import tiles as kernel
 
     if runtime.on_gpu():
-        from taichi_avatars.ops import tiles_gpu
-
         return tiles_gpu.sort_into_tiles(rows, width, height)
     tiles_x, tiles_y = -(-width // kernel.TILE), -(-height // kernel.TILE)
     n, tiles = len(rows), tiles_x * tiles_y

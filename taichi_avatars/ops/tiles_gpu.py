@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from taichi_avatars.ops.tiles import TileLists, running_sum
+from taichi_avatars.ops.tile_lists import TileLists, running_sum
 
 
 def sort_into_tiles(rows: Tensor, width: int, height: int) -> TileLists:

@@ -12,7 +12,6 @@ from pathlib import Path
 from taichi_avatars.avatar.avatar import Avatar
 from taichi_avatars.avatar.model_folder import load_model, load_source
 from taichi_avatars.bench.scenes import example_avatar, in_front_of
-from taichi_avatars.bench.timing import machine
 from taichi_avatars.config import TrainConfig
 from taichi_avatars.files.atomic import atomic_path
 from taichi_avatars.head.assets import resolve_head
@@ -24,7 +23,9 @@ from taichi_avatars.profiling.subjects import made_up_capture, run_with
 from taichi_avatars.profiling.trace import write_trace
 from taichi_avatars.scene.cameras import Camera
 from taichi_avatars.scene.capture import capture_kind, load_capture
+from taichi_avatars.timing.calls import machine
 from taichi_avatars.training import trainer
+from taichi_avatars.training.run import Run
 
 WARM = 5  # steps or frames before anything counts: compilation, memory, the optimizer's state
 STEP, FRAME = "training step", "rendered frame"
@@ -93,11 +94,11 @@ def profile(
 
 def _run(
     source: Path | None, model: Path | None, head: str | None, gaussians: int, size: tuple[int, int], seed: int, folder: Path
-) -> trainer.Run:
+) -> Run:
     config = TrainConfig(seed=seed)
     if model is None and source is not None:
         of_head = resolve_head(head, source) if capture_kind(source) == "head" else None
-        return trainer.Run(config, load_capture(source, head=of_head), of_head)
+        return Run(config, load_capture(source, head=of_head), of_head)
     if model is None:
         avatar, trained = example_avatar(gaussians, seed), None
     else:
@@ -110,7 +111,7 @@ def _run(
     return run_with(avatar, capture, config)
 
 
-def profile_steps(profile: Profile, run: trainer.Run, count: int) -> None:
+def profile_steps(profile: Profile, run: Run, count: int) -> None:
     """Adds `count` training steps of a run, which go on from where it is."""
 
     def once() -> None:

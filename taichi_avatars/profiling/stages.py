@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import taichi_avatars
 from taichi_avatars.kernels.tiles import TILE
-from taichi_avatars.profiling.launches import Launch, recorded_launches
+from taichi_avatars.timing.launches import Launch, recorded_launches
 
 ROOT = Path(taichi_avatars.__file__).parent
 REST = "rest of Python"  # the loop, the trainer's own lines, small tensor work between the stages

@@ -15,7 +15,7 @@ from taichi_avatars.errors import UserError
 from taichi_avatars.scene.cameras import Camera
 from taichi_avatars.scene.capture import Capture, View
 from taichi_avatars.training.optimizer import GaussianAdam
-from taichi_avatars.training.trainer import Run
+from taichi_avatars.training.run import Run
 
 VIEWS = 4  # of a made-up capture
 EXTENT = 0.5  # metres, of a capture by one camera

@@ -18,7 +18,7 @@ from taichi_avatars.errors import UserError
 from taichi_avatars.files.atomic import atomic_path
 
 if TYPE_CHECKING:
-    from taichi_avatars.training.trainer import Run
+    from taichi_avatars.training.run import Run
 
 NAME = "checkpoint.pt"  # of the last save, for --resume
 EARLIER = "checkpoint.{}.pt"  # 1 of the save before, 2 of the one before that

@@ -9,7 +9,7 @@ from torch import Tensor
 from taichi_avatars.avatar.density import prune_mask
 
 if TYPE_CHECKING:
-    from taichi_avatars.training.trainer import Run
+    from taichi_avatars.training.run import Run
 
 
 def control_density(run: Run) -> None:

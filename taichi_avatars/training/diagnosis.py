@@ -16,7 +16,7 @@ from taichi_avatars.files.atomic import atomic_path
 
 if TYPE_CHECKING:
     from taichi_avatars.scene.views import View
-    from taichi_avatars.training.trainer import Run
+    from taichi_avatars.training.run import Run
 
 REPORT = "failed_step_{}.pt"
 

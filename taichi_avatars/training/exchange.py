@@ -14,10 +14,10 @@ from taichi_avatars.errors import UserError
 
 if TYPE_CHECKING:
     from taichi_avatars.scene.views import View
-    from taichi_avatars.training.trainer import Run
+    from taichi_avatars.training.run import Run
 
 
-class Sight(NamedTuple):
+class StepSums(NamedTuple):
     """What one view, or some of a step's views together, showed beside gradients.
 
     loss, error: sums over them, the second of mean squared errors.
@@ -28,17 +28,17 @@ class Sight(NamedTuple):
     error: float = 0.0
     observed: Tensor | None = None
 
-    def __add__(self, other: Sight) -> Sight:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def __add__(self, other: StepSums) -> StepSums:  # pyright: ignore[reportIncompatibleMethodOverride]
         observed = self.observed
         if other.observed is not None:
             observed = other.observed if observed is None else observed + other.observed
-        return Sight(self.loss + other.loss, self.error + other.error, observed)
+        return StepSums(self.loss + other.loss, self.error + other.error, observed)
 
 
-def of_all_views(run: Run, views: Sequence[View], own: Sight) -> tuple[Sight, dict[int, Tensor]]:
+def of_all_views(run: Run, views: Sequence[View], own: StepSums) -> tuple[StepSums, dict[int, Tensor]]:
     """The sums of a step, of which every process has seen some of the views.
 
-    The gradients of the Gaussians are put in place; returned are the sights together, and FLAME's gradients by row. One flat
+    The gradients of the Gaussians are put in place; returned are the sums over all views, and FLAME gradients by row. One flat
     buffer carries all of it, without the SH bands that are not in use yet: all but the base colour is three quarters of it.
     """
     flame = {} if run.tuner is None else run.tuner.gradients()
@@ -66,7 +66,7 @@ def of_all_views(run: Run, views: Sequence[View], own: Sight) -> tuple[Sight, di
             leaf.grad = total
     flame = {row: next(sums).cpu() for row in rows}
     loss, error = next(sums).tolist()
-    return Sight(loss, error, next(sums, None)), flame
+    return StepSums(loss, error, next(sums, None)), flame
 
 
 def check_sameness(run: Run) -> None:

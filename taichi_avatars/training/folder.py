@@ -9,7 +9,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from taichi_avatars.avatar.avatar import iterations
+from taichi_avatars.avatar.iterations import CLOUDS, iterations
 from taichi_avatars.errors import UserError
 from taichi_avatars.files.atomic import writing
 from taichi_avatars.training import checkpoint, log
@@ -35,7 +35,7 @@ def locked(model: Path) -> Iterator[None]:
                 f"{model}: another training is writing into this folder; wait for it, or give another folder with -m"
             ) from None
     try:
-        for orphan in (*model.glob(checkpoint.TEMPORARY), *model.glob("point_cloud/*/.*-*")):
+        for orphan in (*model.glob(checkpoint.TEMPORARY), *model.glob(f"{CLOUDS}/*/.*-*")):
             with suppress(OSError):
                 orphan.unlink()
         yield
@@ -58,8 +58,8 @@ def refuse_earlier_run(model: Path) -> None:
 def remove_earlier_run(model: Path) -> None:
     """Removes avatars, checkpoint and log of an earlier run; whatever else lies in the folder stays."""
     with locked(model), writing(model):
-        if (model / "point_cloud").is_dir():
-            shutil.rmtree(model / "point_cloud")
+        if (model / CLOUDS).is_dir():
+            shutil.rmtree(model / CLOUDS)
         for file in (
             *checkpoint.kept(model),
             model / log.NAME,

@@ -10,6 +10,10 @@ from contextlib import contextmanager
 STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 
+class HalfStepInterrupt(KeyboardInterrupt):
+    """An interrupt that did not wait for the end of a step, half of which could neither be used nor resumed from."""
+
+
 @contextmanager
 def sigterm_as_ctrl_c() -> Iterator[None]:
     """SIGTERM, with which machines are shut down and jobs are ended, raises KeyboardInterrupt as Ctrl-C does."""
@@ -53,7 +57,11 @@ def noted() -> Iterator[list[int]]:
 
 @contextmanager
 def held_back() -> Iterator[None]:
-    """A first Ctrl-C or SIGTERM arrives when the block is done; a second one does not wait."""
+    """A first Ctrl-C or SIGTERM arrives when the block is done; a second one does not wait.
+
+    Raises:
+        HalfStepInterrupt: where the block was interrupted all the same.
+    """
     if threading.current_thread() is not threading.main_thread():  # no signal arrives in another
         yield
         return
@@ -72,6 +80,8 @@ def held_back() -> Iterator[None]:
         signal.signal(number, hold)
     try:
         yield
+    except KeyboardInterrupt:
+        raise HalfStepInterrupt from None
     finally:
         restore()
     if arrived:

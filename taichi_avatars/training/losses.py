@@ -2,18 +2,60 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
 from taichi_avatars.avatar.gaussians import Gaussians
 from taichi_avatars.config import TrainConfig
 from taichi_avatars.evaluation.lpips import Lpips
-from taichi_avatars.ops import l1_and_ssim
+from taichi_avatars.ops import Rendering, l1_and_ssim
 from taichi_avatars.ops.laplacian import Neighbours, laplacian
 from taichi_avatars.ops.local_losses import Free, local_losses
+from taichi_avatars.training.run import Run
 
 CROP = 128  # pixels along each side
 Crop = tuple[slice, slice, slice]  # of (3,H,W)
+
+
+class Forward(NamedTuple):
+    """What the forward pass of one view gave.
+
+    Attributes:
+        out: image (3,H,W), radii (N,) and what else the rasterizer gives.
+        triangle_scale: (F,) metres per triangle unit; None for an unbound scene.
+        row: of the timestep in the run's table of FLAME parameters; 0 for an unbound scene.
+        dynamic_offset: (V,3) of the timestep, metres; None where there is none.
+    """
+
+    out: Rendering
+    triangle_scale: Tensor | None
+    row: int
+    dynamic_offset: Tensor | None
+
+
+def loss_terms(run: Run, forward: Forward, truth: Tensor, crop: Crop | None) -> dict[str, Tensor]:
+    """The terms of one view's loss by name; the loss is their sum. A new term is added here.
+
+    Args:
+        truth: the view's image (3,H,W).
+        crop: where the perceptual loss looks; None in a step without it.
+    """
+    config, gaussians, image = run.config, run.optimizer.gaussians, forward.out.image
+    terms = {"the image loss": image_loss(image, truth, config)}
+    if forward.triangle_scale is not None:
+        terms["the position and scale loss"] = binding_loss(gaussians, forward.triangle_scale, forward.out.radii, config)
+    if config.lambda_opacity:
+        terms["the opacity loss"] = opacity_loss(gaussians, config)
+    if run.lpips is not None and crop is not None:
+        terms["the perceptual loss"] = perceptual_loss(run.lpips, image, truth, config, crop)
+    if run.neighbours is not None and run.tuner is not None and forward.dynamic_offset is not None:
+        beside = run.tuner.offsets_beside(forward.row)
+        terms["the loss of the dynamic offset"] = offset_loss(
+            forward.dynamic_offset, beside, run.neighbours, config
+        ).to(image.device)  # fmt: skip
+    return terms
 
 
 def image_loss(image: Tensor, truth: Tensor, config: TrainConfig) -> Tensor:

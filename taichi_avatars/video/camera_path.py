@@ -11,9 +11,9 @@ import roma
 import torch
 from torch import Tensor
 
+from taichi_avatars.avatar.place import Place
 from taichi_avatars.errors import UserError
 from taichi_avatars.files.json import read_json
-from taichi_avatars.motion.motion import Place
 from taichi_avatars.scene.cameras import OPENCV_FROM_OPENGL, Camera
 from taichi_avatars.scene.georeference import Origin
 from taichi_avatars.scene.transforms import RIGID_TOLERANCE

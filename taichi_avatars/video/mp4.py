@@ -10,7 +10,6 @@ from typing import cast
 
 import av
 import numpy as np
-import torch
 from av.container import OutputContainer
 from av.video.reformatter import ColorRange, Colorspace, Interpolation
 from av.video.stream import VideoStream
@@ -18,9 +17,10 @@ from torch import Tensor
 
 from taichi_avatars.errors import UserError
 from taichi_avatars.files.atomic import atomic_path
+from taichi_avatars.files.png import as_uint8
+from taichi_avatars.motion.motion import FPS
 from taichi_avatars.video.audio import Soundtrack
 
-FPS = 25
 BT709 = 1  # ITU-T H.273: the same number for primaries, transfer and matrix
 LIMITED_RANGE = 1  # H.273: luma 16 to 235
 # Visually lossless. The encoder holds as many frames as it looks ahead: its usual forty only cost memory at this quality.
@@ -75,23 +75,6 @@ def write_mp4(
         if sound is not None:
             sound.end()
     return count
-
-
-def as_uint8(frame: np.ndarray | Tensor) -> np.ndarray:
-    """A frame as (H,W,3) uint8; floats in [0,1] are clamped and rounded.
-
-    Args:
-        frame: (H,W,3) uint8 array or (3,H,W) float tensor.
-
-    Raises:
-        ValueError: where it is neither.
-    """
-    if isinstance(frame, Tensor) and frame.is_floating_point() and frame.ndim == 3 and frame.shape[0] == 3:
-        pixels = (frame.detach().clamp(0.0, 1.0) * 255.0).round().to(torch.uint8)
-        return pixels.permute(1, 2, 0).contiguous().cpu().numpy()
-    if isinstance(frame, np.ndarray) and frame.dtype == np.uint8 and frame.ndim == 3 and frame.shape[2] == 3:
-        return frame
-    raise ValueError(f"want (H,W,3) uint8 or a (3,H,W) float tensor, got {tuple(frame.shape)} {frame.dtype}")
 
 
 def _padded(image: np.ndarray) -> np.ndarray:

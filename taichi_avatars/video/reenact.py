@@ -15,14 +15,16 @@ from PIL import Image
 
 from taichi_avatars import ranks
 from taichi_avatars.avatar.avatar import Avatar
+from taichi_avatars.avatar.place import Place, moved, place
 from taichi_avatars.errors import UserError
-from taichi_avatars.motion.motion import Motion, Place, drive, moved, place
+from taichi_avatars.evaluation.overlay import mesh_overlay, shaded_head
+from taichi_avatars.files.png import as_uint8
+from taichi_avatars.motion.motion import Motion, drive
 from taichi_avatars.scene.cameras import Camera
 from taichi_avatars.scene.images import Background, load_image
 from taichi_avatars.scene.views import View
 from taichi_avatars.video.camera_path import CameraPath
-from taichi_avatars.video.mp4 import as_uint8, write_mp4
-from taichi_avatars.video.overlay import mesh_overlay, shaded_head
+from taichi_avatars.video.mp4 import write_mp4
 from taichi_avatars.video.viewpoints import captured_camera, facing, frontal_camera, orbiting
 
 Panel = Literal["driver", "avatar", "mesh", "overlay", "novel"]

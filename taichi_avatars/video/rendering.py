@@ -15,11 +15,12 @@ from torch import Tensor
 from taichi_avatars import ranks
 from taichi_avatars.avatar.avatar import Avatar
 from taichi_avatars.errors import UserError
-from taichi_avatars.files.atomic import atomic_path, writing
+from taichi_avatars.evaluation.overlay import MeshStyle, mesh_overlay
+from taichi_avatars.files.atomic import writing
+from taichi_avatars.files.png import as_uint8
 from taichi_avatars.scene.images import Background, load_image
 from taichi_avatars.scene.views import View, in_order
-from taichi_avatars.video.mp4 import as_uint8, write_mp4
-from taichi_avatars.video.overlay import MeshStyle, mesh_overlay
+from taichi_avatars.video.mp4 import write_mp4
 
 RENDERS, TRUTH, MESHES = "renders", "gt", "renders_mesh"
 FAST_PNG = 3  # zlib level: a third of the time of the default, a few percent larger
@@ -94,13 +95,6 @@ def _render_views(
         if ranks.is_first():
             shutil.rmtree(work, ignore_errors=True)
     return [folder / f"{kind}.mp4" for kind in kinds]
-
-
-def write_png(path: Path | str, image: Tensor | np.ndarray) -> Path:
-    """Writes an image, (3,H,W) floats in [0,1] or (H,W,3) uint8."""
-    with atomic_path(path) as temporary:
-        Image.fromarray(as_uint8(image)).save(temporary)
-    return Path(path)
 
 
 def _frames(folder: Path) -> Iterator[np.ndarray]:

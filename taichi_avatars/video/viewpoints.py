@@ -7,8 +7,8 @@ import math
 import roma
 import torch
 
+from taichi_avatars.avatar.place import Place
 from taichi_avatars.errors import UserError
-from taichi_avatars.motion.motion import Place
 from taichi_avatars.scene.cameras import Camera
 from taichi_avatars.scene.views import View
 

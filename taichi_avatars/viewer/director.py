@@ -15,6 +15,7 @@ import numpy as np
 
 from taichi_avatars.errors import UserError
 from taichi_avatars.files.json import parse_json
+from taichi_avatars.motion.motion import FPS
 from taichi_avatars.scene.georeference import NOWHERE, Origin
 from taichi_avatars.video.camera_path import LARGEST_FOV, SMALLEST_FOV, CameraPath, camera_path, shifted
 from taichi_avatars.video.mp4 import write_mp4
@@ -23,7 +24,6 @@ from taichi_avatars.viewer.panel import number
 if TYPE_CHECKING:
     import viser
 
-FPS = 25
 LARGEST_FILE = 1 << 20  # bytes of JSON: thousands of key frames
 MOST_KEYS, LONGEST = 1000, 600.0  # seconds
 STEP, SHORTEST_STEP, LONGEST_STEP = 2.0, 0.1, 60.0  # seconds from one key frame to the next: to begin with, and bounds

@@ -15,7 +15,7 @@ from taichi_avatars.viewer.subject import subject_of
 from taichi_avatars.viewer.viewer import Viewer
 
 if TYPE_CHECKING:
-    from taichi_avatars.training.trainer import Run
+    from taichi_avatars.training.run import Run
 
 SHARE = 0.04  # of the time that pictures may take while nobody moves anything
 MOST_POINTS = 400  # of a curve; then every second one goes

@@ -54,7 +54,7 @@ def test_inference_mode_renders_the_same(tmp_path, avatar, camera):
 
 
 def test_the_newest_iteration_is_taken_by_number(tmp_path, avatar):
-    from taichi_avatars.avatar.avatar import find_ply
+    from taichi_avatars.avatar.iterations import find_ply
 
     for iteration in (900, 30_000, 7000):
         avatar.save(tmp_path / "point_cloud" / f"iteration_{iteration}")

@@ -8,8 +8,8 @@ import torch
 from avatar.small_avatar import small_avatar, small_motion
 
 from taichi_avatars.avatar.avatar import Avatar
+from taichi_avatars.avatar.place import place
 from taichi_avatars.export.world import in_world
-from taichi_avatars.motion.motion import place
 from taichi_avatars.scene.cameras import Camera
 from taichi_avatars.video.viewpoints import frontal_camera
 

@@ -16,12 +16,12 @@ from PIL import Image
 from taichi_avatars.avatar.avatar import Avatar
 from taichi_avatars.errors import UserError
 from taichi_avatars.export.web import CONTENT, INDEX, PLAYER, write_web
+from taichi_avatars.files.png import as_uint8
 from taichi_avatars.head.flame import FlameModel
 from taichi_avatars.head.sequence import FlameSequence
 from taichi_avatars.inspection.info import describe
 from taichi_avatars.ops import triangle_frames
 from taichi_avatars.scene.cameras import Camera
-from taichi_avatars.video.mp4 import as_uint8
 
 SIZE = (200, 256)
 READY = "new Promise((go) => { const look = () => window.avatar ? avatar.ready.then(go) : setTimeout(look, 20); look(); })"

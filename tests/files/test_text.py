@@ -10,13 +10,13 @@ from plyfile import PlyData, PlyElement
 from taichi_avatars.config import TrainConfig
 from taichi_avatars.errors import UserError
 from taichi_avatars.files.json import read_json
+from taichi_avatars.files.npz import load_npz
 from taichi_avatars.files.pickles import load_npy, load_pickle
 from taichi_avatars.files.ply import parse_ply, read_ply
 from taichi_avatars.files.text import read_lines
-from taichi_avatars.head.flame_files import load_npz
 from taichi_avatars.scene.images import image_size
 
-POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4665a5ea423c2713d436b5ee50593a9640e0018c1550b5a0002f74190d6caea8\nsize 12345\n"
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + 32 * b"4f" + b"\nsize 12345\n"
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])

@@ -11,7 +11,8 @@ from taichi_avatars import Avatar, FlameModel
 from taichi_avatars.config import TrainConfig
 from taichi_avatars.scene.capture import Capture, load_capture
 from taichi_avatars.scene.images import load_image
-from taichi_avatars.training.trainer import Run, train
+from taichi_avatars.training.run import Run
+from taichi_avatars.training.trainer import train
 
 from .pretence import Far, pretended_cuda
 

@@ -9,10 +9,11 @@ from avatar.small_avatar import small_avatar, small_motion
 from scene.tiny_capture import TIMESTEPS, write_tiny_capture
 
 from taichi_avatars.avatar.avatar import Avatar
+from taichi_avatars.avatar.place import moved, place
 from taichi_avatars.errors import UserError
 from taichi_avatars.head.flame import BUILTIN, FlameModel
 from taichi_avatars.motion.arkit import LARGEST_TURN
-from taichi_avatars.motion.motion import drive, load_motion, moved, place
+from taichi_avatars.motion.motion import drive, load_motion
 
 
 @pytest.fixture(scope="module")

@@ -11,12 +11,12 @@ from taichi_avatars import bench
 from taichi_avatars.avatar.avatar import Avatar
 from taichi_avatars.bench.kernels import forward_backward_of, forward_of
 from taichi_avatars.config import TrainConfig
-from taichi_avatars.profiling.launches import recorded_launches
 from taichi_avatars.profiling.measure import FRAME, STEP, Profile, profile
 from taichi_avatars.profiling.peaks import Peaks, measure_peaks
 from taichi_avatars.profiling.report import summary
 from taichi_avatars.profiling.stages import AUTOGRAD, REST, Recorder
 from taichi_avatars.profiling.subjects import made_up_capture, run_with
+from taichi_avatars.timing.launches import recorded_launches
 from taichi_avatars.training import trainer
 
 SIZE = (62, 90)

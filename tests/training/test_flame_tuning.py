@@ -8,7 +8,7 @@ from avatar.small_avatar import small_motion
 
 from taichi_avatars.config import TrainConfig
 from taichi_avatars.training.flame_tuning import FlameTuner
-from taichi_avatars.training.trainer import _sequence
+from taichi_avatars.training.run import _sequence
 
 VERTICES = 7
 

@@ -10,8 +10,9 @@ import torch
 
 from taichi_avatars.config import TrainConfig
 from taichi_avatars.errors import UserError
-from taichi_avatars.training import checkpoint, diagnosis, folder, losses, trainer
+from taichi_avatars.training import checkpoint, diagnosis, folder, losses
 from taichi_avatars.training.events import Resumed
+from taichi_avatars.training.run import Run
 from taichi_avatars.training.trainer import train
 
 SHORT = TrainConfig(iterations=6, interval=2, start_gaussians=11_000, white_background=True, test_iterations=[6])
@@ -195,7 +196,7 @@ def test_two_trainings_do_not_share_a_folder(tmp_path, capture, head):
 
 
 def test_the_report_says_what_the_step_saw(tmp_path, capture, head):
-    run = trainer.Run(SHORT, capture, head)
+    run = Run(SHORT, capture, head)
     view, truth = next(run.stream)
     path = diagnosis.keep_report(tmp_path, run, diagnosis.StepError(view, truth, UserError("why")))
     run.stream.close()

@@ -10,10 +10,10 @@ from PIL import Image
 from taichi_avatars import FlameModel
 from taichi_avatars.avatar.avatar import Avatar, to_world
 from taichi_avatars.avatar.gaussians import C0
+from taichi_avatars.avatar.place import place
 from taichi_avatars.config import STATIC, TrainConfig
 from taichi_avatars.errors import UserError
 from taichi_avatars.head.sequence import FlameSequence
-from taichi_avatars.motion.motion import place
 from taichi_avatars.scene.cameras import Camera
 from taichi_avatars.scene.views import View
 from taichi_avatars.training.start import OPACITY, SIZE, carve, paint, spread

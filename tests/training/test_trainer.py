@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from taichi_avatars import Avatar
+from taichi_avatars import Avatar, training
 from taichi_avatars.avatar.density import prune_mask
 from taichi_avatars.config import TrainConfig
 from taichi_avatars.errors import UserError
 from taichi_avatars.training import densify, trainer
 from taichi_avatars.training.events import Evaluated, Progress, Saved
+from taichi_avatars.training.run import Run
 from taichi_avatars.training.trainer import train
 
 SHORT = TrainConfig(schedule="paper", iterations=40, white_background=True, interval=20, densify_grad_threshold=1e-6)
@@ -30,7 +31,7 @@ def test_a_fast_run_begins_where_the_papers_has_hardly_begun(tmp_path, capture, 
 
 
 def test_a_run_does_not_begin_beyond_its_limit(capture, head):
-    run = trainer.Run(TrainConfig(start_gaussians=12_000, max_gaussians=11_000), capture, head)
+    run = Run(TrainConfig(start_gaussians=12_000, max_gaussians=11_000), capture, head)
     run.stream.close()
     assert len(run.optimizer.gaussians) == 11_000
 
@@ -105,14 +106,19 @@ def interrupting(function, *, at_call: int, times: int = 1):
 
 @pytest.mark.parametrize(
     ("where", "call", "saved"),
-    [("losses.image_loss", 1, 1), ("control_density", 11, 11), ("checkpoint.save_last", 1, 24), ("describe", 1, 0)],
+    [
+        ("losses.image_loss", 1, 1),
+        ("trainer.control_density", 11, 11),
+        ("checkpoint.save_last", 1, 24),
+        ("results.describe", 1, 0),
+    ],
     ids=["first step", "densification", "saving", "before the first step"],
 )
 def test_ctrl_c_saves_and_resuming_gives_the_same_bits(tmp_path, capture, head, densifying, monkeypatch, where, call, saved):
     train(densifying, capture, head, tmp_path / "whole")
     with monkeypatch.context() as patch:
-        function = operator.attrgetter(where)(trainer)
-        patch.setattr(f"taichi_avatars.training.trainer.{where}", interrupting(function, at_call=call))
+        function = operator.attrgetter(where)(training)
+        patch.setattr(f"taichi_avatars.training.{where}", interrupting(function, at_call=call))
         with pytest.raises(KeyboardInterrupt):
             train(densifying, capture, head, tmp_path / "parts")
     assert (tmp_path / "parts" / "point_cloud" / f"iteration_{saved}" / "point_cloud.ply").is_file()
@@ -133,7 +139,7 @@ def test_ctrl_c_twice_leaves_at_once_and_saves_no_half_step(tmp_path, capture, h
 
 def test_what_is_saved_has_not_just_been_densified(tmp_path, capture, head, densifying):
     """Steps 10 and 15 call for a densification: it is done when the next step begins."""
-    run, counts = trainer.Run(densifying.model_copy(update={"max_gaussians": 100_000}), capture, head), []
+    run, counts = Run(densifying.model_copy(update={"max_gaussians": 100_000}), capture, head), []
     for _ in range(16):
         trainer.step(run, [next(run.stream)])
         counts.append(len(run.optimizer.gaussians))
@@ -218,11 +224,11 @@ def test_the_dynamic_offset_is_tuned_saved_and_resumed(tmp_path, capture, head):
 
 
 def test_without_its_losses_no_offset_is_tuned(capture, head):
-    run = trainer.Run(SHORT, capture, head)
+    run = Run(SHORT, capture, head)
     assert run.neighbours is None
     assert run.avatar.sequence.dynamic_offset is None
     fixed = SHORT.model_copy(update={"lambda_laplacian": 1.0, "not_finetune_flame_params": True})
-    assert trainer.Run(fixed, capture, head).neighbours is None
+    assert Run(fixed, capture, head).neighbours is None
 
 
 def test_steps_of_ones_own_are_evaluated_saved_and_kept(tmp_path, capture, head):
@@ -253,7 +259,7 @@ def test_a_checkpoint_of_another_capture_is_refused(tmp_path, capture, head):
 
 def test_children_that_are_still_huge_are_pruned(capture, head):
     """After a reset, at the size that they have now, not at that of their parents."""
-    run = trainer.Run(SHORT.model_copy(update={"densify_grad_threshold": 1.0}), capture, head)
+    run = Run(SHORT.model_copy(update={"densify_grad_threshold": 1.0}), capture, head)
     gaussians, extent = run.optimizer.gaussians, capture.extent
     gaussians.log_scales.detach()[:2] = torch.tensor([[0.5], [0.12]]).log() + torch.tensor(extent).log()
     run.density.gradient[:2], run.density.seen[:2] = 2.0, 1.0

@@ -8,8 +8,8 @@ import pytest
 import roma
 import torch
 
+from taichi_avatars.avatar.place import Place
 from taichi_avatars.errors import UserError
-from taichi_avatars.motion.motion import Place
 from taichi_avatars.scene.cameras import OPENCV_FROM_OPENGL, Camera
 from taichi_avatars.video.camera_path import read_camera_path
 

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from taichi_avatars.errors import UserError
+from taichi_avatars.files.png import as_uint8
 from taichi_avatars.video import mp4
-from taichi_avatars.video.mp4 import as_uint8, write_mp4
+from taichi_avatars.video.mp4 import write_mp4
 
 
 def moving_picture(count: int, height: int, width: int) -> list[np.ndarray]:

@@ -12,12 +12,13 @@ from PIL import Image
 from scene.tiny_capture import HEIGHT, WIDTH, camera_at, write_tiny_capture
 
 from taichi_avatars.avatar.avatar import Avatar
+from taichi_avatars.avatar.place import Place, place
 from taichi_avatars.errors import UserError
-from taichi_avatars.motion.motion import Motion, Place, load_motion, own_motion, place
+from taichi_avatars.evaluation.overlay import MeshStyle, shaded_head
+from taichi_avatars.motion.motion import Motion, load_motion, own_motion
 from taichi_avatars.scene.cameras import Camera
 from taichi_avatars.scene.capture import load_capture
 from taichi_avatars.video.camera_path import read_camera_path
-from taichi_avatars.video.overlay import MeshStyle, shaded_head
 from taichi_avatars.video.reenact import GAP, Shot, driver_images, film, reenact, stage
 from taichi_avatars.video.viewpoints import captured_camera, frontal_camera, orbiting
 

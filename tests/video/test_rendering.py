@@ -11,11 +11,11 @@ from scene.tiny_capture import HEIGHT, WIDTH, picture, write_tiny_capture
 from taichi_avatars import bench
 from taichi_avatars.avatar.avatar import Avatar
 from taichi_avatars.avatar.model_folder import load_model, load_source
+from taichi_avatars.avatar.place import place
 from taichi_avatars.errors import UserError
 from taichi_avatars.evaluation.comparison import CAPTION, FULL_ERROR, GAP, HEADING, MARGIN, Row, error_colors, write_comparison
-from taichi_avatars.motion.motion import place
+from taichi_avatars.evaluation.overlay import MeshStyle, mesh_overlay, shaded_head
 from taichi_avatars.scene.capture import Capture, load_capture
-from taichi_avatars.video.overlay import MeshStyle, mesh_overlay, shaded_head
 from taichi_avatars.video.rendering import render_views
 from taichi_avatars.video.viewpoints import frontal_camera
 

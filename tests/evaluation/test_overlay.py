@@ -10,10 +10,9 @@ from PIL import Image
 from scene.tiny_capture import write_tiny_capture
 
 from taichi_avatars.avatar.avatar import Avatar
+from taichi_avatars.avatar.place import place
 from taichi_avatars.evaluation.colormap import LMS_FROM_LAB, RGB_FROM_LMS, scale_colors
-from taichi_avatars.motion.motion import place
-from taichi_avatars.scene.capture import load_capture
-from taichi_avatars.video.overlay import (
+from taichi_avatars.evaluation.overlay import (
     NONE_COLOR,
     SMALLEST_LEGEND,
     MeshStyle,
@@ -23,6 +22,7 @@ from taichi_avatars.video.overlay import (
     shaded_head,
     with_legend,
 )
+from taichi_avatars.scene.capture import load_capture
 from taichi_avatars.video.rendering import render_views
 from taichi_avatars.video.viewpoints import frontal_camera
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 
 from taichi_avatars import runtime
-from taichi_avatars.profiling.launches import wait
+from taichi_avatars.timing.launches import wait
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,11 @@ from torch import Tensor
 from taichi_avatars.avatar.avatar import Avatar
 from taichi_avatars.errors import UserError
 from taichi_avatars.evaluation.colormap import scale_colors
+from taichi_avatars.files.png import as_uint8
 from taichi_avatars.head.flame import FlameModel, HeadMesh
 from taichi_avatars.ops.mesh import shade_mesh
 from taichi_avatars.scene.cameras import Camera
 from taichi_avatars.scene.images import Background
-from taichi_avatars.video.mp4 import as_uint8
 
 MeshColors = Literal["parts", "gaussians"]
 MeshOver = Literal["avatar", "truth"]

@@ -1,0 +1,120 @@
+"""Taichi's frontend with less work: it walks the syntax tree of every kernel in every process, also where the kernel is cached.
+
+Half of its time goes into text for error messages that nobody sees, and into looking the same source up again and again. What
+is put in its place here was written for the versions of Taichi below; others run as they are.
+"""
+
+import ast
+import inspect
+import linecache
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from types import FrameType, FunctionType
+from typing import Any
+
+LOOKED_AT = ((1, 7, 4),)
+
+
+def lighten() -> bool:
+    """Imports Taichi and puts the lighter parts in place; whether its version is one that they were written for.
+
+    To be called before anything else imports Taichi, whose own 93 kernels and functions are decorated as it is imported.
+    """
+    with _short_frames():
+        import taichi
+    from taichi.lang import kernel_impl
+    from taichi.lang.ast.ast_transformer_utils import ASTTransformerContext
+
+    if taichi.__version__ not in LOOKED_AT:
+        return False
+    if kernel_impl._inside_class is _inside_class:  # pyright: ignore[reportPrivateUsage]
+        return True
+    kernel_impl._inside_class = _inside_class  # pyright: ignore[reportPrivateUsage]
+    kernel_impl._get_tree_and_ctx = _with_parsed_once(kernel_impl)  # pyright: ignore[reportPrivateUsage]
+    ASTTransformerContext.get_pos_info = _place  # pyright: ignore[reportAttributeAccessIssue] -- `self` by another name
+    return True
+
+
+@contextmanager
+def _short_frames() -> Iterator[None]:
+    """Spares whoever asks for a frame's file and line the search through all modules for the one that it belongs to."""
+    whole = inspect.getframeinfo
+
+    def short(frame: Any, context: int = 1) -> Any:
+        if not isinstance(frame, FrameType) or context != 1:
+            return whole(frame, context)
+        file, line = frame.f_code.co_filename, frame.f_lineno
+        return inspect.Traceback(file, line, frame.f_code.co_name, [linecache.getline(file, line)], 0)
+
+    inspect.getframeinfo = short  # pyright: ignore[reportAttributeAccessIssue]
+    try:
+        yield
+    finally:
+        inspect.getframeinfo = whole
+
+
+def _place(context: Any, node: Any) -> str:
+    """Where a node stands: file, line and function. Taichi's own also quotes the source and underlines it."""
+    return f'File "{context.file}", line {node.lineno + context.lineno_offset}, in {context.func.func.__name__}:\n'
+
+
+def _inside_class(level_of_class_stackframe: int) -> bool:
+    """Whether a decorator is applied in the body of a class. Taichi's own reads the source of the caller to tell."""
+    return "__qualname__" in sys._getframe(level_of_class_stackframe - 1).f_locals
+
+
+@lru_cache(None)
+def _source(function: FunctionType) -> tuple[str, list[str], int, str]:
+    """File, lines (unfolded, as Taichi wants them), number of the first one, and the text that can be parsed."""
+    code = function.__code__
+    first = code.co_firstlineno
+    lines = inspect.getblock(linecache.getlines(code.co_filename, function.__globals__)[first - 1 :])
+    lines = [textwrap.fill(line, tabsize=4, width=9999) for line in lines]
+    return code.co_filename, lines, first, textwrap.dedent("\n".join(lines))
+
+
+def _with_parsed_once(kernel_impl: Any) -> Callable[..., Any]:
+    """Taichi's way from a function to its tree, which it goes at every call of a `ti.func`, with the source read once."""
+    theirs, Context, global_vars_of = (
+        kernel_impl._get_tree_and_ctx,
+        kernel_impl.ASTTransformerContext,
+        kernel_impl._get_global_vars,
+    )
+
+    def get_tree_and_ctx(
+        self: Any,
+        excluded_parameters: Any = (),
+        is_kernel: bool = True,
+        arg_features: Any = None,
+        args: Any = None,
+        ast_builder: Any = None,
+        is_real_function: bool = False,
+    ) -> tuple[ast.Module, Any]:
+        try:
+            file, src, start_lineno, text = _source(self.func)
+            tree = ast.parse(text)
+            tree.body[0].decorator_list = []  # pyright: ignore[reportAttributeAccessIssue]
+        except Exception:  # no source where Python says it is: an interactive shell, perhaps
+            return theirs(self, excluded_parameters, is_kernel, arg_features, args, ast_builder, is_real_function)
+        global_vars = global_vars_of(self.func)
+        if is_kernel or is_real_function:
+            for i in self.template_slot_locations:
+                global_vars[self.arguments[i].name] = args[i]
+        return tree, Context(
+            excluded_parameters=excluded_parameters,
+            is_kernel=is_kernel,
+            func=self,
+            arg_features=arg_features,
+            global_vars=global_vars,
+            argument_data=args,
+            src=src,
+            start_lineno=start_lineno,
+            file=file,
+            ast_builder=ast_builder,
+            is_real_function=is_real_function,
+        )
+
+    return get_tree_and_ctx
