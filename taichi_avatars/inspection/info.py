@@ -144,6 +144,8 @@ def _live_link(path: Path) -> Description:
     try:
         take = read_take(path)
         described.facts.update(timesteps=len(take.weights), weights=len(take.names), fps=take.fps)
+        if take.filled:
+            described.notes.append(f"{take.filled} frames were dropped by the app: they lie between those before and after")
     except UserError as problem:
         described.add(problem)
     return described
