@@ -98,7 +98,8 @@ class Run:
 
     @property
     def avatar(self) -> Avatar:
-        return Avatar(self.optimizer.gaussians, self.head, self.tuner.sequence if self.tuner else None)
+        sequence = self.tuner.sequence if self.tuner else None
+        return Avatar(self.optimizer.gaussians, self.head, sequence, self.capture.origin)
 
 
 def _begins_with(config: TrainConfig) -> int:
