@@ -186,9 +186,9 @@ def test_what_is_wrong_in_a_message_is_said(message: str, words: str) -> None:
 
 def test_random_bytes_are_refused_by_all() -> None:
     """A part of what benchmarks/live/run.py does with 100,000 packets of each protocol."""
-    import malformed
+    import broken
 
-    for name, read in malformed.readers().items():
+    for name, read in broken.readers().items():
         chance = random.Random(5)
         for _ in range(1500):
-            read(malformed.packet(name, chance))  # must not raise; what by chance is a face has finite numbers
+            read(broken.packet(name, chance))  # must not raise; what by chance is a face has finite numbers
