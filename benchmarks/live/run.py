@@ -21,10 +21,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "motion" / "live"))
+sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
 
 import numpy as np
-import packets
+from motion.live import packets
 
 from taichi_avatars import Avatar
 from taichi_avatars.avatar.avatar import on_device

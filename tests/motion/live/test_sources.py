@@ -9,9 +9,8 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import broken
-import packets
 import pytest
+from motion.live import broken, packets
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 

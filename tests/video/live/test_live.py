@@ -18,17 +18,15 @@ import av
 import numpy as np
 import pytest
 import torch
+from motion.live import packets
 from PIL import Image
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "motion" / "live"))
-
-import packets
 
 from taichi_avatars.avatar.avatar import Avatar
 from taichi_avatars.avatar.place import place
 from taichi_avatars.bench import example_avatar
 from taichi_avatars.cli import run
 from taichi_avatars.errors import UserError
+from taichi_avatars.files.png import as_uint8
 from taichi_avatars.head.sequence import FlameSequence
 from taichi_avatars.motion.live.setup import prepare
 from taichi_avatars.scene.cameras import Camera
@@ -37,7 +35,6 @@ from taichi_avatars.video.live.mjpeg import Mjpeg
 from taichi_avatars.video.live.outputs import open_output
 from taichi_avatars.video.live.recording import Recording
 from taichi_avatars.video.live.shot import Output, Shot
-from taichi_avatars.video.mp4 import as_uint8
 from taichi_avatars.video.viewpoints import frontal_camera
 
 SIZE = (60, 88)
