@@ -84,7 +84,7 @@ class Gaussians:
         return _fresh(points.clone(), distance.log()[:, None].repeat(1, 3), (colors - 0.5) / C0, degree, None)
 
     def save_ply(self, path: Path | str) -> None:
-        """Writes the PLY of `formats.md` section 3: raw values, binary little endian; read back bit by bit."""
+        """Writes the PLY of `formats.md` section 3: raw values, binary little endian; read back bit-exactly."""
         from plyfile import PlyData, PlyElement
 
         rest = self.sh_rest.detach().transpose(1, 2).flatten(1)  # channel by channel

@@ -84,7 +84,7 @@ class FlameSequence:
         return self._rest[1]
 
     def fit(self, head: FlameModel) -> FlameSequence:
-        """The same parameters for this head: fewer coefficients or vertices are filled up with zeros.
+        """The same parameters for this head: fewer coefficients or vertices are padded with zeros.
 
         Raises:
             UserError: naming both numbers where there are more than the head has.

@@ -88,6 +88,6 @@ class FlameTuner:
             first, second = self.moments[0, row], self.moments[1, row]
             first.lerp_(gradient, 1.0 - BETA1)
             second.lerp_(gradient.square(), 1.0 - BETA2)
-            mean, spread = first / (1.0 - BETA1**count), second / (1.0 - BETA2**count)
-            self.table[row] -= FINAL_SHARE**progress * self.rates * mean / (spread.sqrt() + EPSILON)
+            mean, variance = first / (1.0 - BETA1**count), second / (1.0 - BETA2**count)
+            self.table[row] -= FINAL_SHARE**progress * self.rates * mean / (variance.sqrt() + EPSILON)
         self._leaves.clear()

@@ -21,7 +21,7 @@ from taichi_avatars.scene.images import DEFAULT_CACHE_BYTES, ImageStream
 from taichi_avatars.training.flame_tuning import FlameTuner
 from taichi_avatars.training.optimizer import GaussianAdam
 from taichi_avatars.training.schedule import Schedule
-from taichi_avatars.training.start import PAINTED_FROM, carve, paint, spread
+from taichi_avatars.training.start import PAINTED_FROM, carve, on_surface, paint
 
 
 class Run:
@@ -66,7 +66,7 @@ class Run:
             vertices = head.pose(self.rest).vertices
             self.triangle_scale = ops.triangle_frames(vertices, head.faces).scale.to(runtime.device())
             if config.schedule == "fast":
-                gaussians = spread(vertices, head.faces, _begins_with(config), config.sh_degree, self.generator)
+                gaussians = on_surface(vertices, head.faces, _begins_with(config), config.sh_degree, self.generator)
             else:
                 gaussians = Gaussians.on_triangles(head.num_faces, config.sh_degree, self.generator)
         elif capture.points is not None:
