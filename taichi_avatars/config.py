@@ -23,6 +23,7 @@ PAPER = {
     "flame_pose_lr": 1e-5,
     "flame_trans_lr": 1e-6,
     "flame_expr_lr": 1e-3,
+    "flame_prior": 0.0,
     "lr_final_share": 1.0,
     "densify_until_iter": 600_000,
     "densify_grad_threshold": 0.0002,
@@ -100,8 +101,17 @@ class TrainConfig(BaseModel):
     """Learning rate of FLAME's rotation, neck, jaw and eyes, radians; 0.00001 in the paper's schedule."""
     flame_trans_lr: float = Field(default=2e-6, ge=0)
     """Learning rate of FLAME's translation, metres; 0.000001 in the paper's schedule."""
-    flame_expr_lr: float = Field(default=3e-4, ge=0)
+    flame_expr_lr: float = Field(default=1.5e-4, ge=0)
     """Learning rate of FLAME's expression coefficients; 0.001 in the paper's schedule."""
+    flame_prior: float = Field(default=0.1, ge=0)
+    """Weight of the prior that what is tuned are errors of a tracker, of the sizes below and 0 on average over the timesteps;
+    0, as in the paper's schedule, leaves FLAME's parameters free."""
+    flame_pose_sigma: float = Field(default=3e-3, gt=0)
+    """Standard deviation of these errors in each number of FLAME's angles, radians; that of a good multi-view tracker."""
+    flame_trans_sigma: float = Field(default=3e-4, gt=0)
+    """The same in its translation, metres."""
+    flame_expr_sigma: float = Field(default=0.02, gt=0)
+    """The same in its expression coefficients."""
     flame_offset_lr: float = Field(default=1e-6, ge=0)
     """Learning rate of the dynamic offset, metres, where one of its three losses has a weight."""
 
