@@ -29,6 +29,7 @@ ROOMS = (
     "avatar",
     "evaluation",
     "training",
+    "tracking",
     "motion",
     "video",
     "export",

@@ -23,6 +23,7 @@ COMMANDS = (
     "demo",
     "synth",
     "train",
+    "refine",
     "render",
     "reenact",
     "eval",
