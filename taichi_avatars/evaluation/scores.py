@@ -51,13 +51,13 @@ def psnr(image: Tensor, truth: Tensor, mask: Tensor | None = None) -> float:
     """
     error = (image - truth).square()
     if mask is not None:
-        return _decibel((error * mask).sum() / (error.shape[0] * mask.sum()))
-    return _decibel(error.mean())
+        return decibel((error * mask).sum() / (error.shape[0] * mask.sum()))
+    return decibel(error.mean())
 
 
 def psnr_paper(image: Tensor, truth: Tensor) -> float:
     """Mean of the three channels' own PSNR, as this method's published numbers are computed; never below `psnr`."""
-    return sum(_decibel(channel) for channel in (image - truth).square().mean((1, 2))) / image.shape[0]
+    return sum(decibel(channel) for channel in (image - truth).square().mean((1, 2))) / image.shape[0]
 
 
 def ssim(image: Tensor, truth: Tensor) -> float:
@@ -202,8 +202,9 @@ def _hair_mask(view: View) -> Tensor | None:
     return mask if bool(mask.any()) else None
 
 
-def _decibel(error: Tensor) -> float:
-    return -10.0 * torch.log10(error.clamp(min=SMALLEST_ERROR)).item()
+def decibel(error: Tensor | float) -> float:
+    """PSNR of a mean squared error of colours in [0,1]."""
+    return -10.0 * torch.log10(torch.as_tensor(error).clamp(min=SMALLEST_ERROR)).item()
 
 
 def _blurred(image: Tensor) -> Tensor:
