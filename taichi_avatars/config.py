@@ -9,6 +9,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from taichi_avatars.errors import UserError
+from taichi_avatars.files.text import decoded
 
 PAPER_ITERATIONS = 600_000
 SHORT = 60_000  # below this many iterations the intervals of the paper scale with the run (`training.schedule`)
@@ -225,7 +226,7 @@ class TrainConfig(BaseModel):
             import tomli as tomllib  # pyright: ignore[reportMissingImports]
 
         try:
-            values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+            values = tomllib.loads(decoded(Path(path).read_bytes()))
         except FileNotFoundError:
             raise UserError(f"{path}: no such file; --config wants a TOML file") from None
         except OSError as error:

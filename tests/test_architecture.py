@@ -16,14 +16,17 @@ ROOMS = (
     "errors",
     "files",
     "ranks",
+    "frontend",
     "launching",
     "runtime",
     "config",
+    "skinning_layout",
     "kernels",
     "ops",
     "reference",
     "timing",
     "head",
+    "faces",
     "scene",
     "synthetic",
     "avatar",
@@ -40,7 +43,7 @@ ROOMS = (
     "demo",
     "cli",
 )
-LARGEST_SHARE = 0.13  # of the code, that one room may hold
+LARGEST_SHARE = 0.14  # of the code, that one room may hold
 
 
 def modules() -> dict[str, Path]:
@@ -83,10 +86,11 @@ def test_no_arrow_points_up(floor: int) -> None:
 
 
 def test_kernels_import_nothing_of_ours_but_kernels() -> None:
+    """Beside them: the frontend that reads them, and sizes that must be known without loading Taichi."""
     names = modules()
     for name, path in names.items():
         if name.startswith(f"{PACKAGE.name}.kernels"):
-            assert {room(other) for other in imported(path, names)} <= {"kernels"}, name
+            assert {room(other) for other in imported(path, names)} <= {"kernels", "frontend", "skinning_layout"}, name
 
 
 def test_no_modules_import_each_other_in_a_circle() -> None:

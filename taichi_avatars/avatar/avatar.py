@@ -4,31 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from taichi_avatars import runtime
-from taichi_avatars.avatar.gaussians import Gaussians
+from taichi_avatars.avatar.gaussians import Gaussians, read_gaussians
 from taichi_avatars.avatar.iterations import FLAME_NAME, PLY_NAME, find_ply
 from taichi_avatars.errors import UserError
 from taichi_avatars.files.atomic import writing
 from taichi_avatars.head.assets import resolve_head, write_head_json
 from taichi_avatars.head.flame import FlameModel, HeadMesh
+from taichi_avatars.head.pose import PARTS, HeadPose
 from taichi_avatars.head.sequence import FlameSequence
 from taichi_avatars.ops import Frames, Rendering, World, bind, rasterize, triangle_frames
 from taichi_avatars.ops.projection import SplatCamera
-
-# The names of a pose's parts in `render(flame=...)`, and where they stand in a sequence.
-POSE = {
-    "expr": "expr",
-    "rotation": "rotation",
-    "neck": "neck_pose",
-    "jaw": "jaw_pose",
-    "eyes": "eyes_pose",
-    "translation": "translation",
-    "dynamic_offset": "dynamic_offset",
-}
+from taichi_avatars.scene.georeference import NOWHERE, Origin
 
 
 class Avatar:
@@ -38,12 +30,19 @@ class Avatar:
         gaussians: raw parameters.
         head: head model; None for an unbound scene.
         sequence: shape, static offset and the tracked motion; None for an unbound scene.
+        origin: of an unbound scene's coordinates in those of its files; (0, 0, 0) unless those are far from their own.
     """
 
-    def __init__(self, gaussians: Gaussians, head: FlameModel | None = None, sequence: FlameSequence | None = None) -> None:
+    def __init__(
+        self,
+        gaussians: Gaussians,
+        head: FlameModel | None = None,
+        sequence: FlameSequence | None = None,
+        origin: Origin = NOWHERE,
+    ) -> None:
         if (gaussians.binding is None) != (head is None or sequence is None):
             raise UserError("an avatar needs bound Gaussians, a head and its FLAME parameters; a scene none of them")
-        self.gaussians, self.head, self.sequence = gaussians, head, sequence
+        self.gaussians, self.head, self.sequence, self.origin = gaussians, head, sequence, origin
         if gaussians.binding is not None and head is not None and len(gaussians):
             highest = int(gaussians.binding.max())
             if highest >= head.num_faces:
@@ -62,9 +61,9 @@ class Avatar:
             UserError: where a file is missing or broken, or the head does not fit.
         """
         ply = find_ply(path)
-        gaussians = Gaussians.load_ply(ply)
+        gaussians, origin = read_gaussians(ply)
         if gaussians.binding is None:
-            return Avatar(gaussians)
+            return Avatar(gaussians, origin=origin)
         head = head or resolve_head(None, ply.parent)
         return Avatar(gaussians, head, FlameSequence.load_npz(ply.parent / FLAME_NAME, head))
 
@@ -80,38 +79,35 @@ class Avatar:
         if self.head is not None and self.sequence is not None:
             self.sequence.save_npz(folder / FLAME_NAME, full_for=self.head.num_vertices if full_flame_param else None)
             write_head_json(folder, self.head)
-        self.gaussians.save_ply(folder / PLY_NAME)  # last: a folder with a PLY is whole
+        self.gaussians.save_ply(folder / PLY_NAME, self.origin)  # last: a folder with a PLY is whole
         return folder / PLY_NAME
 
-    def pose(self, timestep: int) -> dict[str, Tensor]:
-        """The parts of the pose at a timestep of the sequence, as `mesh` takes them; those that the sequence has."""
+    def pose(self, timestep: int) -> HeadPose:
+        """What the head does at a timestep of the sequence."""
         if self.sequence is None:
             raise UserError("this scene has no head: it is not bound to a mesh")
-        row = self.sequence.row(timestep)
-        values = {name: getattr(self.sequence, field) for name, field in POSE.items()}
-        return {name: value[row] for name, value in values.items() if value is not None}
+        return self.sequence.pose(self.sequence.row(timestep))
 
-    def mesh(self, timestep: int | None = None, flame: Mapping[str, object] | None = None) -> HeadMesh:
+    def mesh(self, timestep: int | None = None, flame: HeadPose | Mapping[str, object] | None = None) -> HeadMesh:
         """The head's mesh at a timestep of the sequence, or in a pose of one's own; neutral where neither is given.
 
         Args:
             timestep: as the capture numbers it.
-            flame: any of expr, rotation, neck, jaw, eyes, translation, dynamic_offset; what is left out is 0.
+            flame: a pose, or a mapping with any of its parts by name; what is left out is 0.
         """
         if self.head is None or self.sequence is None:
             raise UserError("this scene has no head: it is not bound to a mesh")
         if timestep is not None and flame is not None:
             raise UserError("give either a timestep or a pose of your own, not both")
         if timestep is not None:
-            pose = self.pose(timestep)
-        else:
-            pose = dict(flame or {})
-            unknown = set(pose) - set(POSE)
-            if unknown:
-                raise UserError(f"flame: unknown part {sorted(unknown)[0]!r}, want any of {', '.join(POSE)}")
-        sizes = {"expr": self.head.n_expr, "rotation": 3, "neck": 3, "jaw": 3, "eyes": 6, "translation": 3}
-        parts = [_vector(name, pose.get(name), size) for name, size in sizes.items()]
-        return self.head.pose(self.sequence.rest(self.head), *parts, dynamic_offset=pose.get("dynamic_offset"))  # pyright: ignore[reportArgumentType]
+            flame = self.pose(timestep)
+        parts: dict[str, Any] = flame.given() if isinstance(flame, HeadPose) else dict(flame or {})
+        unknown = sorted(parts.keys() - set(HeadPose._fields))
+        if unknown:
+            raise UserError(f"flame: unknown part {unknown[0]!r}, want any of {', '.join(HeadPose._fields)}")
+        sizes = {"expr": self.head.n_expr, **{part.name: part.size for part in PARTS}}
+        parts |= {name: _vector(name, parts[name], size) for name, size in sizes.items() if parts.get(name) is not None}
+        return self.head.pose(self.sequence.rest(self.head), HeadPose(**parts))
 
     def world(self, mesh: HeadMesh | None) -> tuple[World, Frames | None]:
         """The Gaussians in the world, for a mesh of the head (None for an unbound scene)."""
@@ -122,7 +118,7 @@ class Avatar:
         self,
         camera: SplatCamera,
         timestep: int | None = None,
-        flame: Mapping[str, object] | None = None,
+        flame: HeadPose | Mapping[str, object] | None = None,
         *,
         background: tuple[float, float, float] | Tensor = (0.0, 0.0, 0.0),
         sh_degree: int | None = None,
@@ -137,6 +133,13 @@ class Avatar:
         return Rendering(out.image.cpu(), out.alpha.cpu(), out.depth.cpu(), out.radii.cpu())
 
 
+def on_device(avatar: Avatar) -> Avatar:
+    """The avatar with its Gaussians where kernels run, so that they are not carried there for every picture."""
+    runtime.start()
+    gaussians = avatar.gaussians.to(runtime.device())
+    return avatar if gaussians is avatar.gaussians else Avatar(gaussians, avatar.head, avatar.sequence, avatar.origin)
+
+
 def to_world(gaussians: Gaussians, vertices: Tensor | None, head: FlameModel | None) -> tuple[World, Frames | None]:
     """Gaussians from the frames of their triangles into the world (GaussianAvatars, 3.2); unbound ones are there already."""
     if vertices is None or head is None or gaussians.binding is None:
@@ -147,8 +150,6 @@ def to_world(gaussians: Gaussians, vertices: Tensor | None, head: FlameModel | N
 
 def _vector(name: str, value: object, size: int) -> Tensor:
     """A part of a pose as a (size,) tensor; short expressions are padded with zeros."""
-    if value is None:
-        return torch.zeros(size)
     vector = torch.as_tensor(value, dtype=torch.float32).reshape(-1)
     if name == "expr" and len(vector) < size:
         vector = torch.cat([vector, torch.zeros(size - len(vector))])

@@ -15,10 +15,12 @@ from taichi_avatars.avatar.iterations import REFINED_NAME, find_ply, iteration_o
 from taichi_avatars.config import TrainConfig
 from taichi_avatars.errors import UserError
 from taichi_avatars.files.pickles import plain
+from taichi_avatars.files.text import decoded
 from taichi_avatars.head.assets import resolve_head
 from taichi_avatars.head.sequence import FlameSequence
 from taichi_avatars.scene.cameras import Camera
 from taichi_avatars.scene.capture import REFINED, Capture, load_capture
+from taichi_avatars.scene.georeference import NOWHERE, Origin
 
 Parameters = Literal["tracked", "refined"]
 
@@ -130,16 +132,22 @@ def load_source(model: TrainedModel, source: Path | None = None) -> Capture:
         images=config.images,
         camera=config.camera,
         strict_paths=config.strict_paths,
+        origin=model.avatar.origin,
     )
 
 
-def first_camera(folder: Path) -> Camera | None:
-    """The first camera in a model folder's `cameras.json`; None where there is none that can be read."""
+def first_camera(folder: Path, origin: Origin = NOWHERE) -> Camera | None:
+    """The first camera in a model folder's `cameras.json`; None where there is none that can be read.
+
+    Args:
+        origin: of the avatar.
+    """
     try:
-        entry = json.loads((folder / "cameras.json").read_text(encoding="utf-8"))[0]
+        entry = json.loads(decoded((folder / "cameras.json").read_bytes()))[0]
         turn = torch.tensor(entry["rotation"], dtype=torch.float64).T
+        position = torch.tensor(entry["position"], dtype=torch.float64)
         pose = torch.eye(4, dtype=torch.float64)
-        pose[:3, :3], pose[:3, 3] = turn, -turn @ torch.tensor(entry["position"], dtype=torch.float64)
+        pose[:3, :3], pose[:3, 3] = turn, -turn @ (position - torch.tensor(origin, dtype=torch.float64))
         width, height = int(entry["width"]), int(entry["height"])
         return Camera.from_opencv(pose, float(entry["fx"]), float(entry["fy"]), 0.5 * width, 0.5 * height, width, height)
     except (OSError, ValueError, KeyError, IndexError, TypeError, RuntimeError, OverflowError):
@@ -161,7 +169,7 @@ def _training(folder: Path) -> tuple[Path | None, TrainConfig]:
 
 def _source(path: Path) -> Path | None:
     try:
-        return Path(json.loads(path.read_text(encoding="utf-8"))["source"])
+        return Path(json.loads(decoded(path.read_bytes()))["source"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
@@ -169,7 +177,7 @@ def _source(path: Path) -> Path | None:
 def _namespace(path: Path) -> dict[str, object]:
     """The text `Namespace(a=1, ...)`, read as literals and never run."""
     try:
-        call = ast.parse(path.read_text(encoding="utf-8").strip(), mode="eval").body
+        call = ast.parse(decoded(path.read_bytes()).strip(), mode="eval").body
         if not isinstance(call, ast.Call) or call.args or not isinstance(call.func, ast.Name) or call.func.id != "Namespace":
             raise ValueError("want Namespace(name=value, ...)")
         return {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in call.keywords}

@@ -19,6 +19,7 @@ from taichi_avatars.evaluation.crops import Box, boxes
 from taichi_avatars.evaluation.lpips import Lpips
 from taichi_avatars.evaluation.lpips_weights import Net
 from taichi_avatars.files.atomic import atomic_path
+from taichi_avatars.files.text import decoded
 from taichi_avatars.scene.cameras import Camera
 from taichi_avatars.scene.images import Background, load_image, load_mask
 from taichi_avatars.scene.views import View, in_order
@@ -202,7 +203,7 @@ def write_scores(folder: Path | str, method: str, scores: Scores) -> tuple[Path,
 
 def _write_method(path: Path, method: str, values: Mapping[str, object]) -> Path:
     try:
-        known = json.loads(path.read_text(encoding="utf-8"))
+        known = json.loads(decoded(path.read_bytes()))
     except (OSError, ValueError):
         known = {}
     known = {**(known if isinstance(known, dict) else {}), method: values}
@@ -216,7 +217,7 @@ def _hair_mask(view: View) -> Tensor | None:
     path = view.image.parent.parent / "hair_masks" / f"{view.image.stem}.png"
     if not path.is_file():
         return None
-    mask = load_mask(path, view.camera.width, view.camera.height)
+    mask = load_mask(path, view)
     return mask if bool(mask.any()) else None
 
 

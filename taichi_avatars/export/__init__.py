@@ -15,8 +15,7 @@ from taichi_avatars.export.mesh import write_glb, write_obj
 from taichi_avatars.export.sequence import write_sequence
 from taichi_avatars.export.splat import write_splat
 from taichi_avatars.export.web import write_web
-from taichi_avatars.export.world import in_world, y_down
-from taichi_avatars.head.sequence import POSES
+from taichi_avatars.export.world import in_world, turned, y_down
 from taichi_avatars.scene.cameras import Camera
 
 # What the formats are called, and how the names of their files end; the web bundle is a folder.
@@ -99,7 +98,7 @@ def export(avatar: Avatar, kind: str, path: Path | str, choice: Choice) -> None:
         if choice.turn:
             posed = y_down(posed)
         if kind == "ply":
-            posed.save_ply(path)
+            posed.save_ply(path, turned(avatar.origin) if choice.turn else avatar.origin)
         else:
             (write_splat if kind == "splat" else write_compressed_ply)(posed, path)
 
@@ -109,6 +108,7 @@ def sampled(avatar: Avatar, every: int) -> Avatar:
     sequence = avatar.sequence
     if sequence is None or every == 1:
         return avatar
-    rows = {name: getattr(sequence, name)[::every] for name in ("timesteps", "expr", *POSES)}
+    rows = {key: values[::every] for key, values in sequence.moving().items()}
     offset = None if sequence.dynamic_offset is None else sequence.dynamic_offset[::every]
-    return Avatar(avatar.gaussians, avatar.head, replace(sequence, **rows, dynamic_offset=offset))
+    fewer = replace(sequence, timesteps=sequence.timesteps[::every], **rows, dynamic_offset=offset)
+    return Avatar(avatar.gaussians, avatar.head, fewer)

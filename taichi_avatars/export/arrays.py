@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from taichi_avatars.avatar.avatar import POSE, Avatar
-from taichi_avatars.export.world import in_world, y_down
+from taichi_avatars.avatar.avatar import Avatar
+from taichi_avatars.export.world import in_world, turned, y_down
 from taichi_avatars.files.atomic import atomic_path
+from taichi_avatars.head.pose import KEYS
 
 
 @torch.no_grad()
@@ -34,6 +35,9 @@ def write_arrays(
         "opacities": posed.opacities,
         "sh": posed.sh(posed.degree),
     }
+    if any(avatar.origin):
+        origin = turned(avatar.origin) if turn else avatar.origin
+        arrays["means"] = posed.means.double() + torch.tensor(origin, dtype=torch.float64)
     if avatar.head is not None and mesh is not None and avatar.sequence is not None:
         g = avatar.gaussians
         _, frames = avatar.world(mesh)
@@ -45,10 +49,10 @@ def write_arrays(
         arrays |= {name: values for name, values in mesh._asdict().items() if values is not None}
         arrays |= {"shape": avatar.sequence.shape}
         row = None if timestep is None else avatar.sequence.row(timestep)
-        for field in POSE.values():
-            values = getattr(avatar.sequence, field)
+        for key in KEYS:
+            values = getattr(avatar.sequence, key)
             if values is not None:
-                arrays[field] = torch.zeros_like(values[0]) if row is None else values[row]
+                arrays[key] = torch.zeros_like(values[0]) if row is None else values[row]
         if avatar.sequence.static_offset is not None:
             arrays["static_offset"] = avatar.sequence.static_offset
     with atomic_path(path) as temporary, temporary.open("wb") as file:

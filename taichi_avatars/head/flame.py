@@ -20,6 +20,7 @@ from taichi_avatars.head.flame_files import (
     read_landmarks,
     read_masks,
 )
+from taichi_avatars.head.pose import NEUTRAL, PARTS, HeadPose
 from taichi_avatars.head.teeth import add_teeth
 from taichi_avatars.ops.checks import check
 from taichi_avatars.ops.skinning import Rig, blend, pack_basis, skin, with_joints
@@ -180,48 +181,27 @@ class FlameModel:
             shapes = shapes + with_joints(given.spread(static_offset), self._rig.regressor)
         return Rest(shapes, given.batched)
 
-    def pose(
-        self,
-        rest: Rest,
-        expr: Tensor | None = None,
-        rotation: Tensor | None = None,
-        neck: Tensor | None = None,
-        jaw: Tensor | None = None,
-        eyes: Tensor | None = None,
-        translation: Tensor | None = None,
-        dynamic_offset: Tensor | None = None,
-        *,
-        zero_centred: bool = False,
-    ) -> HeadMesh:
+    def pose(self, rest: Rest, pose: HeadPose = NEUTRAL, *, zero_centred: bool = False) -> HeadMesh:
         """Poses a head (Li et al. 2017, section 3). Differentiable in all.
-
-        Every input may carry a leading batch axis, and may be None or empty for zero.
 
         Args:
             rest: from `rest`.
-            expr: (n_expr,).
-            rotation, neck, jaw: (3,) axis-angle, radians.
-            eyes: (6,) axis-angles of the left, then the right eye, radians.
-            translation: (3,) metres, added last.
-            dynamic_offset: (V,3) metres, added before the pose.
             zero_centred: whether the root joint is moved to the origin before the translation.
 
         Raises:
             UserError: naming the argument whose type, shape, device or values are wrong.
         """
         given = _Given(len(rest.shapes), rest.batched)
-        expr = given.take("expr", expr, (self.n_expr,))
-        turns = [given.take(n, t, (3,)) for n, t in (("rotation", rotation), ("neck", neck), ("jaw", jaw))]
-        turns.append(given.take("eyes", eyes, (6,)))
-        translation = given.take("translation", translation, (3,))
-        dynamic_offset = given.take("dynamic_offset", dynamic_offset, (self.num_vertices, 3))
+        expr = given.take("expr", pose.expr, (self.n_expr,))
+        parts = {part.name: given.take(part.name, getattr(pose, part.name), (part.size,)) for part in PARTS}
+        dynamic_offset = given.take("dynamic_offset", pose.dynamic_offset, (self.num_vertices, 3))
 
         shapes = given.spread(rest.shapes)
         if dynamic_offset is not None:
             shapes = shapes + given.spread(with_joints(dynamic_offset, self._rig.regressor))
-        pose = torch.cat([given.fill(t, size) for t, size in zip(turns, (3, 3, 3, 6), strict=True)], 1)
-        moved = given.fill(translation, 3)
-        vertices, joints, canonical = skin(shapes, given.fill(expr, self.n_expr), pose, moved, self._rig)
+        turns = torch.cat([given.fill(parts[part.name], part.size) for part in PARTS if part.joints], 1)
+        moved = given.fill(parts["translation"], 3)
+        vertices, joints, canonical = skin(shapes, given.fill(expr, self.n_expr), turns, moved, self._rig)
         if zero_centred:
             root = joints[:, :1] - moved[:, None]
             vertices, joints = vertices - root, joints - root
@@ -245,7 +225,7 @@ class FlameModel:
     ) -> HeadMesh:
         """`rest`, then `pose`."""
         rest = self.rest(shape, static_offset)
-        return self.pose(rest, expr, rotation, neck, jaw, eyes, translation, dynamic_offset)
+        return self.pose(rest, HeadPose(expr, rotation, neck, jaw, eyes, translation, dynamic_offset))
 
     def _landmarks(self, vertices: Tensor) -> Tensor | None:
         if self.landmarks is None:

@@ -15,9 +15,12 @@ from taichi_avatars.errors import UserError
 from taichi_avatars.files.atomic import atomic_path
 from taichi_avatars.files.npz import load_npz
 from taichi_avatars.head.flame import FlameModel, HeadMesh, Rest
+from taichi_avatars.head.pose import KEYS, MOVING, SIZES, HeadPose
 
-# Numbers per timestep of the parameters that every file has; expr has as many as it likes.
-POSES = {"rotation": 3, "neck_pose": 3, "jaw_pose": 3, "eyes_pose": 6, "translation": 3}
+
+def columns(table: Tensor, widths: Mapping[str, int]) -> dict[str, Tensor]:
+    """Views of the parts that stand beside each other in a table's last axis, by key."""
+    return dict(zip(widths, table.split(list(widths.values()), -1), strict=True))
 
 
 @dataclass(eq=False)
@@ -62,26 +65,29 @@ class FlameSequence:
             raise UserError(f"timestep {timestep}: there is none; {_listing(self.timesteps)}") from None
 
     def table(self) -> Tensor:
-        """(T,P) all numbers of each timestep but its dynamic offset: the parts of `POSES` in their order, then expr."""
-        return torch.cat([getattr(self, name) for name in (*POSES, "expr")], 1)
+        """(T,P) all numbers of each timestep but its dynamic offset, in the order of `moving`."""
+        return torch.cat(list(self.moving().values()), 1)
 
     def with_table(self, table: Tensor) -> FlameSequence:
         """The same with other numbers (T,P), in the order of `table`."""
-        parts = table.split([*POSES.values(), self.expr.shape[1]], 1)
-        return replace(self, **dict(zip((*POSES, "expr"), parts, strict=True)))
+        return replace(self, **columns(table, self.widths()))
+
+    def widths(self) -> dict[str, int]:
+        """How many numbers each part of `moving` has."""
+        return {key: values.shape[1] for key, values in self.moving().items()}
 
     def mesh(self, head: FlameModel, row: int) -> HeadMesh:
         """The posed head of a row. Differentiable in all parameters that require a gradient."""
-        return head.pose(
-            self.rest(head),
-            self.expr[row],
-            self.rotation[row],
-            self.neck_pose[row],
-            self.jaw_pose[row],
-            self.eyes_pose[row],
-            self.translation[row],
-            None if self.dynamic_offset is None else self.dynamic_offset[row],
-        )
+        return head.pose(self.rest(head), self.pose(row))
+
+    def moving(self) -> dict[str, Tensor]:
+        """Expressions and the parts of the pose over time, by their keys in files; without the dynamic offset."""
+        return {key: getattr(self, key) for key in MOVING}
+
+    def pose(self, row: int) -> HeadPose:
+        """What the head does in a row; parts of it that the sequence does not have are None."""
+        values = {key: getattr(self, key) for key in KEYS}
+        return HeadPose.of_keys({key: None if value is None else value[row] for key, value in values.items()})
 
     def rest(self, head: FlameModel) -> Rest:
         """The head before expression and pose; computed once, unless shape or static offset require a gradient or change."""
@@ -95,7 +101,7 @@ class FlameSequence:
         return self._rest[1]
 
     def fit(self, head: FlameModel) -> FlameSequence:
-        """The same parameters for this head: fewer coefficients or vertices are filled up with zeros.
+        """The same parameters for this head: fewer coefficients or vertices are padded with zeros.
 
         Raises:
             UserError: naming both numbers where there are more than the head has.
@@ -155,7 +161,7 @@ class FlameSequence:
                     f"{frames[timestep]}: expr has {one.expr.shape[1]} components, the timesteps before {rows[0].expr.shape[1]}"
                 )
             rows.append(one)
-        stacked = {name: torch.cat([getattr(one, name) for one in rows]) for name in ("expr", *POSES)}
+        stacked = {key: torch.cat([getattr(one, key) for one in rows]) for key in rows[0].moving()}
         offsets = [one.dynamic_offset for one in rows]
         known = next((o for o in offsets if o is not None), None)
         if known is not None:
@@ -169,7 +175,7 @@ class FlameSequence:
             full_for: V: offsets are written even where they are zero, and a row for every number up to the last timestep.
                 The reference's own tools ask for that, and it is large.
         """
-        arrays: dict[str, Any] = {name: getattr(self, name).detach().numpy() for name in ("expr", *POSES)}
+        arrays: dict[str, Any] = {key: value.detach().numpy() for key, value in self.moving().items()}
         static, dynamic = (None if t is None else t.detach().numpy() for t in (self.static_offset, self.dynamic_offset))
         timesteps, full = np.array(self.timesteps, np.int64), full_for is not None and min(self.timesteps, default=0) >= 0
         if full_for is not None and full:
@@ -224,21 +230,21 @@ def _fitted(sequence: FlameSequence, head: FlameModel, path: Path) -> FlameSeque
 
 def _read(keys: Mapping[str, np.ndarray], path: Path) -> dict[str, Tensor]:
     """The parameters in a file, with a time axis where one belongs, all of them of the same length."""
-    missing = [key for key in ("shape", "expr", *POSES) if key not in keys]
+    missing = [key for key in ("shape", *MOVING) if key not in keys]
     if missing:
         raise UserError(f"{path}: lacks {', '.join(missing)}; it holds {', '.join(sorted(keys)) or 'nothing'}; export it again")
-    known = ("shape", "expr", *POSES, "static_offset", "dynamic_offset")
+    known = ("shape", *MOVING, "static_offset", "dynamic_offset")
     values = {key: _tensor(keys[key], key, path) for key in known if key in keys and keys[key].size + (key == "expr")}
     values["shape"] = _one_shape(values.get("shape", torch.zeros(0)), path)
     out = {"shape": _form(values, "shape", ("S",), path)}
-    for key, size in {"expr": "E", **POSES}.items():
+    for key, size in {"expr": "E", **SIZES}.items():
         out[key] = _form(values, key, ("T", size), path)
     if "static_offset" in values:
         out["static_offset"] = _form(values, "static_offset", ("V", 3), path)
     if "dynamic_offset" in values and bool(values["dynamic_offset"].any()):  # files of old tools hold 62 kB of zeros per row
         out["dynamic_offset"] = _form(values, "dynamic_offset", ("T", "V", 3), path)
     count = len(out["expr"])
-    for key in (*POSES, "dynamic_offset"):
+    for key in (*SIZES, "dynamic_offset"):
         if key in out and len(out[key]) != count:
             raise UserError(f"{path}: {key} holds {len(out[key])} timesteps, expr {count}; export it again")
     if "timesteps" in keys:

@@ -14,14 +14,14 @@ from taichi_avatars.avatar.avatar import Avatar
 from taichi_avatars.avatar.gaussians import Gaussians
 from taichi_avatars.avatar.iterations import FLAME_NAME
 from taichi_avatars.errors import UserError
+from taichi_avatars.files.json import read_json
 from taichi_avatars.files.npz import load_npz
 from taichi_avatars.files.ply import read_ply
 from taichi_avatars.head.assets import read_head_json, resolve_head
 from taichi_avatars.head.flame import FlameModel
+from taichi_avatars.head.pose import SIZES
 from taichi_avatars.head.sequence import FlameSequence
-from taichi_avatars.scene.transforms import read_json
 
-WIDTHS = {"translation": 3, "rotation": 3, "neck_pose": 3, "jaw_pose": 3, "eyes_pose": 6}
 OFFSETS = ("static_offset", "dynamic_offset")
 REST_COUNTS = {3 * (degree + 1) ** 2 - 3: degree for degree in range(4)}
 RAW = (
@@ -136,14 +136,14 @@ def _parameters(
     def wrong(name: str, wanted: str) -> None:
         described.add(UserError(f"{file}: {name}: got shape {arrays[name].shape}, want {wanted}; export it again"))
 
-    for name in (*WIDTHS, "shape", "expr"):
+    for name in (*SIZES, "shape", "expr"):
         if name not in arrays:
             described.add(UserError(f"{file}: has no {name}; export it again"))
     for name, array in arrays.items():
         if not array.size:
             continue
         if array.dtype.kind not in "fiu":
-            if name in (*WIDTHS, "shape", "expr", *OFFSETS):
+            if name in (*SIZES, "shape", "expr", *OFFSETS):
                 described.add(UserError(f"{file}: {name}: holds {array.dtype}, want numbers; export it again"))
             continue
         if not np.isfinite(array).all():
@@ -158,8 +158,8 @@ def _parameters(
                 wrong(name, "(V, 3)")
                 continue
             sizes["vertices"] = array.shape[-2]
-        elif name in WIDTHS or name == "expr":
-            width = WIDTHS.get(name)
+        elif name in SIZES or name == "expr":
+            width = SIZES.get(name)
             if array.ndim not in (1, 2) or (width is not None and array.shape[-1] != width):
                 wrong(name, f"({'1' if one_timestep else 'T'}, {width or 'n_expr'})")
                 continue

@@ -13,7 +13,7 @@ from taichi_avatars.avatar.avatar import Avatar
 from taichi_avatars.errors import UserError
 from taichi_avatars.head.assets import read_head_json
 from taichi_avatars.head.flame import FlameModel
-from taichi_avatars.head.sequence import POSES, FlameSequence
+from taichi_avatars.head.sequence import FlameSequence
 from taichi_avatars.motion.arkit import read_arkit
 from taichi_avatars.scene.capture import capture_kind
 from taichi_avatars.scene.head_capture import read_head_frames
@@ -54,7 +54,7 @@ def load_motion(
     principal_point: PrincipalPoint = "bottom",
     resolution: int = -1,
 ) -> Motion:
-    """Reads a motion and fits it to a head: fewer expression or shape coefficients than the head's are filled with zeros.
+    """Reads a motion and fits it to a head: fewer expression or shape coefficients than the head's are padded with zeros.
 
     Args:
         path: an npz (a capture's, an avatar's `flame_param.npz`, VHAP's tracked output), a folder with one npz per timestep,
@@ -107,7 +107,7 @@ def own_motion(avatar: Avatar, views: list[View], name: str) -> Motion:
         raise UserError("the avatar's capture holds no such views; choose another --split, or give a --motion")
     timesteps = sorted({view.timestep for view in views if view.timestep is not None})
     rows = torch.tensor([avatar.sequence.row(timestep) for timestep in timesteps])
-    moving = {field: getattr(avatar.sequence, field)[rows] for field in ("expr", *POSES)}
+    moving = {key: values[rows] for key, values in avatar.sequence.moving().items()}
     sequence = replace(avatar.sequence, timesteps=timesteps, dynamic_offset=None, **moving)
     return Motion(name, sequence, float(FPS), views)
 

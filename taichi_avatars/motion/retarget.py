@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import roma
 import torch
@@ -40,22 +40,33 @@ def relative_to_neutral(sequence: FlameSequence, neutral: str = "median") -> Fla
     )
 
 
-def clamped_to(sequence: FlameSequence, seen: FlameSequence, timesteps: Iterable[int]) -> FlameSequence:
-    """A motion whose expressions and jaw stay in the range of other timesteps, component by component, with a small margin.
+@dataclass(frozen=True, eq=False)
+class Range:
+    """Lowest and highest values of expression components (E,) and of the jaw's angles (3,)."""
 
-    What training has never seen has nothing to show: clamping is what stops holes under extreme transfer. A component that
-    never moved in training does not move.
+    expr: tuple[Tensor, Tensor]
+    jaw: tuple[Tensor, Tensor]
+
+
+def seen_range(seen: FlameSequence, timesteps: Iterable[int]) -> Range:
+    """What a sequence holds at some timesteps, component by component, with a small margin.
 
     Args:
         seen: the sequence of an avatar.
         timesteps: those of it that training has seen.
     """
     rows = torch.tensor([seen.row(timestep) for timestep in sorted(timesteps)])
-    return replace(
-        sequence,
-        expr=_clamped(sequence.expr, seen.expr.detach()[rows]),
-        jaw_pose=_clamped(sequence.jaw_pose, seen.jaw_pose.detach()[rows]),
-    )
+    return Range(_range(seen.expr.detach()[rows]), _range(seen.jaw_pose.detach()[rows]))
+
+
+def clamped_to(sequence: FlameSequence, seen: FlameSequence, timesteps: Iterable[int]) -> FlameSequence:
+    """A motion whose expressions and jaw stay in the range of other timesteps, see `seen_range`.
+
+    What training has never seen has nothing to show: clamping is what stops holes under extreme transfer. A component that
+    never moved in training does not move.
+    """
+    held = seen_range(seen, timesteps)
+    return replace(sequence, expr=sequence.expr.clamp(*held.expr), jaw_pose=sequence.jaw_pose.clamp(*held.jaw))
 
 
 def _neutral(sequence: FlameSequence, neutral: str) -> tuple[Tensor, Tensor, Tensor]:
@@ -80,7 +91,7 @@ def _turned_back(turns: Tensor, neutral: Tensor) -> Tensor:
     return roma.rotmat_to_rotvec(back @ roma.rotvec_to_rotmat(turns.double())).float()
 
 
-def _clamped(values: Tensor, seen: Tensor) -> Tensor:
+def _range(seen: Tensor) -> tuple[Tensor, Tensor]:
     low, high = seen.amin(0), seen.amax(0)
     margin = CLAMP_MARGIN * (high - low)
-    return values.clamp(low - margin, high + margin)
+    return low - margin, high + margin

@@ -230,8 +230,9 @@ def lid_margins(head: FlameModel, vertices: Tensor, center: Tensor) -> tuple[Ten
 
 def lashes(head: FlameModel, who: Identity, vertices: Tensor, normals: Tensor, random: np.random.Generator) -> Part:
     """Short strands along both margins, curved away from the ball."""
-    vertex_face = torch.zeros(head.num_vertices, dtype=torch.long)
-    vertex_face[head.faces.reshape(-1)] = torch.arange(head.num_faces).repeat_interleave(3)
+    # The last triangle of a vertex; by assignment, threads would race for which one comes last.
+    of_corners = torch.arange(head.num_faces).repeat_interleave(3)
+    vertex_face = torch.zeros(head.num_vertices, dtype=torch.long).scatter_reduce(0, head.faces.reshape(-1), of_corners, "amax")
     parts: list[tuple[Tensor, Tensor]] = []
     for region in ("eye_left", "eye_right"):
         center = vertices[head.regions[region]].mean(0)

@@ -13,12 +13,13 @@ As published, the parameters are free numbers. The fast schedule estimates what 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from taichi_avatars.config import TrainConfig
+from taichi_avatars.head.pose import PARTS, HeadPose
 from taichi_avatars.head.sequence import FlameSequence
 
 # With the reference's dense Adam, momentum keeps moving a timestep between its visits, by 10 to 24 times the rate per visit.
@@ -29,19 +30,6 @@ BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-15
 FINAL_SHARE = 0.1  # of the learning rate, at the end of the run
 FLOOR = 0.05  # of the second moments, against their mean over the parameters
 BOUND = 6.0
-
-
-@dataclass(frozen=True)
-class Pose:
-    """FLAME parameters of one timestep; leaves of the graph are behind them."""
-
-    rotation: Tensor
-    neck: Tensor
-    jaw: Tensor
-    eyes: Tensor
-    translation: Tensor
-    expr: Tensor
-    dynamic_offset: Tensor | None
 
 
 class FlameTuner:
@@ -56,46 +44,46 @@ class FlameTuner:
     """
 
     def __init__(self, sequence: FlameSequence, config: TrainConfig, visits: float, num_vertices: int) -> None:
-        parts = {
-            "rotation": config.flame_pose_lr,
-            "neck_pose": config.flame_pose_lr,
-            "jaw_pose": config.flame_pose_lr,
-            "eyes_pose": config.flame_pose_lr,
-            "translation": config.flame_trans_lr,
-            "expr": config.flame_expr_lr,
-        }
+        rates = {part.key: config.flame_pose_lr if part.joints else config.flame_trans_lr for part in PARTS}
+        rates |= {"expr": config.flame_expr_lr, "dynamic_offset": config.flame_offset_lr}
         self.fixed = config.not_finetune_flame_params
-        values = [getattr(sequence, name) for name in parts]
+        values = sequence.moving()
         if config.tunes_offset:
             offsets = sequence.dynamic_offset
-            parts["dynamic_offset"] = config.flame_offset_lr
-            values.append(torch.zeros(len(sequence), 3 * num_vertices) if offsets is None else offsets.flatten(1))
-        self.table = torch.cat(values, 1).contiguous()
-        self.sizes = [value.shape[1] for value in values]
-        columns = dict(zip(parts, self.table.split(self.sizes, 1), strict=True))
+            empty = torch.zeros(len(sequence), 3 * num_vertices)
+            values["dynamic_offset"] = empty if offsets is None else offsets.flatten(1)
+        values = {key: values[key] for key in rates if key in values}
+        self.table = torch.cat(list(values.values()), 1).contiguous()
+        self.sizes = {key: value.shape[1] for key, value in values.items()}
+        columns = self._columns(self.table)
         if config.tunes_offset:
             columns["dynamic_offset"] = columns["dynamic_offset"].unflatten(1, (-1, 3))
         self.sequence = replace(sequence, **columns)
         stretch = MOMENTUM_BETWEEN_VISITS * min(max(ENOUGH_VISITS / max(visits, 1.0), 1.0), LARGEST_STRETCH)
-        self.rates = stretch * torch.cat([torch.full((n,), lr) for n, lr in zip(self.sizes, parts.values(), strict=True)])
+        self.rates = stretch * torch.cat([torch.full((n,), rates[key]) for key, n in self.sizes.items()])
         self.weight = config.flame_prior
-        sigmas = (*[config.flame_pose_sigma] * 4, config.flame_trans_sigma, config.flame_expr_sigma)
-        self.sigma = torch.cat([torch.full((n,), s) for n, s in zip(self.sizes[: len(sigmas)], sigmas, strict=True)])
+        sigmas = {part.key: config.flame_pose_sigma if part.joints else config.flame_trans_sigma for part in PARTS}
+        sigmas["expr"] = config.flame_expr_sigma
+        self.sigma = torch.cat([torch.full((n,), sigmas[key]) for key, n in self.sizes.items() if key in sigmas])
         self.tracked = self.table[:, : len(self.sigma)].clone()
         self.moments = torch.zeros(2, *self.table.shape)
         self.steps = torch.zeros(len(self.table), dtype=torch.int64)
         self._leaves: dict[int, Tensor] = {}  # of the rows that the step has seen so far
 
-    def pose(self, row: int) -> Pose:
+    def _columns(self, table: Tensor) -> dict[str, Tensor]:
+        """Views of the parts in the table's last axis, by their keys in files."""
+        return dict(zip(self.sizes, table.split(list(self.sizes.values()), -1), strict=True))
+
+    def pose(self, row: int) -> HeadPose:
         """The parameters of a row of the sequence, ready for a gradient."""
         if row not in self._leaves:
             self._leaves[row] = self.table[row].clone().requires_grad_(not self.fixed)
-        rotation, neck, jaw, eyes, translation, expr, *tuned = self._leaves[row].split(self.sizes)
-        if tuned:
-            offset = tuned[0].unflatten(0, (-1, 3))
-        else:
-            offset = None if self.sequence.dynamic_offset is None else self.sequence.dynamic_offset[row]
-        return Pose(rotation, neck, jaw, eyes, translation, expr, offset)
+        values = self._columns(self._leaves[row])
+        if "dynamic_offset" in values:
+            values["dynamic_offset"] = values["dynamic_offset"].unflatten(0, (-1, 3))
+        elif self.sequence.dynamic_offset is not None:
+            values["dynamic_offset"] = self.sequence.dynamic_offset[row]
+        return HeadPose.of_keys(values)
 
     def gradients(self) -> dict[int, Tensor]:
         """Of the rows whose poses were asked for since the last step, as far as there are any."""
@@ -117,28 +105,28 @@ class FlameTuner:
             count = int(self.steps[row])
             first, second = self.moments[0, row], self.moments[1, row]
             second.lerp_(gradient.square(), 1.0 - BETA2)
-            spread = second / (1.0 - BETA2**count)
+            variance = second / (1.0 - BETA2**count)
             if self.weight:
-                spread, pull = self._informed(row, spread)
+                variance, pull = self._informed(row, variance)
                 gradient = gradient + pull
             first.lerp_(gradient, 1.0 - BETA1)
             mean = first / (1.0 - BETA1**count)
-            self.table[row] -= FINAL_SHARE**progress * self.rates * mean / (spread.sqrt() + EPSILON)
+            self.table[row] -= FINAL_SHARE**progress * self.rates * mean / (variance.sqrt() + EPSILON)
         if self.weight and gradients:
             self._centre()
         self._leaves.clear()
 
-    def _informed(self, row: int, spread: Tensor) -> tuple[Tensor, Tensor]:
+    def _informed(self, row: int, variance: Tensor) -> tuple[Tensor, Tensor]:
         """Second moments of what the images say of any timestep, with a floor, in a row; the gradient of the row's prior."""
         tuned, sigma = len(self.sigma), self.sigma
         seen = self.steps > 0
         known = 1.0 - BETA2 ** self.steps[seen, None].float()
         said = (self.moments[1, seen, :tuned] / known).mean(0) * sigma.square()
         typical = said.mean()
-        spread, pull = spread.clone(), torch.zeros_like(spread)
-        spread[:tuned] = (said + FLOOR * typical) / sigma.square()
+        variance, pull = variance.clone(), torch.zeros_like(variance)
+        variance[:tuned] = (said + FLOOR * typical) / sigma.square()
         pull[:tuned] = self.weight * typical.sqrt() * (self.table[row, :tuned] - self.tracked[row]) / sigma.square()
-        return spread, pull
+        return variance, pull
 
     def _centre(self) -> None:
         """Takes the mean correction off all timesteps seen so far, and bounds what is left."""

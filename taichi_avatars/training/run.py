@@ -22,7 +22,7 @@ from taichi_avatars.scene.images import DEFAULT_CACHE_BYTES, ImageStream
 from taichi_avatars.training.flame_tuning import FlameTuner
 from taichi_avatars.training.optimizer import GaussianAdam
 from taichi_avatars.training.schedule import Schedule
-from taichi_avatars.training.start import PAINTED_FROM, carve, paint, spread
+from taichi_avatars.training.start import PAINTED_FROM, carve, on_surface, paint
 
 
 class Run:
@@ -67,7 +67,7 @@ class Run:
             vertices = head.pose(self.rest).vertices
             self.triangle_scale = ops.triangle_frames(vertices, head.faces).scale.to(runtime.device())
             if config.schedule == "fast":
-                gaussians = spread(vertices, head.faces, _begins_with(config), config.sh_degree, self.generator)
+                gaussians = on_surface(vertices, head.faces, _begins_with(config), config.sh_degree, self.generator)
             else:
                 gaussians = Gaussians.on_triangles(head.num_faces, config.sh_degree, self.generator)
         elif capture.points is not None:
@@ -106,7 +106,8 @@ class Run:
 
     @property
     def avatar(self) -> Avatar:
-        return Avatar(self.optimizer.gaussians, self.head, self.tuner.sequence if self.tuner else None)
+        sequence = self.tuner.sequence if self.tuner else None
+        return Avatar(self.optimizer.gaussians, self.head, sequence, self.capture.origin)
 
 
 def _begins_with(config: TrainConfig) -> int:

@@ -149,9 +149,7 @@ def _view_gradients(run: Run, view: View, truth: Tensor, crop: losses.Crop | Non
         assert view.timestep is not None
         row = run.tuner.sequence.row(view.timestep)
         pose = run.tuner.pose(row)
-        mesh = run.head.pose(
-            run.rest, pose.expr, pose.rotation, pose.neck, pose.jaw, pose.eyes, pose.translation, pose.dynamic_offset
-        )  # fmt: skip
+        mesh = run.head.pose(run.rest, pose)
         vertices, offset = mesh.vertices, pose.dynamic_offset
     else:
         row, vertices, offset = 0, None, None

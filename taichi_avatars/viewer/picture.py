@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +13,7 @@ from taichi_avatars.avatar.avatar import Avatar, to_world
 from taichi_avatars.evaluation.colormap import scale_colors
 from taichi_avatars.evaluation.overlay import MeshStyle, mesh_overlay
 from taichi_avatars.files.png import as_uint8
+from taichi_avatars.head.pose import HeadPose
 from taichi_avatars.ops import Rendering, rasterize
 from taichi_avatars.ops.mesh import wireframe
 from taichi_avatars.scene.cameras import Camera
@@ -39,7 +39,7 @@ class Picture:
 
 
 @torch.no_grad()
-def draw(avatar: Avatar, flame: Mapping[str, Tensor] | None, camera: Camera, look: Look) -> Picture:
+def draw(avatar: Avatar, flame: HeadPose | None, camera: Camera, look: Look) -> Picture:
     """Draws an avatar.
 
     Args:

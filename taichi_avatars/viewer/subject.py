@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
 
-from taichi_avatars import runtime
-from taichi_avatars.avatar.avatar import Avatar
+from taichi_avatars.avatar.avatar import Avatar, on_device
 from taichi_avatars.avatar.gaussians import Gaussians
 from taichi_avatars.avatar.place import Place, place
+from taichi_avatars.head.pose import HeadPose
 from taichi_avatars.motion.motion import FPS
 from taichi_avatars.scene.cameras import Camera
 from taichi_avatars.scene.capture import Capture
@@ -20,7 +19,7 @@ from taichi_avatars.viewer.look import Look, Parameters
 
 ALL = "all"
 PORTRAIT = (550, 802)
-RESTING = ("expr", "neck", "jaw", "eyes")  # parts of a pose that are zero in a neutral face
+MOVED = ("rotation", "translation")  # parts of a pose that a neutral face keeps
 
 
 @dataclass(eq=False)
@@ -72,21 +71,26 @@ class Subject:
         static = self.avatar.head is None  # every image has a camera of its own there
         return {(view.name if static else view.camera_id): view.camera for view in reversed(chosen)}
 
-    def flame(self, look: Look, timestep: int | None) -> dict[str, Tensor] | None:
-        """The pose at a timestep as a look wants it, in the form of `Avatar.mesh`; None for an unbound scene."""
+    def flame(self, look: Look, timestep: int | None, live: HeadPose | None = None) -> HeadPose | None:
+        """The pose at a timestep as a look wants it; None for an unbound scene.
+
+        Args:
+            live: a pose in place of the timestep's.
+        """
         if self.avatar.head is None or timestep is None:
             return None
-        pose = {name: values.detach().clone() for name, values in self.shown(look).pose(timestep).items()}
+        performed = self.shown(look).pose(timestep) if live is None else live
+        parts = {name: values.detach().clone() for name, values in performed.given().items()}
         if look.neutral:
-            for name in RESTING:
-                pose[name].zero_()
-            pose.pop("dynamic_offset", None)
+            parts.pop("dynamic_offset", None)
+            for name in parts.keys() - set(MOVED):
+                parts[name].zero_()
         added = look.pose
-        pose["jaw"] += torch.tensor(added.jaw)
-        pose["neck"] += torch.tensor(added.neck)
-        pose["eyes"] += torch.tensor([*added.eyes, 0.0] * 2)
-        pose["expr"][: len(added.expr)] += torch.tensor(added.expr)
-        return pose
+        for name, values in (("jaw", added.jaw), ("neck", added.neck), ("eyes", (*added.eyes, 0.0) * 2)):
+            if name in parts:
+                parts[name] += torch.tensor(values)
+        parts["expr"][: len(added.expr)] += torch.tensor(added.expr)
+        return HeadPose(**parts)
 
     def shown(self, look: Look) -> Avatar:
         """The avatar with the FLAME parameters that a look asks for."""
@@ -115,13 +119,6 @@ def subject_of(avatar: Avatar, capture: Capture | None, first: Camera | None, **
         if capture is not None and capture.flame is not None:
             avatars["tracked"] = Avatar(avatar.gaussians, avatar.head, capture.flame)
     return Subject(avatars, where, home, splits, **known)  # pyright: ignore[reportArgumentType]
-
-
-def on_device(avatar: Avatar) -> Avatar:
-    """The avatar with its Gaussians where kernels run."""
-    runtime.start()
-    gaussians = avatar.gaussians.to(runtime.device())
-    return avatar if gaussians is avatar.gaussians else Avatar(gaussians, avatar.head, avatar.sequence)
 
 
 def _place_of(gaussians: Gaussians) -> Place:

@@ -4,6 +4,7 @@ import torch
 
 from taichi_avatars.errors import UserError
 from taichi_avatars.head.flame import BUILTIN, FlameModel
+from taichi_avatars.head.pose import HeadPose
 from taichi_avatars.reference import skinning as reference
 
 
@@ -88,7 +89,8 @@ def test_rest_is_kept_apart_from_pose(head_path) -> None:
     head = FlameModel.load(head_path)
     v = inputs()
     rest = head.rest(v["shape"], v["static_offset"])
-    posed = head.pose(rest, v["expr"], v["rotation"], v["neck"], v["jaw"], v["eyes"], v["translation"], v["dynamic_offset"])
+    moving = {name: v[name] for name in HeadPose._fields}
+    posed = head.pose(rest, HeadPose(**moving))
     assert torch.equal(posed.vertices, head(**v).vertices)
 
 
@@ -104,7 +106,7 @@ def test_none_and_empty_are_zero(head_path) -> None:
 def test_zero_centred_puts_the_root_joint_at_the_translation(head_path) -> None:
     head = FlameModel.load(head_path)
     v = inputs()
-    mesh = head.pose(head.rest(v["shape"]), rotation=v["rotation"], translation=v["translation"], zero_centred=True)
+    mesh = head.pose(head.rest(v["shape"]), HeadPose(rotation=v["rotation"], translation=v["translation"]), zero_centred=True)
     torch.testing.assert_close(mesh.joints[0], v["translation"], atol=1e-6, rtol=0)
 
 

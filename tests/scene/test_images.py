@@ -9,7 +9,7 @@ from PIL import Image
 from scene.tiny_capture import HEIGHT, WIDTH, disc, picture, write_tiny_capture
 
 from taichi_avatars.errors import UserError
-from taichi_avatars.scene import images
+from taichi_avatars.scene import images, pixels
 from taichi_avatars.scene.capture import load_capture
 from taichi_avatars.scene.images import ImageStream, StreamState, load_image, load_mask
 from taichi_avatars.scene.images import over as put_over
@@ -137,7 +137,7 @@ def test_missing_image_and_mask(tmp_path: Path) -> None:
 
 def test_far_too_large_an_image_is_not_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     view = view_of(write_tiny_capture(tmp_path))
-    monkeypatch.setattr(images, "LARGEST_IMAGE", WIDTH * HEIGHT - 1)
+    monkeypatch.setattr(pixels, "LARGEST_IMAGE", WIDTH * HEIGHT - 1)
     with pytest.raises(UserError, match="24 x 32 pixels is more than"):
         load_image(view)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)  # Pillow's own guard against forged headers
@@ -147,7 +147,7 @@ def test_far_too_large_an_image_is_not_decoded(tmp_path: Path, monkeypatch: pyte
 
 def test_load_mask(tmp_path: Path) -> None:
     folder = write_tiny_capture(tmp_path, masks=True)
-    mask = load_mask(folder / "fg_masks/00003_01.png", WIDTH, HEIGHT)
+    mask = load_mask(folder / "fg_masks/00003_01.png", view_of(folder))
     torch.testing.assert_close(mask, torch.from_numpy(disc()) / 255)
 
 

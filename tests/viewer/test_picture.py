@@ -77,11 +77,11 @@ def test_wireframe_shows_edges_and_leaves_faces_clear(subject, camera) -> None:
 def test_sliders_move_what_they_say(subject, camera) -> None:
     look = replace(WHITE, pose=Pose(jaw=(0.3, 0.0, 0.0), expr=(0.0, 0.5)))
     before, after = subject.flame(WHITE, 3), subject.flame(look, 3)
-    assert torch.allclose(after["jaw"] - before["jaw"], torch.tensor([0.3, 0.0, 0.0]))
-    assert torch.allclose((after["expr"] - before["expr"])[:3], torch.tensor([0.0, 0.5, 0.0]))
+    assert torch.allclose(after.jaw - before.jaw, torch.tensor([0.3, 0.0, 0.0]))
+    assert torch.allclose((after.expr - before.expr)[:3], torch.tensor([0.0, 0.5, 0.0]))
     neutral = subject.flame(replace(look, neutral=True), 3)
-    assert torch.allclose(neutral["jaw"], torch.tensor([0.3, 0.0, 0.0])) and not neutral["neck"].any()
-    assert torch.equal(neutral["rotation"], before["rotation"])  # where the head is stays
+    assert torch.allclose(neutral.jaw, torch.tensor([0.3, 0.0, 0.0])) and not neutral.neck.any()
+    assert torch.equal(neutral.rotation, before.rotation)  # where the head is stays
 
 
 def test_every_look_draws_an_unbound_scene_too(camera) -> None:
