@@ -124,12 +124,11 @@ def decode_layer(view: View) -> np.ndarray:
         pixels, opacity = colours(view.image, image)
     if view.mask is not None:
         with open_image(view.mask) as mask:
-            weight = _resized(mask_weights(view.mask, mask), (pixels.shape[1], pixels.shape[0]))
-        opacity = weight if opacity is None else _over(opacity[..., None], weight, (0.0,))[..., 0]
+            inside = _resized(mask_weights(view.mask, mask), (pixels.shape[1], pixels.shape[0]))
+        opacity = inside if opacity is None else _over(opacity[..., None], inside, (0.0,))[..., 0]
     if opacity is None:
         return _shown(pixels, view)
-    layer = _shown(_over(pixels, opacity, (0.0, 0.0, 0.0)), view)
-    return np.concatenate([layer, _shown(opacity, view)[..., None]], 2)
+    return np.dstack([_shown(_over(pixels, opacity, (0.0, 0.0, 0.0)), view), _shown(opacity, view)])
 
 
 def over(layer: Tensor, background: Background) -> Tensor:
