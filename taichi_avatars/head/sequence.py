@@ -18,6 +18,11 @@ from taichi_avatars.head.flame import FlameModel, HeadMesh, Rest
 from taichi_avatars.head.pose import KEYS, MOVING, SIZES, HeadPose
 
 
+def columns(table: Tensor, widths: Mapping[str, int]) -> dict[str, Tensor]:
+    """Views of the parts that stand beside each other in a table's last axis, by key."""
+    return dict(zip(widths, table.split(list(widths.values()), -1), strict=True))
+
+
 @dataclass(eq=False)
 class FlameSequence:
     """FLAME parameters over time. Axis-angles in radians, metres, float32.
@@ -60,13 +65,16 @@ class FlameSequence:
             raise UserError(f"timestep {timestep}: there is none; {_listing(self.timesteps)}") from None
 
     def table(self) -> Tensor:
-        """(T,P) all numbers of each timestep but its dynamic offset: the parts of `PARTS` in their order, then expr."""
-        return torch.cat([getattr(self, name) for name in (*SIZES, "expr")], 1)
+        """(T,P) all numbers of each timestep but its dynamic offset, in the order of `moving`."""
+        return torch.cat(list(self.moving().values()), 1)
 
     def with_table(self, table: Tensor) -> FlameSequence:
         """The same with other numbers (T,P), in the order of `table`."""
-        parts = table.split([*SIZES.values(), self.expr.shape[1]], 1)
-        return replace(self, **dict(zip((*SIZES, "expr"), parts, strict=True)))
+        return replace(self, **columns(table, self.widths()))
+
+    def widths(self) -> dict[str, int]:
+        """How many numbers each part of `moving` has."""
+        return {key: values.shape[1] for key, values in self.moving().items()}
 
     def mesh(self, head: FlameModel, row: int) -> HeadMesh:
         """The posed head of a row. Differentiable in all parameters that require a gradient."""
