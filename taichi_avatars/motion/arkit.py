@@ -47,18 +47,16 @@ def read_arkit(path: Path | str, head: FlameModel) -> tuple[FlameSequence, float
     expr[:, columns] = weights[:, torch.tensor([names.index(name) for name in common])]
     jaw = torch.zeros(len(weights), 3)
     jaw[:, 0] = JAW_JOINT * take.weight("jawOpen")
-    turn = _limited(take.poses)
+    turn, has = _limited(take.poses), {part.key for part in head.parts}
     sequence = FlameSequence(
         timesteps=list(range(len(weights))),
         shape=torch.zeros(head.n_shape),
         expr=expr,
-        rotation=(1.0 - NECK_SHARE) * turn,
-        neck_pose=NECK_SHARE * turn,
-        jaw_pose=jaw,
-        eyes_pose=_gaze(take),
+        rotation=(1.0 - NECK_SHARE) * turn if "neck_pose" in has else turn,
+        neck_pose=NECK_SHARE * turn if "neck_pose" in has else None,
+        jaw_pose=jaw if "jaw_pose" in has else None,
+        eyes_pose=_gaze(take) if "eyes_pose" in has else None,
         translation=torch.zeros(len(weights), 3),
-        static_offset=None,
-        dynamic_offset=None,
     )
     return sequence, take.fps
 

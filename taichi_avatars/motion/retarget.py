@@ -14,6 +14,7 @@ from taichi_avatars.head.sequence import FlameSequence
 
 # Share of a component's range in training that it may go beyond on either side.
 CLAMP_MARGIN = 0.1
+FACIAL = ("jaw_pose", "eyes_pose")  # what a face at rest does not turn; head and neck are where the performer looks
 NEUTRALS = ("median", "first")
 
 
@@ -31,13 +32,10 @@ def relative_to_neutral(sequence: FlameSequence, neutral: str = "median") -> Fla
     Raises:
         UserError: where there is no such timestep.
     """
-    expr, jaw, eyes = _neutral(sequence, neutral)
-    return replace(
-        sequence,
-        expr=sequence.expr - expr,
-        jaw_pose=_turned_back(sequence.jaw_pose, jaw),
-        eyes_pose=torch.cat([_turned_back(sequence.eyes_pose[:, k : k + 3], eyes[k : k + 3]) for k in (0, 3)], 1),
-    )
+    moving = sequence.moving()
+    rests = {key: _neutral(sequence, moving[key], neutral) for key in ("expr", *FACIAL) if key in moving}
+    turned = {key: _turned_back(moving[key], rest) for key, rest in rests.items() if key in FACIAL}
+    return replace(sequence, expr=sequence.expr - rests["expr"], **turned)
 
 
 def clamped_to(sequence: FlameSequence, seen: FlameSequence, timesteps: Iterable[int]) -> FlameSequence:
@@ -51,18 +49,14 @@ def clamped_to(sequence: FlameSequence, seen: FlameSequence, timesteps: Iterable
         timesteps: those of it that training has seen.
     """
     rows = torch.tensor([seen.row(timestep) for timestep in sorted(timesteps)])
-    return replace(
-        sequence,
-        expr=_clamped(sequence.expr, seen.expr.detach()[rows]),
-        jaw_pose=_clamped(sequence.jaw_pose, seen.jaw_pose.detach()[rows]),
-    )
+    moving, ranges = sequence.moving(), seen.moving()
+    kept = {key: _clamped(moving[key], ranges[key].detach()[rows]) for key in ("expr", "jaw_pose") if key in moving}
+    return replace(sequence, **kept)
 
 
-def _neutral(sequence: FlameSequence, neutral: str) -> tuple[Tensor, Tensor, Tensor]:
-    parts = (sequence.expr, sequence.jaw_pose, sequence.eyes_pose)
+def _neutral(sequence: FlameSequence, values: Tensor, neutral: str) -> Tensor:
     if neutral == "median":
-        expr, jaw, eyes = (part.median(0).values for part in parts)
-        return expr, jaw, eyes
+        return values.median(0).values
     if neutral == "first":
         row = 0
     else:
@@ -70,14 +64,16 @@ def _neutral(sequence: FlameSequence, neutral: str) -> tuple[Tensor, Tensor, Ten
             row = sequence.row(int(neutral))
         except ValueError:
             raise UserError(f"neutral: got {neutral!r}, want median, first or the number of a timestep") from None
-    expr, jaw, eyes = (part[row] for part in parts)
-    return expr, jaw, eyes
+    return values[row]
 
 
 def _turned_back(turns: Tensor, neutral: Tensor) -> Tensor:
-    """Axis-angles (T,3) as seen from a neutral one (3,)."""
-    back = roma.rotvec_to_rotmat(neutral.double()).T
-    return roma.rotmat_to_rotvec(back @ roma.rotvec_to_rotmat(turns.double())).float()
+    """Axis-angles (T,3n) of n joints as seen from neutral ones (3n,)."""
+    parts = []
+    for joint, rest in zip(turns.double().split(3, 1), neutral.double().split(3), strict=True):
+        back = roma.rotvec_to_rotmat(rest).T
+        parts.append(roma.rotmat_to_rotvec(back @ roma.rotvec_to_rotmat(joint)).float())
+    return torch.cat(parts, 1)
 
 
 def _clamped(values: Tensor, seen: Tensor) -> Tensor:
