@@ -5,12 +5,14 @@ As a script: `python tests/head/gnm_layout.py FILE.npz` writes one of GNM's full
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 
 import numpy as np
 
-from taichi_avatars.head.flame import BUILTIN
+from taichi_avatars.head.assets import write_head_json
+from taichi_avatars.head.flame import BUILTIN, FlameModel
 from taichi_avatars.head.flame_files import HeadArrays, read_head
 
 VERTICES, IDENTITIES = 17821, 253
@@ -96,6 +98,24 @@ def full_size_arrays() -> dict[str, np.ndarray]:
     arrays["expression_basis"] = np.concatenate(expression).astype(np.float32)
     arrays["expression_names"] = np.array(names)
     return arrays
+
+
+def without_jaw(flame: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """FLAME parameters of the built-in head for `gnm_arrays`: what the jaw turned, expressions do now."""
+    moved = {key: value for key, value in flame.items() if key != "jaw_pose"}
+    return moved | {"expr": np.concatenate([flame["expr"], flame["jaw_pose"] / np.float32(JAW_STEP)], 1)}
+
+
+def capture_without_jaw(source: Path, folder: Path, head: Path) -> Path:
+    """A capture of the built-in head as one of `gnm_arrays`, whose file `head` lies beside the data; the same pictures."""
+    shutil.copytree(source, folder)
+    shutil.copyfile(head, folder / head.name)
+    for file in (folder / "flame_param").glob("*.npz"):
+        with np.load(file) as values:
+            parameters = without_jaw(dict(values))
+        np.savez(file, **parameters)  # pyright: ignore[reportArgumentType]
+    write_head_json(folder, FlameModel.load(head))
+    return folder
 
 
 def _cut(number: int, faces: np.ndarray, wanted: int) -> tuple[np.ndarray, np.ndarray]:
