@@ -12,7 +12,7 @@ from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from taichi_avatars import ranks
+from taichi_avatars import frontend, ranks
 from taichi_avatars.errors import UserError
 from taichi_avatars.launching import detached, quick
 
@@ -55,8 +55,10 @@ def init(device: str = "auto", threads: int | None = None, **options: object) ->
 
 
 def _best() -> str:
-    import taichi as ti
     import torch
+
+    frontend.lighten()
+    import taichi as ti
     from taichi.lang.misc import is_arch_supported
 
     return "cuda" if torch.cuda.is_available() and is_arch_supported(ti.cuda) else "cpu"
@@ -64,8 +66,10 @@ def _best() -> str:
 
 def _start(device: str, threads: int | None, options: dict[str, object]) -> str:
     global _started, _threads
-    import taichi as ti
     import torch
+
+    frontend.lighten()
+    import taichi as ti
     from taichi.lang.misc import is_arch_supported
 
     if device == "cuda" and not torch.cuda.is_available():

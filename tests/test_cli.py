@@ -18,11 +18,13 @@ from taichi_avatars.cli import run, subject
 from taichi_avatars.config import TrainConfig
 from taichi_avatars.errors import UserError
 from taichi_avatars.synthetic.capture import write_capture
+from taichi_avatars.video.selfie import write_selfie
 
 COMMANDS = (
     "demo",
     "synth",
     "train",
+    "refine",
     "render",
     "reenact",
     "eval",
@@ -83,6 +85,7 @@ def test_help_of_train_is_the_configuration(capsys: pytest.CaptureFixture[str]) 
         (["tarin"], 2, "train"),
         (["train", "-s", "x"], 2, "--model"),
         (["synth", "x", "--cameras", "many"], 2, "--cameras"),
+        (["synth", "x", "--selfie", "--seconds", "1"], 1, "seconds must be at least 2"),
         (["info", "/nowhere/at/all"], 1, "/nowhere/at/all"),
         (["demo", "--quality", "slow"], 2, "fast or full"),
         (["eval", "-m", "/nowhere"], 1, "/nowhere"),
@@ -292,8 +295,12 @@ def test_synth_has_the_defaults_of_write_capture() -> None:
 
     own, library = defaults(subject.synth), defaults(write_capture)
     same = own.keys() & library.keys()
-    assert {"supersample", "width", "height", "cameras", "timesteps"} <= same
-    assert {name: own[name] for name in same} == {name: library[name] for name in same}
+    assert {"supersample", "cameras", "timesteps"} <= same
+    sizes = {"width", "height"}  # a selfie has others, so the command decides
+    assert {name: own[name] for name in same - sizes} == {name: library[name] for name in same - sizes}
+    video = defaults(write_selfie)
+    assert {"supersample", "seconds", "fps", "force"} <= own.keys() & video.keys()
+    assert all(own[name] == video[name] for name in (own.keys() & video.keys()) - sizes)
 
 
 @pytest.mark.parametrize("command", ["render", "synth"])

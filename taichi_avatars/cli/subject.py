@@ -9,13 +9,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from taichi_avatars.cli.command import Session, command, one_of
-from taichi_avatars.synthetic.defaults import CAMERAS, HEIGHT, SUPERSAMPLE, TEST_TIMESTEPS, TIMESTEPS, WIDTH
+from taichi_avatars.synthetic.defaults import (
+    CAMERAS,
+    HEIGHT,
+    SELFIE_FPS,
+    SELFIE_SECONDS,
+    SELFIE_SIZE,
+    SUPERSAMPLE,
+    TEST_TIMESTEPS,
+    TIMESTEPS,
+    WIDTH,
+)
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
 DEMO_OUT = Path("output/demo")
-SCENE, PICTURES, TRACKING = "Who and what", "Pictures", "Tracking"
+SCENE, PICTURES, TRACKING, SELFIE = "Who and what", "Pictures", "Tracking", "One camera in a hand"
 
 
 def add_to(app: typer.Typer) -> None:
@@ -49,14 +59,20 @@ def demo(
 def synth(
     session: Session,
     *,
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write; a capture of this kind in it is replaced.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write; one of this kind is replaced.")],
     timesteps: Annotated[int, typer.Option(rich_help_panel=SCENE, min=1, help="Timesteps for training.")] = TIMESTEPS,
     test_timesteps: Annotated[
         int, typer.Option(rich_help_panel=SCENE, min=0, help="Held-out timesteps, with other expressions.")
     ] = TEST_TIMESTEPS,
     cameras: Annotated[int, typer.Option(rich_help_panel=SCENE, min=1, help="Cameras; the frontal one is held out.")] = CAMERAS,
-    width: Annotated[int, typer.Option(rich_help_panel=PICTURES, min=1, help="Pixels.")] = WIDTH,
-    height: Annotated[int, typer.Option(rich_help_panel=PICTURES, min=1, help="Pixels.")] = HEIGHT,
+    width: Annotated[
+        int | None,
+        typer.Option(rich_help_panel=PICTURES, min=1, help="Pixels.", show_default=f"{WIDTH}, of a selfie {SELFIE_SIZE[0]}"),
+    ] = None,
+    height: Annotated[
+        int | None,
+        typer.Option(rich_help_panel=PICTURES, min=1, help="Pixels.", show_default=f"{HEIGHT}, of a selfie {SELFIE_SIZE[1]}"),
+    ] = None,
     supersample: Annotated[
         int, typer.Option(rich_help_panel=PICTURES, min=1, help="Samples per pixel along each axis.")
     ] = SUPERSAMPLE,
@@ -66,23 +82,36 @@ def synth(
     tracking_error: Annotated[
         bool, typer.Option(rich_help_panel=TRACKING, help="Write FLAME parameters with a real tracker's small errors.")
     ] = True,
+    selfie: Annotated[
+        bool, typer.Option("--selfie", rich_help_panel=SELFIE, help="Write video.mp4 and truth/ instead of a capture.")
+    ] = False,
+    seconds: Annotated[float, typer.Option(rich_help_panel=SELFIE, min=0, help="Of the video.")] = SELFIE_SECONDS,
+    fps: Annotated[int, typer.Option(rich_help_panel=SELFIE, min=1, help="Frames per second.")] = SELFIE_FPS,
     force: Annotated[bool, typer.Option("--force", help="Replace whatever OUT is.")] = False,
 ) -> None:
-    """Film the built-in subject: a capture as a tracker such as VHAP exports it.
+    """Film the built-in subject: a capture as a tracker such as VHAP exports it, or a selfie video.
 
     OUT holds images, masks, cameras (transforms_train/val/test.json) and FLAME parameters per timestep, and beside them
-    hair masks and the motion without tracking errors. Another --seed is another person.
+    hair masks and, in truth/, a capture of the same pictures without tracking errors. Another --seed is another person.
+
+    With --selfie, one hand-held camera films the subject at home: OUT holds video.mp4, as a tracker would be given, and in
+    truth/ the capture that a perfect tracker would make of it.
 
     Example: taichi-avatars synth capture --seed 3
+
+    Example: taichi-avatars synth me --selfie
     """
+    if selfie:
+        chosen = (width or SELFIE_SIZE[0], height or SELFIE_SIZE[1])
+        return _selfie(session, out, chosen, seconds, fps, supersample, force)
     from taichi_avatars.synthetic.capture import write_capture
 
     with session.progress("capture", (timesteps + test_timesteps) * cameras, "images") as shown:
         write_capture(
             out,
             seed=session.seed or 0,
-            width=width,
-            height=height,
+            width=width or WIDTH,
+            height=height or HEIGHT,
             timesteps=timesteps,
             test_timesteps=test_timesteps,
             cameras=cameras,
@@ -96,6 +125,30 @@ def synth(
     train = f"taichi-avatars train -s {shlex.quote(str(out))} -m output/subject{'' if rgba else ' -w'}"
     values = {"capture": str(out), "images": images, "cameras": cameras, "timesteps": timesteps + test_timesteps}
     session.result(values, f"{out}: {images} images; train on it with: {train}")
+
+
+def _selfie(
+    session: Session, out: Path, size: tuple[int, int], seconds: float, fps: int, supersample: int, force: bool
+) -> None:
+    from taichi_avatars.video.selfie import write_selfie
+
+    frames = max(1, round(seconds * fps))
+    with session.progress("selfie", frames, "frames") as shown:
+        write_selfie(
+            out,
+            seed=session.seed or 0,
+            width=size[0],
+            height=size[1],
+            seconds=seconds,
+            fps=fps,
+            supersample=supersample,
+            force=force,
+            progress=lambda done, total: shown.update(done, total),
+        )
+    video, truth = out / "video.mp4", out / "truth"
+    values = {"video": str(video), "truth": str(truth), "frames": frames, "fps": fps}
+    train = f"taichi-avatars train -s {shlex.quote(str(truth))} -m output/truth"
+    session.result(values, f"{video}: {frames} frames; an avatar of the true parameters: {train}")
 
 
 def _story(result: dict[str, Any]) -> RenderableType:

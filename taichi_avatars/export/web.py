@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 from collections.abc import Mapping
@@ -26,11 +27,15 @@ from taichi_avatars.avatar.place import place
 from taichi_avatars.errors import UserError
 from taichi_avatars.export.world import unit_quats
 from taichi_avatars.files.atomic import atomic_folder
+from taichi_avatars.files.json import parse_json
 from taichi_avatars.head.flame import FlameModel
 from taichi_avatars.head.pose import ROLES
 from taichi_avatars.head.sequence import FlameSequence
+from taichi_avatars.motion.arkit import LARGEST_TURN, NECK_SHARE
+from taichi_avatars.motion.face_map import columns, face_map
+from taichi_avatars.motion.live.face import rotvec
+from taichi_avatars.motion.live.rig import stand_of
 from taichi_avatars.scene.cameras import Camera
-from taichi_avatars.scene.transforms import parse_json
 from taichi_avatars.video.viewpoints import frontal_camera
 
 PLAYER = Path(__file__).resolve().parent / "player"
@@ -82,7 +87,7 @@ def write_web(
             **{name: getattr(camera, name) for name in ("fx", "fy", "cx", "cy", "width", "height", "near")},
         },
         "target": target,
-        "head": avatar.head and _head(avatar.head),
+        "head": avatar.head and {**_head(avatar.head), "live": _live(avatar)},
         "bytes": len(content),
         "buffers": buffers,
     }
@@ -189,6 +194,27 @@ def _head(head: FlameModel) -> dict[str, object]:
         "expressions": expressions,
         "correctives": correctives,
         "names": head.expression_names,
+    }
+
+
+def _live(avatar: Avatar) -> dict[str, object]:
+    """How the page makes rows of live poses: what each weight adds to which columns, and where the head is at rest."""
+    assert avatar.head is not None
+    mapped, stand = face_map(avatar.head), stand_of(avatar)
+    # Columns of the map that the page's rows have, which hold the head's own parts only.
+    every, own = columns(avatar.head.n_expr), columns(avatar.head.n_expr, avatar.head.parts)
+    pairs = [zip(range(every[part].start, every[part].stop), range(at.start, at.stop), strict=True) for part, at in own.items()]
+    kept = dict(itertools.chain.from_iterable(pairs))
+    weights = {
+        name: [[kept[column], float(row[column])] for column in row.nonzero()[0].tolist() if column in kept]
+        for name, row in zip(mapped.names, mapped.matrix, strict=True)
+    }
+    return {
+        "weights": weights,
+        "largest_turn": LARGEST_TURN,
+        "neck_share": NECK_SHARE if "neck" in avatar.head.roles else 0.0,
+        "rotation": rotvec(stand.rotation),
+        "translation": stand.translation.tolist(),
     }
 
 

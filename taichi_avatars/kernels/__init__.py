@@ -1,3 +1,3 @@
-from taichi_avatars.kernels import frontend
+from taichi_avatars import frontend
 
 frontend.lighten()  # before any kernel is decorated

@@ -54,7 +54,7 @@ def load_motion(
     principal_point: PrincipalPoint = "bottom",
     resolution: int = -1,
 ) -> Motion:
-    """Reads a motion and fits it to a head: fewer expression or shape coefficients than the head's are filled with zeros.
+    """Reads a motion and fits it to a head: fewer expression or shape coefficients than the head's are padded with zeros.
 
     Args:
         path: an npz (a capture's, an avatar's `flame_param.npz`, VHAP's tracked output), a folder with one npz per timestep,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import roma
 import torch
@@ -38,20 +38,36 @@ def relative_to_neutral(sequence: FlameSequence, neutral: str = "median") -> Fla
     return replace(sequence, expr=sequence.expr - rests["expr"], **turned)
 
 
-def clamped_to(sequence: FlameSequence, seen: FlameSequence, timesteps: Iterable[int]) -> FlameSequence:
-    """A motion whose expressions and jaw stay in the range of other timesteps, component by component, with a small margin.
+@dataclass(frozen=True, eq=False)
+class Range:
+    """Lowest and highest values of expression components (E,) and of the jaw's angles (3,), if there is one."""
 
-    What training has never seen has nothing to show: clamping is what stops holes under extreme transfer. A component that
-    never moved in training does not move.
+    expr: tuple[Tensor, Tensor]
+    jaw: tuple[Tensor, Tensor] | None
+
+
+def seen_range(seen: FlameSequence, timesteps: Iterable[int]) -> Range:
+    """What a sequence holds at some timesteps, component by component, with a small margin.
 
     Args:
         seen: the sequence of an avatar.
         timesteps: those of it that training has seen.
     """
     rows = torch.tensor([seen.row(timestep) for timestep in sorted(timesteps)])
-    moving, ranges = sequence.moving(), seen.moving()
-    kept = {key: _clamped(moving[key], ranges[key].detach()[rows]) for key in ("expr", "jaw_pose") if key in moving}
-    return replace(sequence, **kept)
+    jaw = None if seen.jaw_pose is None else _range(seen.jaw_pose.detach()[rows])
+    return Range(_range(seen.expr.detach()[rows]), jaw)
+
+
+def clamped_to(sequence: FlameSequence, seen: FlameSequence, timesteps: Iterable[int]) -> FlameSequence:
+    """A motion whose expressions and jaw stay in the range of other timesteps, see `seen_range`.
+
+    What training has never seen has nothing to show: clamping is what stops holes under extreme transfer. A component that
+    never moved in training does not move.
+    """
+    held = seen_range(seen, timesteps)
+    jaw = sequence.jaw_pose
+    jaw = jaw if jaw is None or held.jaw is None else jaw.clamp(*held.jaw)
+    return replace(sequence, expr=sequence.expr.clamp(*held.expr), jaw_pose=jaw)
 
 
 def _neutral(sequence: FlameSequence, values: Tensor, neutral: str) -> Tensor:
@@ -76,7 +92,7 @@ def _turned_back(turns: Tensor, neutral: Tensor) -> Tensor:
     return torch.cat(parts, 1)
 
 
-def _clamped(values: Tensor, seen: Tensor) -> Tensor:
+def _range(seen: Tensor) -> tuple[Tensor, Tensor]:
     low, high = seen.amin(0), seen.amax(0)
     margin = CLAMP_MARGIN * (high - low)
-    return values.clamp(low - margin, high + margin)
+    return low - margin, high + margin

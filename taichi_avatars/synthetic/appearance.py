@@ -33,6 +33,11 @@ class Texels:
     divisions: Tensor
     values: Tensor
 
+    def with_more(self, more: Texels) -> Texels:
+        """The texels of two meshes in one."""
+        start = torch.cat([self.start, more.start + len(self.values)])
+        return Texels(start, torch.cat([self.divisions, more.divisions]), torch.cat([self.values, more.values]))
+
 
 @dataclass(frozen=True)
 class Places:
@@ -80,17 +85,17 @@ def indicator(head: FlameModel, name: str) -> Tensor:
     return out
 
 
-def layout(head: FlameModel, spacing: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """start, divisions, and every texel's triangle (P,) and barycentrics (P,3); texels are about `spacing` metres apart."""
-    corners = head.v_template[head.faces]
-    longest = (corners - corners.roll(1, dims=1)).norm(dim=2).amax(1)
-    eyes = indicator(head, "eye_left") + indicator(head, "eye_right")
-    plain = torch.stack([indicator(head, name) for name in ("scalp", "mouth_inside", "tongue", "neck")]).amax(0)
-    finer = torch.where(eyes[head.faces].amin(1) > 0, 0.35, 1.0) * (1 + 0.6 * plain[head.faces].amin(1))
-    divisions = (longest / (spacing * finer)).ceil().clamp(2, MOST_DIVISIONS).long()
+def layout(longest: Tensor, spacing: Tensor | float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """start, divisions, and every texel's triangle (P,) and barycentrics (P,3).
+
+    Args:
+        longest: (F,) the longest side of every triangle, metres.
+        spacing: how far apart texels may be there, metres.
+    """
+    divisions = (longest / spacing).ceil().clamp(2, MOST_DIVISIONS).long()
     counts = (divisions + 1) * (divisions + 2) // 2
     start = counts.cumsum(0) - counts
-    face = torch.repeat_interleave(torch.arange(head.num_faces), counts)
+    face = torch.repeat_interleave(torch.arange(len(longest)), counts)
     barycentric = torch.empty(len(face), 3)
     for n in divisions.unique().tolist():
         i, j = torch.meshgrid(torch.arange(n + 1), torch.arange(n + 1), indexing="ij")
@@ -100,6 +105,16 @@ def layout(head: FlameModel, spacing: float) -> tuple[Tensor, Tensor, Tensor, Te
         rows = start[chosen][:, None] + torch.arange(len(grid))
         barycentric[rows.reshape(-1)] = grid.repeat(len(chosen), 1)
     return start.int(), divisions.int(), face, barycentric
+
+
+def head_layout(head: FlameModel, spacing: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """`layout` for a head: texels are about `spacing` metres apart, closer on the eyes, less close where little is to see."""
+    corners = head.v_template[head.faces]
+    longest = (corners - corners.roll(1, dims=1)).norm(dim=2).amax(1)
+    eyes = indicator(head, "eye_left") + indicator(head, "eye_right")
+    plain = torch.stack([indicator(head, name) for name in ("scalp", "mouth_inside", "tongue", "neck")]).amax(0)
+    finer = torch.where(eyes[head.faces].amin(1) > 0, 0.35, 1.0) * (1 + 0.6 * plain[head.faces].amin(1))
+    return layout(longest, spacing * finer)
 
 
 def eye_axes(head: FlameModel) -> tuple[Tensor, Tensor]:
@@ -149,7 +164,7 @@ def blend(below: Tensor, above: Tensor, share: Tensor) -> Tensor:
 
 def bake(head: FlameModel, who: Identity, pixel: float) -> Texels:
     """Paints the subject for pictures whose pixels cover about `pixel` metres; nothing finer than two pixels is painted."""
-    start, divisions, face, barycentric = layout(head, 0.7 * pixel)
+    start, divisions, face, barycentric = head_layout(head, 0.7 * pixel)
     canvas = Canvas(head)
     eyes = [indicator(head, name)[head.faces].amin(1) > 0 for name in ("eye_left", "eye_right")]
     values = torch.empty(len(face), 9)

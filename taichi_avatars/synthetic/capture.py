@@ -2,36 +2,43 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from taichi_avatars.errors import UserError
-from taichi_avatars.files.atomic import atomic_folder
-from taichi_avatars.head.assets import write_head_json
 from taichi_avatars.head.flame import FlameModel
 from taichi_avatars.head.sequence import FlameSequence
 from taichi_avatars.ops.frames import triangle_frames
 from taichi_avatars.ops.subject.strands import pose_strands
-from taichi_avatars.scene.cameras import OPENCV_FROM_OPENGL, Camera
+from taichi_avatars.scene.cameras import Camera
 from taichi_avatars.synthetic.defaults import CAMERAS, HEIGHT, SUPERSAMPLE, TEST_TIMESTEPS, TIMESTEPS, WIDTH
+from taichi_avatars.synthetic.folder import (
+    MARK,
+    PARAMETERS,
+    TRUTH,
+    Shot,
+    Split,
+    make_picture_folders,
+    picture_name,
+    save_picture,
+    whole_folder,
+    write_parameters,
+    write_transforms,
+)
 from taichi_avatars.synthetic.hair import wrapping_offset
 from taichi_avatars.synthetic.motion import drift, performance
-from taichi_avatars.synthetic.renderer import Picture, make_subject, photograph, pose, resting_vertices
+from taichi_avatars.synthetic.renderer import Subject, make_subject, photograph, pose, resting_vertices
 
 FRAME_HEIGHT = 0.35  # metres at the head that fill the image's height
 DISTANCE = 1.0
 FPS = {"train": 2.5, "test": 1.25}  # so slow that a few timesteps show the whole performance
-MARK = "truth/flame_param.npz"  # only captures made here hold it
 
 # Root mean square length of the error of every tracked vector: radians, metres, expression units.
 TRACKING_ERROR = {
@@ -42,14 +49,6 @@ TRACKING_ERROR = {
     "translation": 0.0005,
     "expr": 0.1,
 }
-
-
-@dataclass(frozen=True)
-class Shot:
-    """One camera of the rig, with its index in the dataset."""
-
-    index: int
-    camera: Camera
 
 
 def camera_rig(count: int, width: int, height: int, target: Tensor, seed: int = 0) -> list[Shot]:
@@ -111,7 +110,8 @@ def write_capture(
 ) -> Path:
     """Writes a capture of the built-in subject in the layout of `docs/formats`, whole or not at all.
 
-    Beside the layout's files it holds `hair_masks/` and `truth/flame_param.npz`, the motion without tracking errors.
+    Beside the layout's files it holds `hair_masks/` and `truth/`, a capture with the same pictures and the parameters without
+    tracking errors; `truth/flame_param.npz` is the motion alone, of the head under the hair.
     Timesteps 0 .. timesteps - 1 are for training, the rest for testing; the frontal camera is held out for validation.
 
     Args:
@@ -139,17 +139,9 @@ def write_capture(
             raise UserError(f"{name} must be at least 1, got {value}")
     if test_timesteps < 0:
         raise UserError(f"test_timesteps must not be negative, got {test_timesteps}")
-    if out.exists() and not force and not replaceable(out):
-        raise UserError(
-            f"{out} exists and is not a capture made by this program: choose another folder or overwrite it with --force"
-        )
-    with atomic_folder(out) as work:
+    with whole_folder(out, force) as work:
         fill(work, seed, (width, height), (timesteps, test_timesteps), cameras, tracking_error, rgba, supersample, progress)
     return out
-
-
-def replaceable(out: Path) -> bool:
-    return out.is_dir() and ((out / MARK).is_file() or not any(out.iterdir()))
 
 
 def fill(
@@ -167,10 +159,7 @@ def fill(
     width, height = size
     subject = make_subject(head, seed, FRAME_HEIGHT / height)
     resting = resting_vertices(head, subject.who)
-    strands = subject.strands
-    wrap = wrapping_offset(
-        head, strands, pose_strands(strands.local, strands.root, triangle_frames(resting, head.faces)), resting
-    )
+    wrap = hair_offset(subject, resting)
     target = 0.5 * (resting.amin(0) + resting.amax(0))
     shots = camera_rig(cameras, width, height, target, seed)
     truth = whole_performance(head, subject.who.shape, timesteps, seed)
@@ -178,14 +167,13 @@ def fill(
 
     total, done = len(truth.timesteps) * len(shots), 0
     pending: list[Future[None]] = []
-    for name in ("images", "fg_masks", "hair_masks"):
-        (folder / name).mkdir()
+    make_picture_folders(folder)
     with ThreadPoolExecutor(2) as encoders:
         for row, timestep in enumerate(truth.timesteps):
             posed = pose(subject, truth.mesh(head, row).vertices)
             for shot in shots:
                 picture = photograph(subject, posed, shot.camera, supersample)
-                pending.append(encoders.submit(save_picture, folder, f"{timestep:05d}_{shot.index:02d}.png", picture, rgba))
+                pending.append(encoders.submit(save_picture, folder, picture_name(timestep, shot), picture, rgba))
                 if len(pending) > 32:
                     pending.pop(0).result()
                 done += 1
@@ -193,8 +181,34 @@ def fill(
                     progress(done, total)
         for waiting in pending:
             waiting.result()
-    write_parameters(folder, head, truth, tracked)
-    write_transforms(folder, shots, list(truth.timesteps), timesteps[0])
+    write_parameters(folder, head, tracked)
+    write_parameters(folder / TRUTH, head, replace(truth, static_offset=wrap))
+    truth.save_npz(folder / MARK)
+    splits = splits_of(shots, list(truth.timesteps), timesteps[0])
+    write_transforms(folder, splits)
+    write_transforms(folder / TRUTH, splits, pictures="../")
+
+
+def hair_offset(subject: Subject, resting: Tensor) -> Tensor:
+    """`wrapping_offset` (V,3) of a subject on its resting head (V,3)."""
+    head, strands = subject.head, subject.strands
+    points = pose_strands(strands.local, strands.root, triangle_frames(resting, head.faces))
+    return wrapping_offset(head, strands, points, resting)
+
+
+def splits_of(shots: Sequence[Shot], timesteps: Sequence[int], training: int) -> dict[str, Split]:
+    """train and val share timesteps, val is the frontal camera if there are others; test: all cameras, held-out timesteps."""
+    held_out = {frontal(len(shots))} if len(shots) > 1 else set()
+    first, rest = list(timesteps[:training]), list(timesteps[training:])
+
+    def split(chosen: list[Shot], moments: list[int]) -> Split:
+        return [(timestep, shot) for timestep in moments for shot in chosen]
+
+    return {
+        "train": split([s for s in shots if s.index not in held_out], first),
+        "val": split([s for s in shots if s.index in held_out], first),
+        "test": split(list(shots), rest),
+    }
 
 
 def whole_performance(head: FlameModel, shape: Tensor, timesteps: tuple[int, int], seed: int) -> FlameSequence:
@@ -203,80 +217,5 @@ def whole_performance(head: FlameModel, shape: Tensor, timesteps: tuple[int, int
     if timesteps[1] == 0:
         return train
     test = performance(head, timesteps[1] / FPS["test"], FPS["test"], seed, "test", shape)
-    joined = {name: torch.cat([getattr(train, name), getattr(test, name)]) for name in TRACKING_ERROR}
+    joined = {name: torch.cat([getattr(train, name), getattr(test, name)]) for name in PARAMETERS}
     return replace(train, timesteps=list(range(sum(timesteps))), **joined)
-
-
-def bytes_of(values: np.ndarray) -> np.ndarray:
-    return (values.clip(0, 1) * 255 + 0.5).astype(np.uint8)
-
-
-def save_picture(folder: Path, name: str, picture: Picture, rgba: bool) -> None:
-    # In numpy: torch would start a team of threads for these small arrays.
-    rgb, alpha, hair = picture.rgb.numpy(), picture.alpha.numpy(), picture.hair.numpy()
-    shown = np.concatenate([rgb / alpha.clip(1e-3), alpha[None]]) if rgba else rgb + (1 - alpha)
-    for kind, values in (("images", shown.transpose(1, 2, 0)), ("fg_masks", alpha), ("hair_masks", hair)):
-        Image.fromarray(bytes_of(values)).save(folder / kind / name, compress_level=2)
-
-
-def write_parameters(folder: Path, head: FlameModel, truth: FlameSequence, tracked: FlameSequence) -> None:
-    (folder / "flame_param").mkdir()
-    (folder / "truth").mkdir()
-    names = list(TRACKING_ERROR)
-    constant: dict[str, Any] = {
-        "shape": tracked.shape.numpy(),
-        "static_offset": torch.as_tensor(tracked.static_offset)[None].numpy(),
-    }
-    for row, timestep in enumerate(tracked.timesteps):
-        values = {name: getattr(tracked, name)[row : row + 1].numpy() for name in names} | constant
-        np.savez(folder / "flame_param" / f"{timestep:05d}.npz", **values)
-    canonical: dict[str, Any] = constant | {name: np.zeros((1, getattr(tracked, name).shape[1]), np.float32) for name in names}
-    canonical["jaw_pose"][0, 0] = 0.3
-    np.savez(folder / "canonical_flame_param.npz", **canonical)
-    truth.save_npz(folder / MARK)
-    write_head_json(folder, head)
-
-
-def write_transforms(folder: Path, shots: Sequence[Shot], timesteps: Sequence[int], training: int) -> None:
-    """train and val share timesteps, val is the frontal camera if there are others; test: all cameras, held-out timesteps."""
-    held_out = {frontal(len(shots))} if len(shots) > 1 else set()
-    first, rest = list(timesteps[:training]), list(timesteps[training:])
-    splits = {
-        "train": ([s for s in shots if s.index not in held_out], first),
-        "val": ([s for s in shots if s.index in held_out], first),
-        "test": (list(shots), rest),
-    }
-    for split, (chosen, moments) in splits.items():
-        frames = [frame(shot, timestep) for timestep in moments for shot in chosen]
-        used = chosen if moments else []
-        content = {
-            "frames": frames,
-            "timestep_indices": moments if chosen else [],
-            "camera_indices": [shot.index for shot in used],
-        }
-        (folder / f"transforms_{split}.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-
-
-def frame(shot: Shot, timestep: int) -> dict[str, object]:
-    camera = shot.camera
-    camera_to_world = torch.linalg.inv(camera.world_to_camera.double()) @ OPENCV_FROM_OPENGL.double()
-    name = f"{timestep:05d}_{shot.index:02d}.png"
-    return {
-        "timestep_index": timestep,
-        "timestep_index_original": timestep,
-        "timestep_id": f"frame_{timestep:05d}",
-        "camera_index": shot.index,
-        "camera_id": f"cam_{shot.index:02d}",
-        "cx": camera.cx,
-        "cy": camera.height - camera.cy,  # this format counts from the bottom of the image
-        "fl_x": camera.fx,
-        "fl_y": camera.fy,
-        "h": camera.height,
-        "w": camera.width,
-        "camera_angle_x": 2 * math.atan(0.5 * camera.width / camera.fx),
-        "camera_angle_y": 2 * math.atan(0.5 * camera.height / camera.fy),
-        "transform_matrix": camera_to_world.tolist(),
-        "file_path": f"images/{name}",
-        "fg_mask_path": f"fg_masks/{name}",
-        "flame_param_path": f"flame_param/{timestep:05d}.npz",
-    }

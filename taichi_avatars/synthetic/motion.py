@@ -69,13 +69,18 @@ def drift(time: np.ndarray, random: np.random.Generator, slowest: float, fastest
     return np.sin(2 * math.pi * time[:, None] / periods + phases).sum(1) * math.sqrt(2 / waves)
 
 
+def add_curve(weights: dict[str, np.ndarray], what: Weights, curve: np.ndarray) -> None:
+    """Adds the units of `what`, each times its weight, to the curves (T,) of `weights`."""
+    for name, weight in what.items():
+        weights[name] = weights.get(name, np.zeros_like(curve)) + weight * curve
+
+
 def expression_weights(time: np.ndarray, end: float, random: np.random.Generator, kind: str) -> dict[str, np.ndarray]:
     """Curves of the ARKit units until `end`, in [0, 1], without what follows from the gaze."""
     weights: dict[str, np.ndarray] = {}
 
     def add(what: Weights, curve: np.ndarray) -> None:
-        for name, weight in what.items():
-            weights[name] = weights.get(name, np.zeros_like(time)) + weight * curve
+        add_curve(weights, what, curve)
 
     add(both(mouthSmile=0.1), np.ones_like(time))  # a friendly face at rest
     moment, order, held = -1.0, [], EXPRESSIONS[kind]
@@ -127,42 +132,64 @@ def performance(
     Raises:
         UserError: for a head whose expression components have no such names.
     """
-    names = head.expression_names or []
-    if "jawOpen" not in names:
-        raise UserError(
-            "this motion needs a head with ARKit expression units, which this head's file does not name: use the built-in head"
-        )
+    require_units(head)
     random = np.random.default_rng([seed, sorted(EXPRESSIONS).index(kind)])
     time = np.arange(max(1, round(seconds * fps))) / fps
     weights, gaze = expression_weights(time, seconds, random, kind), gaze_angles(time, seconds, random)
+
+    def curves(sizes: list[float], slowest: float, fastest: float) -> np.ndarray:
+        return np.stack([size * drift(time, random, slowest, fastest) for size in sizes], 1)
+
+    poses = {
+        "jaw_pose": curves([0.0, 0.012, 0.006], 3.0, 0.6),
+        "rotation": curves([0.05, 0.11, 0.03], 6.0, 2.0),
+        "neck_pose": curves([0.03, 0.05, 0.02], 5.0, 1.5),
+        "translation": curves([0.006, 0.003, 0.005], 6.0, 2.0),
+    }
+    return played(head, weights, gaze, poses, shape)
+
+
+def require_units(head: FlameModel) -> None:
+    """Raises a UserError for a head whose expression components have no ARKit names."""
+    if "jawOpen" not in (head.expression_names or []):
+        raise UserError(
+            "this motion needs a head with ARKit expression units, which this head's file does not name: use the built-in head"
+        )
+
+
+def played(
+    head: FlameModel,
+    weights: dict[str, np.ndarray],
+    gaze: np.ndarray,
+    poses: dict[str, np.ndarray],
+    shape: torch.Tensor | None,
+) -> FlameSequence:
+    """Curves of units and poses as FLAME parameters: lids follow the gaze, the jaw's joint the unit jawOpen.
+
+    Args:
+        weights: (T,) each.
+        gaze: (T,2), see `gaze_angles`.
+        poses: jaw_pose without the opening, rotation, neck_pose, translation, (T,3).
+        shape: (n_shape,), 0 where not given.
+    """
+    weights, names = dict(weights), head.expression_names or []
     # The lids go with the eyeballs; at full deflection the unit is at 1.
     lids = {"Down": gaze[:, 1] / 0.35, "Up": -gaze[:, 1] / 0.35}
     for direction, amount in lids.items():
         for side in ("Left", "Right"):
             weights[f"eyeLook{direction}{side}"] = np.clip(amount, 0, 1)
-    expr = np.zeros((len(time), head.n_expr))
+    expr = np.zeros((len(gaze), head.n_expr))
     for name, curve in weights.items():
         expr[:, names.index(name)] = curve
-
-    def curves(sizes: list[float], slowest: float, fastest: float) -> np.ndarray:
-        return np.stack([size * drift(time, random, slowest, fastest) for size in sizes], 1)
-
     vergence = 0.02
-    eyes = np.zeros((len(time), 6))
+    eyes = np.zeros((len(gaze), 6))
     eyes[:, 0::3], eyes[:, 1::3] = gaze[:, 1:], gaze[:, :1]
     eyes[:, 1] -= vergence
     eyes[:, 4] += vergence
     # The linear jawOpen carries most of an opening; the joint adds a part of it and the sideways play of chewing.
-    jaw = curves([0.0, 0.012, 0.006], 3.0, 0.6)
-    jaw[:, 0] = 0.1 * weights["jawOpen"] if "jawOpen" in weights else 0.0
-    values = {
-        "expr": expr,
-        "rotation": curves([0.05, 0.11, 0.03], 6.0, 2.0),
-        "neck_pose": curves([0.03, 0.05, 0.02], 5.0, 1.5),
-        "jaw_pose": jaw,
-        "eyes_pose": eyes,
-        "translation": curves([0.006, 0.003, 0.005], 6.0, 2.0),
-    }
+    jaw = poses["jaw_pose"].copy()
+    jaw[:, 0] += 0.1 * weights["jawOpen"] if "jawOpen" in weights else 0.0
+    values = {**poses, "expr": expr, "eyes_pose": eyes, "jaw_pose": jaw}
     tensors = {name: torch.from_numpy(value).float() for name, value in values.items()}
     shape = torch.zeros(head.n_shape) if shape is None else shape
-    return FlameSequence(timesteps=list(range(len(time))), shape=shape, static_offset=None, dynamic_offset=None, **tensors)
+    return FlameSequence(timesteps=list(range(len(gaze))), shape=shape, static_offset=None, dynamic_offset=None, **tensors)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from taichi_avatars.head.flame import FlameModel
+from taichi_avatars.head.flame import FlameModel, HeadMesh
 from taichi_avatars.kernels.subject import shading
 from taichi_avatars.ops.frames import triangle_frames
 from taichi_avatars.ops.mesh import rasterize_depth, vertex_normals
@@ -16,6 +16,7 @@ from taichi_avatars.ops.subject.visibility import Query, disc_directions, sphere
 from taichi_avatars.scene.cameras import Camera
 from taichi_avatars.synthetic.appearance import Texels, bake
 from taichi_avatars.synthetic.defaults import SUPERSAMPLE
+from taichi_avatars.synthetic.garment import Garment, dye, make_garment
 from taichi_avatars.synthetic.hair import Strands, grow
 from taichi_avatars.synthetic.identity import Identity, identity
 
@@ -42,12 +43,16 @@ class Subject:
     """A person on a head.
 
     Attributes:
+        faces: (F,3) of the head, then those of the garment; vertices are counted in the same order.
+        garment: None: the head alone.
         hidden: (V,) what the hair leaves to the skin of the light from around.
         strand_ambient: (S,K) what strand points receive of it.
     """
 
     head: FlameModel
     who: Identity
+    faces: Tensor
+    garment: Garment | None
     texels: Texels
     strands: Strands
     hidden: Tensor
@@ -75,10 +80,18 @@ class Posed:
 
 @dataclass(frozen=True)
 class Picture:
-    """rgb (3,H,W) display values premultiplied by alpha, alpha (H,W), hair (H,W): the share of the pixel that is scalp hair."""
+    """Display values premultiplied by alpha, (3,H,W), and shares of the pixel, (H,W).
+
+    Attributes:
+        rgb, alpha: of everything.
+        head_rgb, head_alpha: of the head with its hair; the same where there is no garment.
+        hair: the scalp hair's share.
+    """
 
     rgb: Tensor
     alpha: Tensor
+    head_rgb: Tensor
+    head_alpha: Tensor
     hair: Tensor
 
     def over(self, background: tuple[float, float, float]) -> Tensor:
@@ -86,12 +99,13 @@ class Picture:
         return self.rgb + (1 - self.alpha) * torch.tensor(background)[:, None, None]
 
 
-def make_subject(head: FlameModel, seed: int, pixel: float, strand_count: int = 14000) -> Subject:
+def make_subject(head: FlameModel, seed: int, pixel: float, strand_count: int = 14000, dressed: bool = False) -> Subject:
     """The person with this seed on this head.
 
     Args:
         head: a head with regions: the built-in one.
         pixel: size of a pixel at the head in the pictures to come, metres; finer detail is left out.
+        dressed: on shoulders in a shirt.
     """
     who = identity(head, seed)
     vertices = resting_vertices(head, who)
@@ -105,12 +119,22 @@ def make_subject(head: FlameModel, seed: int, pixel: float, strand_count: int = 
     bare = visible_share([skin], around, vertices, head.faces, size=144)[0]
     covered, ambient = visible_share([skin, fibres], around, vertices, head.faces, occluding(strands, points), size=144)
     hidden = (covered / bare.clamp(min=0.02)).clamp(max=1.0)
-    return Subject(head, who, bake(head, who, pixel), strands, hidden, (2 * ambient).clamp(max=1.0).view(points.shape[:2]))
+    faces, texels, garment = head.faces, bake(head, who, pixel), None
+    if dressed:
+        garment = make_garment(head, vertices, resting_mesh(head, who).joints[0])
+        faces = torch.cat([faces, garment.faces + head.num_vertices])
+        texels = texels.with_more(dye(garment, seed, pixel))
+        hidden = torch.cat([hidden, torch.ones(len(garment.vertices))])
+    strand_ambient = (2 * ambient).clamp(max=1.0).view(points.shape[:2])
+    return Subject(head, who, faces, garment, texels, strands, hidden, strand_ambient)
+
+
+def resting_mesh(head: FlameModel, who: Identity) -> HeadMesh:
+    return head(who.shape, torch.zeros(head.n_expr), *(torch.zeros(size) for size in (3, 3, 3, 6, 3)))
 
 
 def resting_vertices(head: FlameModel, who: Identity) -> Tensor:
-    zeros = torch.zeros(head.n_expr), *(torch.zeros(size) for size in (3, 3, 3, 6, 3))
-    return head(who.shape, *zeros).vertices
+    return resting_mesh(head, who).vertices
 
 
 def occluding(strands: Strands, points: Tensor) -> tuple[Tensor, Tensor]:
@@ -126,18 +150,19 @@ def between(values: Tensor) -> Tensor:
 
 
 def pose(subject: Subject, vertices: Tensor) -> Posed:
-    """Moves hair with the head `vertices` (V,3) and finds the light that arrives at both."""
-    head, strands = subject.head, subject.strands
+    """Moves hair with the head and finds the light that arrives everywhere; `vertices` (V,3) of head, then garment."""
+    head, faces, strands = subject.head, subject.faces, subject.strands
     vertices = vertices.detach().contiguous()
-    frames = triangle_frames(vertices, head.faces)
+    of_head = vertices[: head.num_vertices]
+    frames = triangle_frames(vertices, faces)
     points = pose_strands(strands.local, strands.root, frames)
-    normals = vertex_normals(vertices, head.faces)
+    normals = vertex_normals(vertices, faces)
     lifted = vertices + LIFT * normals
     queries = [Query(lifted, None, *SKIN_SHADOW), Query(points[:, ::2].reshape(-1, 3), None, 0.0015, 0.004)]
     disc = disc_directions(KEY, KEY_RADIUS, 7)
-    key, strand_key = visible_share(queries, disc, vertices, head.faces, occluding(strands, points), size=224)
+    key, strand_key = visible_share(queries, disc, vertices, faces, occluding(strands, points), size=224, within=of_head)
     skin = Query(lifted, normals, *SKIN_SHADOW)
-    around = visible_share([skin], sphere_directions(32), vertices, head.faces, size=144)[0]
+    around = visible_share([skin], sphere_directions(32), vertices, faces, size=144, within=of_head)[0]
     ambient = around * subject.hidden
     for name, glow in MOUTH_GLOW.items():
         ambient[head.regions[name]] = glow + (1 - glow) * ambient[head.regions[name]]
@@ -149,12 +174,14 @@ def pose(subject: Subject, vertices: Tensor) -> Posed:
 def photograph(subject: Subject, posed: Posed, camera: Camera, supersample: int = SUPERSAMPLE) -> Picture:
     """The subject from a camera, antialiased."""
     strands, texels = subject.strands, subject.texels
-    projection, face, nearest = rasterize_depth(posed.vertices, subject.head.faces, camera, supersample)
+    projection, face, nearest = rasterize_depth(posed.vertices, subject.faces, camera, supersample)
     strand, along, screen = draw_strands(posed.points, strands.radius, camera, supersample, nearest, strands.scalp)
     eye = camera.center.detach().float().contiguous()
     shown = light_strands(posed.points, strands.color, posed.received, HAIR_GLOSS, eye, LIGHTS, SKY)
-    rgb, cover = torch.empty(3, camera.height, camera.width), torch.empty(2, camera.height, camera.width)
+    rgb, cover = torch.empty(6, camera.height, camera.width), torch.empty(3, camera.height, camera.width)
     surface = posed.record, posed.rotation, texels.start, texels.divisions, texels.values
     fibres = strand, along, screen, shown, strands.scalp
-    shading.shade_samples(*projection, face, *surface, *fibres, eye, LIGHTS, SKY, supersample, rgb, cover)
-    return Picture(rgb, cover[0], cover[1])
+    shading.shade_samples(
+        *projection, face, *surface, *fibres, subject.head.num_faces, eye, LIGHTS, SKY, supersample, rgb, cover
+    )
+    return Picture(rgb[:3], cover[0], rgb[3:], cover[1], cover[2])

@@ -105,7 +105,7 @@ def offset_loss(offset: Tensor, beside: Tensor, neighbours: Neighbours, config: 
     """
     around = torch.cat([offset[None], beside])
     # norm() has the gradient 0 at 0, where a square root has none
-    spread = (around - around.mean(0)).norm(dim=0).mean() / len(around) ** 0.5
+    deviation = (around - around.mean(0)).norm(dim=0).mean() / len(around) ** 0.5
     loss = config.lambda_dynamic_offset * offset.norm(dim=1).mean()
-    loss = loss + config.lambda_dynamic_offset_std * spread
+    loss = loss + config.lambda_dynamic_offset_std * deviation
     return loss + config.lambda_laplacian * laplacian(offset, neighbours).norm(dim=1).mean()

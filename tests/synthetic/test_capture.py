@@ -18,10 +18,11 @@ from taichi_avatars.synthetic.capture import (
     TRACKING_ERROR,
     camera_rig,
     frontal,
+    splits_of,
     with_tracking_error,
     write_capture,
-    write_transforms,
 )
+from taichi_avatars.synthetic.folder import write_transforms
 from taichi_avatars.synthetic.motion import performance
 
 SMALL = {"width": 66, "height": 96, "timesteps": 2, "test_timesteps": 1, "cameras": 3, "supersample": 1}
@@ -72,6 +73,18 @@ def test_cameras_and_parameters_explain_the_masks(folder, head):
         assert ((alpha == 0) & (mask > 0) & (hair == 0)).sum() <= 12  # lashes
         assert 0.05 < float((hair * (alpha == 0)).sum() / mask.sum()) < 0.25
     assert any(abs(v.camera.cy - 48) > 0.1 for v in capture.train)
+
+
+def test_truth_is_a_capture_of_the_same_pictures(folder, head):
+    tracked, true = load_capture(folder, head=head), load_capture(folder / "truth", head=head)
+    for split in ("train", "val", "test"):
+        ours, theirs = getattr(true, split), getattr(tracked, split)
+        assert [v.image.resolve() for v in ours] == [v.image.resolve() for v in theirs]
+        for a, b in zip(ours, theirs, strict=True):
+            assert torch.equal(a.camera.world_to_camera, b.camera.world_to_camera) and a.timestep == b.timestep
+    motion = FlameSequence.load_npz(folder / "truth" / "flame_param.npz", head)
+    assert torch.equal(true.flame.expr, motion.expr) and torch.equal(true.flame.rotation, motion.rotation)
+    assert torch.equal(true.flame.static_offset, tracked.flame.static_offset) and motion.static_offset is None
 
 
 def test_tracked_parameters_are_near_the_truth(folder, head):
@@ -156,7 +169,7 @@ def test_refuses_what_makes_no_capture(tmp_path):
 
 
 def test_one_camera_has_no_validation_split(tmp_path):
-    write_transforms(tmp_path, camera_rig(1, 10, 10, torch.zeros(3)), [0, 1], 2)
+    write_transforms(tmp_path, splits_of(camera_rig(1, 10, 10, torch.zeros(3)), [0, 1], 2))
     frames = {
         split: json.loads((tmp_path / f"transforms_{split}.json").read_text())["frames"] for split in ("train", "val", "test")
     }

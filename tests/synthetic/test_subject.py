@@ -13,7 +13,7 @@ from taichi_avatars.ops.subject.noise import fractal_noise, scattered_points
 from taichi_avatars.ops.subject.strands import draw_strands, pose_strands
 from taichi_avatars.ops.subject.visibility import Query, disc_directions, sphere_directions, visible_share
 from taichi_avatars.scene.cameras import Camera
-from taichi_avatars.synthetic.appearance import layout
+from taichi_avatars.synthetic.appearance import head_layout
 from taichi_avatars.synthetic.hair import grow, lid_margins
 from taichi_avatars.synthetic.identity import identity
 from taichi_avatars.synthetic.motion import performance
@@ -42,7 +42,7 @@ def read_texels(texels: F32x2, start: I32x1, divisions: I32x1, face: I32x1, bary
 
 def test_texels_reproduce_what_is_linear_on_a_triangle(head):
     """Also at corners and edges, so neighbours that agree there leave no seam."""
-    start, divisions, face, barycentric = layout(head, 0.004)
+    start, divisions, face, barycentric = head_layout(head, 0.004)
     chosen = torch.randint(0, head.num_faces, (3000,))
     b = torch.distributions.Dirichlet(torch.ones(3)).sample((3000,))
     b[:300] = torch.eye(3)[torch.randint(0, 3, (300,))]

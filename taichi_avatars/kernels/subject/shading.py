@@ -181,6 +181,7 @@ def shade_samples(
     screen: F32x3,
     strand_color: F32x3,
     scalp_hair: ti.i32,
+    own_faces: ti.i32,
     eye: F32x1,
     lights: F32x2,
     sky: F32x2,
@@ -188,15 +189,16 @@ def shade_samples(
     rgb: F32x3,
     cover: F32x3,
 ):
-    """rgb (3, H, W): mean display colour over the samples, 0 where none is covered.
+    """Means over the samples of a pixel, 0 where none is covered.
 
-    cover (2, H, W): the share of samples covered at all, and by the first `scalp_hair` strands.
+    rgb (6, H, W): display colour of everything, then of the head alone: its first `own_faces` triangles and its strands.
+    cover (3, H, W): the share of samples covered at all, by the head, and by the first `scalp_hair` strands.
     """
     segments = strand_color.shape[1] - 1
     ti.loop_config(block_dim=4)
     for y in range(rgb.shape[1]):
         for x in range(rgb.shape[2]):
-            total, covered, hair = tm.vec3(0.0), 0.0, 0.0
+            total, own, covered, of_head, hair = tm.vec3(0.0), tm.vec3(0.0), 0.0, 0.0, 0.0
             surface, known = tm.vec3(0.0), 0
             for n in range(factor * factor):
                 row, column = y * factor + n // factor, x * factor + n % factor
@@ -208,6 +210,7 @@ def shade_samples(
                     share = tm.mix(screen[s, k, 4], screen[s, k + 1, 4], t)
                     hair += ti.select(s < scalp_hair, 1.0, 0.0)
                 behind = ti.select(face[row, column] >= 0, 1.0, 0.0)
+                behind_own = ti.select(face[row, column] < own_faces, behind, 0.0)
                 # From 3 x 3 samples on every other one is shaded and its neighbour takes the colour; coverage stays exact.
                 skipped = factor > 2 and (row + column) % 2 == 1 and known == 1
                 if share < 0.99 and face[row, column] >= 0 and not skipped:
@@ -216,8 +219,11 @@ def shade_samples(
                     b = barycentric_at(faces, grid, inverse_depth, f, column, row)
                     surface = shaded_face(f, b, faces, record, rotation, start, divisions, texels, eye, lights, sky)
                 total += share * shown + (1.0 - share) * behind * surface
+                own += share * shown + (1.0 - share) * behind_own * surface
                 covered += share + (1.0 - share) * behind
+                of_head += share + (1.0 - share) * behind_own
             each = 1.0 / ti.cast(factor * factor, ti.f32)
-            cover[0, y, x], cover[1, y, x] = covered * each, hair * each
+            cover[0, y, x], cover[1, y, x], cover[2, y, x] = covered * each, of_head * each, hair * each
             for c in ti.static(range(3)):
                 rgb[c, y, x] = total[c] * each
+                rgb[c + 3, y, x] = own[c] * each

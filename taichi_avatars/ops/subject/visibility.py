@@ -77,6 +77,7 @@ def visible_share(
     hair: tuple[Tensor, Tensor] | None = None,
     *,
     size: int = 192,
+    within: Tensor | None = None,
 ) -> list[Tensor]:
     """For each query the share of the directions that its points see, (P,) in [0,1].
 
@@ -84,12 +85,14 @@ def visible_share(
         directions: (D,3) unit.
         vertices, faces, hair: what occludes; hair is points (S,K,3) and radius (S,K).
         size: of the depth maps, pixels.
+        within: (N,3) what the depth maps show; of what lies elsewhere, nothing occludes. None: all vertices.
     """
     from taichi_avatars.kernels.subject import visibility as kernels
 
     runtime.start()
-    center = 0.5 * (vertices.amin(0) + vertices.amax(0))
-    reach = float((vertices - center).norm(dim=1).max()) + 0.03
+    shown = vertices if within is None else within
+    center = 0.5 * (shown.amin(0) + shown.amax(0))
+    reach = float((shown - center).norm(dim=1).max()) + 0.03
     queries = [query._replace(points=query.points.contiguous()) for query in queries]
     totals = [torch.zeros(len(query.points), 2) for query in queries]
     for direction in directions:

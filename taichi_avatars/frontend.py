@@ -9,26 +9,51 @@ import inspect
 import linecache
 import sys
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import lru_cache
-from types import FunctionType
+from types import FrameType, FunctionType
 from typing import Any
 
 LOOKED_AT = ((1, 7, 4),)
 
 
 def lighten() -> bool:
-    """Puts the lighter parts in place; whether this version of Taichi is one that they were written for."""
-    import taichi
+    """Imports Taichi and puts the lighter parts in place; whether its version is one that they were written for.
+
+    To be called before anything else imports Taichi, whose own 93 kernels and functions are decorated as it is imported.
+    """
+    with _short_frames():
+        import taichi
     from taichi.lang import kernel_impl
     from taichi.lang.ast.ast_transformer_utils import ASTTransformerContext
 
     if taichi.__version__ not in LOOKED_AT:
         return False
+    if kernel_impl._inside_class is _inside_class:  # pyright: ignore[reportPrivateUsage]
+        return True
     kernel_impl._inside_class = _inside_class  # pyright: ignore[reportPrivateUsage]
     kernel_impl._get_tree_and_ctx = _with_parsed_once(kernel_impl)  # pyright: ignore[reportPrivateUsage]
     ASTTransformerContext.get_pos_info = _place  # pyright: ignore[reportAttributeAccessIssue] -- `self` by another name
     return True
+
+
+@contextmanager
+def _short_frames() -> Iterator[None]:
+    """Spares whoever asks for a frame's file and line the search through all modules for the one that it belongs to."""
+    whole = inspect.getframeinfo
+
+    def short(frame: Any, context: int = 1) -> Any:
+        if not isinstance(frame, FrameType) or context != 1:
+            return whole(frame, context)
+        file, line = frame.f_code.co_filename, frame.f_lineno
+        return inspect.Traceback(file, line, frame.f_code.co_name, [linecache.getline(file, line)], 0)
+
+    inspect.getframeinfo = short  # pyright: ignore[reportAttributeAccessIssue]
+    try:
+        yield
+    finally:
+        inspect.getframeinfo = whole
 
 
 def _place(context: Any, node: Any) -> str:
