@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from taichi_avatars.files.npz import load_npz
 from taichi_avatars.files.ply import read_ply
 from taichi_avatars.head.assets import read_head_json, resolve_head
 from taichi_avatars.head.flame import FlameModel
-from taichi_avatars.head.pose import PARTS, SIZES, Part
+from taichi_avatars.head.pose import PARTS, REQUIRED, SIZES, Part
 from taichi_avatars.head.sequence import FlameSequence
 
 OFFSETS = ("static_offset", "dynamic_offset")
@@ -98,10 +99,11 @@ def known_head(described: Description, beside: Path, command: str) -> FlameModel
 def describe_timesteps(described: Description, files: Iterable[Path], head: FlameModel | None = None) -> None:
     """Files of one timestep each, which must agree with one another and fit the head, where it is known."""
     first: tuple[Path, dict[str, int]] | None = None
-    parts = PARTS if head is None else head.parts
     for file in files:
         try:
-            sizes = _parameters(described, file, load_npz(file), head if first is None else None, parts, one_timestep=True)
+            arrays = load_npz(file)
+            parts = parts_of(head, file, arrays)
+            sizes = _parameters(described, file, arrays, head if first is None else None, parts, one_timestep=True)
         except UserError as problem:
             described.add(problem)
             continue
@@ -116,12 +118,23 @@ def describe_timesteps(described: Description, files: Iterable[Path], head: Flam
 
 def describe_motion(path: Path, arrays: Arrays, head: FlameModel | None = None) -> Description:
     described = Description(str(path), "motion (FLAME parameters)")
-    parts = PARTS if head is None else head.parts
-    sizes = _parameters(described, path, arrays, head, parts, one_timestep=False)
+    sizes = _parameters(described, path, arrays, head, parts_of(head, path, arrays), one_timestep=False)
     described.facts.update({_words(name): size for name, size in sizes.items()})
     for name in OFFSETS:
         described.facts[name.replace("_", " ")] = "yes" if name in arrays else "no"
     return described
+
+
+def parts_of(head: FlameModel | None, file: Path, arrays: Arrays) -> Sequence[Part]:
+    """The parts of a pose that a file must hold: those of the head; of one that is only named, those that are there."""
+    if head is not None:
+        return head.parts
+    stated = None
+    with suppress(UserError):  # a broken head.json is a problem of its own
+        stated = read_head_json(file)
+    if stated is None or stated["head"] != "gnm":
+        return PARTS
+    return [part for part in PARTS if part.key in arrays or part.key in REQUIRED]
 
 
 def _words(name: str) -> str:

@@ -1,5 +1,6 @@
 """An avatar on a head without a jaw joint, from training to what is made of it, on pictures of the built-in head."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -59,6 +60,10 @@ def test_its_files_have_no_jaw_and_are_whole(model: Path, jawless: Capture) -> N
     for path in (model, jawless.path, jawless.path / "gnm_head.npz"):
         described = describe(path)
         assert described["whole"], described
+    alone = jawless.path.parent / "alone"  # the head's file is elsewhere: a note, and still no jaw is missed
+    shutil.copytree(file.parent, alone, ignore=shutil.ignore_patterns("gnm_head.npz"))
+    described = describe(alone)
+    assert described["whole"] and any("asks for the GNM file" in note for note in described["notes"]), described
     assert describe(jawless.path / "gnm_head.npz")["kind"] == "GNM head model"
 
 
