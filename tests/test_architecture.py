@@ -34,6 +34,7 @@ ROOMS = (
     "training",
     "motion",
     "video",
+    "tracking",
     "export",
     "inspection",
     "viewer",
