@@ -21,10 +21,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "motion" / "live"))
+sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
 
 import numpy as np
-import packets
+from motion.live import packets
 
 from taichi_avatars import Avatar
 from taichi_avatars.avatar.avatar import on_device
@@ -143,9 +143,8 @@ def latency(model: Path, size: str, seconds: float, fps: float) -> None:
         if picture < len(watch.finished):
             waited.append(watch.finished[picture] - arrival)
     moving = watch.finished[-1] - arrivals[0]
-    print(
-        f"{size}: {shown.pictures} pictures, {shown.pictures / moving:.1f} per second, {1000 * cpu / shown.pictures:.0f} CPU ms each"
-    )
+    rate, each = shown.pictures / moving, 1000 * cpu / shown.pictures
+    print(f"{size}: {shown.pictures} pictures, {rate:.1f} per second, {each:.0f} CPU ms each")
     print(f"  from the newest packet in a picture to the picture: {percentiles(list(shown.latencies))}")
     print(f"  from every packet to the first picture that shows it: {percentiles(waited)}")
 
@@ -173,9 +172,8 @@ def network(model: Path, seconds: float = 12.0) -> None:
             turns = 2.0 * rows[:, -18:-15]  # root and neck share the turn
             if still:
                 steps = np.degrees(np.diff(turns, axis=0))
-                print(
-                    f"{name} network, still head: steps of {steps.std():.4f} degrees, spread {np.degrees(turns.std(0)).mean():.4f}"
-                )
+                spread = np.degrees(turns.std(0)).mean()
+                print(f"{name} network, still head: steps of {steps.std():.4f} degrees, spread {spread:.4f}")
             else:
                 settled = lags[len(lags) // 4 :]
                 print(
@@ -197,9 +195,8 @@ def long(model: Path, minutes: float) -> None:
 
     shown = broadcast.run(60 * minutes, note)
     process.terminate()
-    print(
-        f"{shown.pictures} pictures in {shown.seconds:.0f} s; MiB every half minute: {', '.join(f'{mib:.0f}' for _, mib in memory)}"
-    )
+    held = ", ".join(f"{mib:.0f}" for _, mib in memory)
+    print(f"{shown.pictures} pictures in {shown.seconds:.0f} s; MiB every half minute: {held}")
 
 
 def main() -> None:

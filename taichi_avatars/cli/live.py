@@ -6,53 +6,30 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from taichi_avatars.cli.command import Head, Iteration, Session, command, pixels
+from taichi_avatars.cli.live_options import (
+    MOTION,
+    SOURCES,
+    Blendshapes,
+    Clamp,
+    From,
+    Relative,
+    Sender,
+    Smoothing,
+    prepared,
+    serve,
+)
 
 if TYPE_CHECKING:
-    from taichi_avatars.avatar.avatar import Avatar
     from taichi_avatars.avatar.model_folder import TrainedModel
     from taichi_avatars.motion.live.performer import Performer
     from taichi_avatars.motion.live.source import Source
 
-MOTION, OUTPUT = "Motion", "Output"
-SOURCES = "livelink[:PORT]|ifacialmocap:PHONE|vmc[:PORT]|websocket[:PORT]"
-
-# What `live` and `view` share.
-From = Annotated[
-    str | None,
-    typer.Option("--from", metavar=SOURCES, rich_help_panel=MOTION, help="Where live motion comes from.", show_default=False),
-]
-Sender = Annotated[
-    str | None,
-    typer.Option(
-        metavar="ADDRESS",
-        rich_help_panel=MOTION,
-        help="The only address that is listened to; of web pages, their origin.",
-        show_default="the first that sends, until it is silent",
-    ),
-]
-Smoothing = Annotated[
-    float, typer.Option(min=0, max=10, rich_help_panel=MOTION, help="More is calmer and slower; 0 is the motion as it comes.")
-]
-Relative = Annotated[
-    bool, typer.Option("--relative", rich_help_panel=MOTION, help="The first second of a sender is its neutral face.")
-]
-Clamp = Annotated[
-    bool,
-    typer.Option("--clamp", rich_help_panel=MOTION, help="Keep expression and jaw in the range that training has seen."),
-]
-Blendshapes = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="FILE.npz",
-        rich_help_panel=MOTION,
-        help="For FLAME heads: what each ARKit weight is in expression components, see docs/live.md.",
-    ),
-]
+OUTPUT = "Output"
 
 
 def add_to(app: typer.Typer) -> None:
@@ -157,27 +134,8 @@ def live(
     session.result(values, "\n".join([text, *(output.name for output in outputs)]))
 
 
-def prepared(
-    session: Session, trained: TrainedModel, avatar: Avatar, source: str, *, clamp: bool, **options: Any
-) -> tuple[Performer, Source]:
-    """Opens a source for an avatar, and says what its user should know."""
-    from taichi_avatars.avatar.model_folder import load_source
-    from taichi_avatars.motion.live.setup import prepare
-
-    seen = None
-    if clamp:
-        seen = {view.timestep for view in load_source(trained, None).train if view.timestep is not None}
-    performer, opened = prepare(avatar, source, seen=seen, **options)
-    if opened.warning:
-        session.say(f"warning: {opened.warning}")
-    if performer.rig.face_map.remark:
-        session.say(f"note: {performer.rig.face_map.remark}")
-    return performer, opened
-
-
 def show(session: Session, trained: TrainedModel, live: tuple[Performer, Source]) -> None:
     """The viewer of an avatar that moves by itself."""
-    from taichi_avatars.cli.view import serve
     from taichi_avatars.viewer.address import HOST, PORT, check_address
     from taichi_avatars.viewer.subject import subject_of
 

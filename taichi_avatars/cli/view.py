@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
 from taichi_avatars.cli.command import Head, Iteration, Session, Source, command
-from taichi_avatars.cli.live import MOTION, Blendshapes, Clamp, From, Relative, Sender, Smoothing, prepared
+from taichi_avatars.cli.live_options import MOTION, Blendshapes, Clamp, From, Relative, Sender, Smoothing, prepared, serve
 from taichi_avatars.viewer.address import HOST, PORT
 from taichi_avatars.viewer.look import HEIGHT, LARGEST_HEIGHT, SMALLEST_HEIGHT
-
-if TYPE_CHECKING:
-    from taichi_avatars.viewer.subject import Subject
 
 
 def add_to(app: typer.Typer) -> None:
@@ -82,7 +79,8 @@ def view(
                 raise
             session.say(f"note: without the capture's cameras: {error}")
     name = trained.folder.resolve().name or "avatar"
-    subject = subject_of(avatar, capture, first_camera(trained.folder), background=trained.background, name=name, **known)
+    camera = first_camera(trained.folder, trained.avatar.origin)
+    subject = subject_of(avatar, capture, camera, background=trained.background, name=name, **known)
     moved = None
     if live is not None:
         moved = prepared(
@@ -90,20 +88,3 @@ def view(
             clamp=clamp, blendshapes=blendshapes,
         )  # fmt: skip
     serve(session, subject, trained.folder / "viewer", host=host, port=port, height=height, live=moved, browser=open_browser)
-
-
-def serve(session: Session, subject: Subject, films: Path, *, browser: bool = False, **options: Any) -> None:
-    """Runs a viewer until Ctrl-C, and says where it is."""
-    from taichi_avatars.viewer.viewer import Viewer
-
-    viewer = Viewer(subject, films, **options)
-    viewer.warm_up()
-    session.result({"address": viewer.address}, f"{viewer.address}  (Ctrl-C ends the viewer)")
-    if browser:
-        typer.launch(viewer.address)
-    try:
-        viewer.run()
-    except KeyboardInterrupt:  # the way to end it
-        pass
-    finally:
-        viewer.close()

@@ -25,11 +25,15 @@ from taichi_avatars.avatar.place import place
 from taichi_avatars.errors import UserError
 from taichi_avatars.export.world import unit_quats
 from taichi_avatars.files.atomic import atomic_folder
+from taichi_avatars.files.json import parse_json
 from taichi_avatars.head.flame import FlameModel
 from taichi_avatars.head.sequence import FlameSequence
+from taichi_avatars.motion.arkit import LARGEST_TURN, NECK_SHARE
+from taichi_avatars.motion.face_map import face_map
+from taichi_avatars.motion.live.face import rotvec
+from taichi_avatars.motion.live.rig import stand_of
 from taichi_avatars.ops.skinning import JOINTS, with_joints
 from taichi_avatars.scene.cameras import Camera
-from taichi_avatars.scene.transforms import parse_json
 from taichi_avatars.video.viewpoints import frontal_camera
 
 PLAYER = Path(__file__).resolve().parent / "player"
@@ -81,7 +85,7 @@ def write_web(
             **{name: getattr(camera, name) for name in ("fx", "fy", "cx", "cy", "width", "height", "near")},
         },
         "target": target,
-        "head": avatar.head and _head(avatar.head),
+        "head": avatar.head and {**_head(avatar.head), "live": _live(avatar)},
         "bytes": len(content),
         "buffers": buffers,
     }
@@ -186,6 +190,23 @@ def _head(head: FlameModel) -> dict[str, object]:
         "expressions": expressions,
         "correctives": correctives,
         "names": head.expression_names,
+    }
+
+
+def _live(avatar: Avatar) -> dict[str, object]:
+    """How the page makes rows of live poses: what each weight adds to which columns, and where the head is at rest."""
+    assert avatar.head is not None
+    mapped, stand = face_map(avatar.head), stand_of(avatar)
+    weights = {
+        name: [[int(column), float(row[column])] for column in row.nonzero()[0]]
+        for name, row in zip(mapped.names, mapped.matrix, strict=True)
+    }
+    return {
+        "weights": weights,
+        "largest_turn": LARGEST_TURN,
+        "neck_share": NECK_SHARE,
+        "rotation": rotvec(stand.rotation),
+        "translation": stand.translation.tolist(),
     }
 
 

@@ -43,12 +43,12 @@ export function createHead(meta, data) {
     for (let i = 0; i < size; ++i) shaped[i] += factor * basis[start + i];
   }
 
-  // expr (E), pose (15): axis-angles of root, neck, jaw, left eye, right eye; translation (3); frame: for offsets over time.
+  // expr (E), pose (15): axis-angles of root, neck, jaw, left eye, right eye; translation (3); frame: for offsets over time, null for none.
   // Returns the vertices (3V), overwritten by the next call.
   function pose(expr, turns, translation, frame) {
     const local = Array.from({ length: JOINTS }, (_, j) => rotation(turns[3 * j], turns[3 * j + 1], turns[3 * j + 2]));
     shaped.set(data.rest);
-    if (data.dynamic_offset) for (let i = 0; i < size; ++i) shaped[i] += data.dynamic_offset[frame * size + i];
+    if (data.dynamic_offset && frame !== null) for (let i = 0; i < size; ++i) shaped[i] += data.dynamic_offset[frame * size + i];
     for (let k = 0; k < expressions; ++k) add(k, expr[k]);
     for (let k = 0; k < correctives; ++k) {
       const joint = 1 + Math.floor(k / 9), entry = k % 9;

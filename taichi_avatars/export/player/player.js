@@ -1,6 +1,7 @@
 // The page: pointer and keys in, frames out. `window.avatar` is the same for scripts.
 
 import { createOrbit } from './camera.js';
+import { createRows, listen } from './live.js';
 import { createSplats } from './splats.js';
 
 const SHARPEST = 2; // canvas pixels per CSS pixel; more costs much and shows little
@@ -12,6 +13,7 @@ const worker = new Worker('worker.js', { type: 'module' });
 let meta, splats, orbit;
 let playing = true, time = 0, last = null, background = [0, 0, 0];
 let added = {}; // amounts added to expressions and poses by hand, by their place in a row of the motion
+let rows, live = null; // what makes rows of live poses, and the present one
 let busy = null, asked = '', drawn = '', holding = false;
 let ready, refuse;
 
@@ -28,7 +30,7 @@ function frame() {
 // Asks the worker for this frame seen this way; resolves when what is drawn next shows it.
 function ask(view, at = frame()) {
   const r = view.rotation;
-  const question = { frame: at, added, depth: [r[6], r[7], r[8], view.translation[2]] };
+  const question = { frame: at, added, live, depth: [r[6], r[7], r[8], view.translation[2]] };
   asked = JSON.stringify(question);
   worker.postMessage(question);
   return new Promise((resolve) => { busy = resolve; });
@@ -59,7 +61,11 @@ function start(loaded, words) {
   $('time').max = meta.frames - 1;
   for (const id of ['play', 'time', 'clock']) $(id).hidden = meta.frames < 2;
   $('expressions').hidden = !meta.head;
-  if (meta.head) buildFace();
+  if (meta.head) {
+    buildFace();
+    rows = createRows(meta);
+    listen(avatar.pose);
+  }
   $('bar').hidden = false;
   message.hidden = true;
   requestAnimationFrame(tick);
@@ -80,7 +86,7 @@ function tick(now) {
   fit();
   const view = orbit.view();
   const r = view.rotation;
-  if (!busy && asked !== JSON.stringify({ frame: frame(), added, depth: [r[6], r[7], r[8], view.translation[2]] })) ask(view);
+  if (!busy && asked !== JSON.stringify({ frame: frame(), added, live, depth: [r[6], r[7], r[8], view.translation[2]] })) ask(view);
   const state = JSON.stringify([view, canvas.width, canvas.height, background]);
   if (state === drawn || !asked) return;
   splats.draw({ ...view, lens: orbit.lens(canvas.width, canvas.height) }, background);
@@ -176,6 +182,11 @@ const avatar = {
       if (!(index >= 0 && index < meta.head.expressions)) throw new Error(`there is no expression ${name}`);
       added = { ...added, [index]: amount };
     }
+  },
+  // A pose in place of the motion's: { weights, head }, or parts of a FLAME pose; null: the motion goes on.
+  pose(message) {
+    if (!rows) throw new Error(meta ? 'this scene has no head' : 'not loaded yet: await avatar.ready');
+    live = message === null ? null : rows(message);
   },
   // A picture (PNG as a data address) of a frame from a camera: width, height, fx, fy, cx, cy, world_to_camera (16, by rows).
   async picture(at, camera) {

@@ -13,11 +13,11 @@ import numpy as np
 import torch
 
 from taichi_avatars.avatar.avatar import Avatar
+from taichi_avatars.files.png import as_uint8
 from taichi_avatars.motion.live.performer import Performer
 from taichi_avatars.motion.live.source import Source
 from taichi_avatars.scene.cameras import Camera
 from taichi_avatars.video.live.shot import Output, Shot
-from taichi_avatars.video.mp4 import as_uint8
 
 KEPT = 4096  # pictures whose latency is remembered
 

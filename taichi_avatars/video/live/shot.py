@@ -9,8 +9,8 @@ from typing import Protocol
 import numpy as np
 from torch import Tensor
 
+from taichi_avatars.files.png import as_uint8
 from taichi_avatars.ops import Rendering
-from taichi_avatars.video.mp4 import as_uint8
 
 SMALLEST_ALPHA = 1.0 / 255.0  # below it a pixel has no colour worth dividing by it
 

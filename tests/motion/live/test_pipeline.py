@@ -1,4 +1,4 @@
-"""From observations to poses: order and distances in time, smoothing, neutral faces, limits, and what happens without a face."""
+"""From observations to poses: order and distances in time, smoothing, neutral faces, limits, and a face that is lost."""
 
 from __future__ import annotations
 

@@ -7,10 +7,10 @@ import math
 import random
 import struct
 
-import packets
 import pytest
 import roma
 import torch
+from motion.live import broken, packets
 
 from taichi_avatars.motion.face_map import ARKIT_NAMES
 from taichi_avatars.motion.live import ifacialmocap, livelink, vmc, websocket
@@ -186,9 +186,7 @@ def test_what_is_wrong_in_a_message_is_said(message: str, words: str) -> None:
 
 def test_random_bytes_are_refused_by_all() -> None:
     """A part of what benchmarks/live/run.py does with 100,000 packets of each protocol."""
-    import malformed
-
-    for name, read in malformed.readers().items():
+    for name, read in broken.readers().items():
         chance = random.Random(5)
         for _ in range(1500):
-            read(malformed.packet(name, chance))  # must not raise; what by chance is a face has finite numbers
+            read(broken.packet(name, chance))  # must not raise; what by chance is a face has finite numbers

@@ -8,7 +8,7 @@ import random
 import struct
 from collections.abc import Callable
 
-import packets
+from motion.live import packets
 
 from taichi_avatars.motion.face_map import ARKIT_NAMES
 from taichi_avatars.motion.live import ifacialmocap, livelink, vmc, websocket
