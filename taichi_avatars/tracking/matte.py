@@ -27,7 +27,7 @@ MARGIN_BLUR = 0.02  # metres over which margins of neighbouring parts become one
 GRID = 160  # pixels of the longer side on which the silhouette is drawn
 HEAD_IN_REGION = 1.45  # side of the square that the segmentation sees, of the head's height
 COARSE, FINE = 0.04, 0.003  # of the picture's size: how far to each side colours of head and background are looked for
-SHRINK = 4  # for the coarse look
+SHRINK = 2  # of the picture in which those are looked for
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,11 +106,13 @@ def foreground(picture: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     size = max(alpha.shape)
     small, thin = picture[::SHRINK, ::SHRINK], alpha[::SHRINK, ::SHRINK, None]
     front, back = _nearby(small, small, thin, round(COARSE * size / SHRINK))
-    front, back = (np.repeat(np.repeat(c, SHRINK, 0), SHRINK, 1)[: alpha.shape[0], : alpha.shape[1]] for c in (front, back))
-    a = alpha[..., None]
-    front = _remains(picture, front, back, a)
-    near_front, near_back = _nearby(front, back, a, round(FINE * size))
-    return _remains(picture, near_front, near_back, a)
+    front = _remains(small, front, back, thin)
+    front, back = _nearby(front, back, thin, max(1, round(FINE * size / SHRINK)))
+    out = picture.copy()
+    rows, columns = np.nonzero((alpha > 0) & (alpha < 1))  # elsewhere the picture shows one of the two alone
+    near = rows // SHRINK, columns // SHRINK
+    out[rows, columns] = _remains(picture[rows, columns], front[near], back[near], alpha[rows, columns, None])
+    return out
 
 
 def _nearby(front: np.ndarray, back: np.ndarray, alpha: np.ndarray, reach: int) -> tuple[np.ndarray, np.ndarray]:
