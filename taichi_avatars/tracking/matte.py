@@ -27,7 +27,7 @@ MARGIN_BLUR = 0.02  # metres over which margins of neighbouring parts become one
 GRID = 160  # pixels of the longer side on which the silhouette is drawn
 HEAD_IN_REGION = 1.45  # side of the square that the segmentation sees, of the head's height
 COARSE, FINE = 0.04, 0.003  # of the picture's size: how far to each side colours of head and background are looked for
-SHRINK = 2  # of the picture in which those are looked for
+SHRINK = 4  # of the picture in which those are looked for
 
 
 @dataclass(frozen=True, eq=False)
