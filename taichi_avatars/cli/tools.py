@@ -21,15 +21,20 @@ def info(
     *,
     path: Annotated[Path, typer.Argument(metavar="PATH", help="Folder or file.")],
 ) -> None:
-    """Say what a folder or file is, and whether it is whole: capture, avatar, FLAME file, motion.
+    """Say what a folder or file is, and whether it is whole: capture, avatar, FLAME file, motion; or a video, fit to track.
 
     Lists everything that is wrong, each with the file and what to do. Exit code 1 where something is.
     """
     from rich.text import Text
 
     from taichi_avatars.inspection.info import describe, text
+    from taichi_avatars.tracking.examine import examine, is_filmed
 
-    described = describe(path)
+    if is_filmed(path):
+        with session.progress(f"look at {path.name}", 0, "pictures") as bar:
+            described = examine(path, bar)
+    else:
+        described = describe(path)
     session.result(described, Text(text(described)))
     if not described["whole"]:
         raise typer.Exit(1)
