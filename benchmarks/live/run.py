@@ -17,6 +17,7 @@ import os
 import random
 import socket
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
 
 import numpy as np
-from motion.live import packets
+from motion.live import broken, packets
 
 from taichi_avatars import Avatar
 from taichi_avatars.avatar.avatar import on_device
@@ -199,6 +200,111 @@ def long(model: Path, minutes: float) -> None:
     print(f"{shown.pictures} pictures in {shown.seconds:.0f} s; MiB every half minute: {held}")
 
 
+def flood(protocol: str, address: tuple[str, int], count: int) -> None:
+    """Malformed packets, about 5,000 a second; over one connection after another where it is a WebSocket."""
+    from websockets.exceptions import WebSocketException
+    from websockets.sync.client import connect
+
+    chance = random.Random(0)
+    out = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    connection: Any = None
+    began = time.monotonic()
+    for number in range(count):
+        if number % 50 == 0 and (ahead := began + number / 5000.0 - time.monotonic()) > 0.0:
+            time.sleep(ahead)
+        packet = broken.packet(protocol, chance)
+        if protocol != "websocket":
+            if 0 < len(packet) < 65_000:
+                out.sendto(packet, address)
+            continue
+        try:
+            if connection is None:
+                connection = connect(f"ws://{address[0]}:{address[1]}", compression=None, open_timeout=10)
+            connection.send(packet if chance.random() < 0.5 else packet.decode("latin-1"))
+            if chance.random() < 0.001:
+                connection.socket.sendall(chance.randbytes(50))  # no frame at all: the server ends this connection
+        except (WebSocketException, OSError):
+            connection = None
+
+
+def speak(protocol: str, address: tuple[str, int], stop: Any) -> None:
+    """A good sender, sixty times a second."""
+    from websockets.exceptions import WebSocketException
+    from websockets.sync.client import connect
+
+    chance = random.Random(1)
+    out = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    connection: Any = None
+    while not stop.wait(1.0 / RATE):
+        packet = broken.true(protocol, chance)
+        if protocol != "websocket":
+            out.sendto(packet, address)
+            continue
+        try:
+            connection = connection or connect(f"ws://{address[0]}:{address[1]}", compression=None)
+            connection.send(packet)
+        except (WebSocketException, OSError):
+            connection = None
+
+
+def malformed(count: int) -> None:
+    """Half of the packets while a good sender has the avatar, half before anybody has."""
+    from taichi_avatars.bench import example_avatar
+
+    avatar = example_avatar(100)
+    failures: list[str] = []
+    threading.excepthook = lambda failure: failures.append(repr(failure.exc_value))
+    context = multiprocessing.get_context("spawn")
+    for protocol in broken.PROTOCOLS:
+        if protocol == "ifacialmocap":
+            performer, _ = prepare(avatar, "livelink:0")
+            opened: Any = Datagrams(protocol, "127.0.0.1", 0, ifacialmocap.read)
+        else:
+            performer, opened = prepare(avatar, f"{protocol}:0")
+        arrivals: list[float] = []
+
+        def take(face: Any, arrival: float, new: bool, performer: Performer = performer, arrivals: Any = arrivals) -> None:
+            performer.take(face, arrival, new)
+            arrivals.append(arrival)
+
+        opened.start(take)
+        first = context.Process(target=flood, args=(protocol, opened.address, 2000), daemon=True)
+        first.start()
+        first.join()
+        before = resident()
+        alone = context.Process(target=flood, args=(protocol, opened.address, count // 2), daemon=True)
+        alone.start()
+        while alone.is_alive():
+            performer.pose(time.monotonic())
+            time.sleep(0.03)
+        time.sleep(1.2)  # whoever was heard last is silent
+        stop = context.Event()
+        good = context.Process(target=speak, args=(protocol, opened.address, stop), daemon=True)
+        good.start()
+        faces = opened.traffic.faces
+        while opened.traffic.faces < faces + RATE:
+            time.sleep(0.01)
+        arrivals.clear()
+        together = context.Process(target=flood, args=(protocol, opened.address, count - count // 2), daemon=True)
+        began = time.monotonic()
+        together.start()
+        while together.is_alive():
+            performer.pose(time.monotonic())
+            time.sleep(0.03)
+        seconds = time.monotonic() - began
+        stop.set()
+        good.join()
+        gap = max(np.diff(arrivals), default=math.inf)
+        opened.close()
+        print(
+            f"{protocol}: {count:,} malformed packets, the second half in {seconds:.0f} s; {len(failures)} exceptions, memory "
+            f"{resident() - before:+.1f} MiB; longest time without motion {1000 * gap:.0f} ms; {opened.traffic}",
+            flush=True,
+        )
+    for failure in failures:
+        print("  ", failure)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["latency", "network", "malformed", "long"])
@@ -213,6 +319,8 @@ def main() -> None:
         latency(given.model, given.size, given.seconds, given.fps)
     elif given.what == "network":
         network(given.model)
+    elif given.what == "malformed":
+        malformed(given.count)
     elif given.what == "long":
         long(given.model, given.minutes)
 
