@@ -30,6 +30,9 @@ from motion.live import broken, packets
 from taichi_avatars import Avatar
 from taichi_avatars.avatar.avatar import on_device
 from taichi_avatars.avatar.place import place
+from taichi_avatars.motion.live import ifacialmocap
+from taichi_avatars.motion.live.datagrams import Datagrams
+from taichi_avatars.motion.live.performer import Performer
 from taichi_avatars.motion.live.setup import prepare
 from taichi_avatars.video.live.broadcast import Broadcast
 from taichi_avatars.video.live.shot import Shot
