@@ -32,6 +32,7 @@ ROOMS = (
     "avatar",
     "evaluation",
     "training",
+    "tracking",
     "motion",
     "video",
     "export",

@@ -24,6 +24,7 @@ COMMANDS = (
     "demo",
     "synth",
     "train",
+    "refine",
     "render",
     "reenact",
     "eval",

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from taichi_avatars import runtime
-from taichi_avatars.avatar.gaussians import Gaussians
+from taichi_avatars.avatar.gaussians import Gaussians, read_gaussians
 from taichi_avatars.avatar.iterations import FLAME_NAME, PLY_NAME, find_ply
 from taichi_avatars.errors import UserError
 from taichi_avatars.files.atomic import writing
@@ -20,6 +20,7 @@ from taichi_avatars.head.pose import PARTS, HeadPose
 from taichi_avatars.head.sequence import FlameSequence
 from taichi_avatars.ops import Frames, Rendering, World, bind, rasterize, triangle_frames
 from taichi_avatars.ops.projection import SplatCamera
+from taichi_avatars.scene.georeference import NOWHERE, Origin
 
 
 class Avatar:
@@ -29,12 +30,19 @@ class Avatar:
         gaussians: raw parameters.
         head: head model; None for an unbound scene.
         sequence: shape, static offset and the tracked motion; None for an unbound scene.
+        origin: of an unbound scene's coordinates in those of its files; (0, 0, 0) unless those are far from their own.
     """
 
-    def __init__(self, gaussians: Gaussians, head: FlameModel | None = None, sequence: FlameSequence | None = None) -> None:
+    def __init__(
+        self,
+        gaussians: Gaussians,
+        head: FlameModel | None = None,
+        sequence: FlameSequence | None = None,
+        origin: Origin = NOWHERE,
+    ) -> None:
         if (gaussians.binding is None) != (head is None or sequence is None):
             raise UserError("an avatar needs bound Gaussians, a head and its FLAME parameters; a scene none of them")
-        self.gaussians, self.head, self.sequence = gaussians, head, sequence
+        self.gaussians, self.head, self.sequence, self.origin = gaussians, head, sequence, origin
         if gaussians.binding is not None and head is not None and len(gaussians):
             highest = int(gaussians.binding.max())
             if highest >= head.num_faces:
@@ -53,9 +61,9 @@ class Avatar:
             UserError: where a file is missing or broken, or the head does not fit.
         """
         ply = find_ply(path)
-        gaussians = Gaussians.load_ply(ply)
+        gaussians, origin = read_gaussians(ply)
         if gaussians.binding is None:
-            return Avatar(gaussians)
+            return Avatar(gaussians, origin=origin)
         head = head or resolve_head(None, ply.parent)
         return Avatar(gaussians, head, FlameSequence.load_npz(ply.parent / FLAME_NAME, head))
 
@@ -71,7 +79,7 @@ class Avatar:
         if self.head is not None and self.sequence is not None:
             self.sequence.save_npz(folder / FLAME_NAME, full_for=self.head.num_vertices if full_flame_param else None)
             write_head_json(folder, self.head)
-        self.gaussians.save_ply(folder / PLY_NAME)  # last: a folder with a PLY is whole
+        self.gaussians.save_ply(folder / PLY_NAME, self.origin)  # last: a folder with a PLY is whole
         return folder / PLY_NAME
 
     def pose(self, timestep: int) -> HeadPose:
@@ -129,7 +137,7 @@ def on_device(avatar: Avatar) -> Avatar:
     """The avatar with its Gaussians where kernels run, so that they are not carried there for every picture."""
     runtime.start()
     gaussians = avatar.gaussians.to(runtime.device())
-    return avatar if gaussians is avatar.gaussians else Avatar(gaussians, avatar.head, avatar.sequence)
+    return avatar if gaussians is avatar.gaussians else Avatar(gaussians, avatar.head, avatar.sequence, avatar.origin)
 
 
 def to_world(gaussians: Gaussians, vertices: Tensor | None, head: FlameModel | None) -> tuple[World, Frames | None]:

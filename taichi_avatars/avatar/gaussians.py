@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from torch import Tensor
 from taichi_avatars.errors import UserError
 from taichi_avatars.files.atomic import atomic_path
 from taichi_avatars.files.ply import read_ply
+from taichi_avatars.scene.georeference import NOWHERE, Origin, as_comment, from_comments, origin_of
 
 C0 = 0.28209479177387814  # SH band 0: colour = C0 * coefficient + 0.5
 START_OPACITY = 0.1
@@ -83,8 +85,12 @@ class Gaussians:
         distance = _neighbour_distance(points).clamp_min(1e-7)
         return _fresh(points.clone(), distance.log()[:, None].repeat(1, 3), (colors - 0.5) / C0, degree, None)
 
-    def save_ply(self, path: Path | str) -> None:
-        """Writes the PLY of `formats.md` section 3: raw values, binary little endian; read back bit-exactly."""
+    def save_ply(self, path: Path | str, origin: Origin = NOWHERE) -> None:
+        """Writes the PLY of `formats.md` section 3: raw values, binary little endian; read back bit-exactly.
+
+        Args:
+            origin: of the means; where it is not (0, 0, 0), x, y and z are written with 64 bits, and it as a comment.
+        """
         from plyfile import PlyData, PlyElement
 
         rest = self.sh_rest.detach().transpose(1, 2).flatten(1)  # channel by channel
@@ -99,47 +105,77 @@ class Gaussians:
         }
         if self.binding is not None:
             columns["binding_0"] = self.binding.cpu().numpy().astype(np.float32)
-        table = np.empty(len(self), dtype=[(name, "<f4") for name in columns])
+        if any(origin):
+            columns |= {name: columns[name].astype(np.float64) + shift for name, shift in zip("xyz", origin, strict=True)}
+        kinds = [(name, "<f8" if values.dtype == np.float64 else "<f4") for name, values in columns.items()]
+        table = np.empty(len(self), dtype=kinds)
         for name, values in columns.items():
             table[name] = values
         with atomic_path(path) as temporary:
-            PlyData([PlyElement.describe(table, "vertex")], byte_order="<").write(str(temporary))
+            comments = [as_comment(origin)] if any(origin) else []
+            PlyData([PlyElement.describe(table, "vertex")], byte_order="<", comments=comments).write(str(temporary))
 
     @staticmethod
     def load_ply(path: Path | str) -> Gaussians:
-        """Reads such a PLY.
+        """Reads such a PLY; one whose Gaussians are far from their origin is moved, see `read_gaussians`.
 
         Raises:
             UserError: where the file is missing, broken, or lacks a property; names it.
         """
-        table = _read_vertices(Path(path))
-        names = table.dtype.names or ()
-        rest = sum(name.startswith("f_rest_") for name in names)
-        bands = rest // 3 + 1
-        if rest % 3 or bands not in (1, 4, 9, 16):
-            raise UserError(f"{path}: holds {rest} f_rest properties, want 0, 9, 24 or 45; is it a Gaussian splatting PLY?")
+        return read_gaussians(path)[0]
 
-        def columns(prefix: str, which: object) -> Tensor:
-            wanted = [f"{prefix}{k}" for k in which]  # pyright: ignore[reportGeneralTypeIssues]
-            missing = [name for name in wanted if name not in names]
-            if missing:
-                raise UserError(f"{path}: lacks the property {missing[0]}; is it a Gaussian splatting PLY?")
-            return torch.from_numpy(_as_floats(table[wanted])) if wanted else torch.zeros(len(table), 0)
 
-        gaussians = Gaussians(
-            means=columns("", "xyz"),
-            quats=columns("rot_", range(4)),
-            log_scales=columns("scale_", range(3)),
-            logit_opacities=columns("", ["opacity"])[:, 0],
-            sh_base=columns("f_dc_", range(3))[:, None],
-            sh_rest=columns("f_rest_", range(rest)).view(len(table), 3, bands - 1).transpose(1, 2).contiguous(),
-            binding=_triangles(path, columns("", ["binding_0"])[:, 0]) if "binding_0" in names else None,
-        )
-        for name, values in gaussians.parameters().items():
-            if not bool(torch.isfinite(values).all()):
-                row = int((~torch.isfinite(values)).flatten(1).any(1).nonzero()[0]) if values.ndim > 1 else 0
-                raise UserError(f"{path}: {name} holds NaN or Inf (first at Gaussian {row}); the file is damaged, train again")
-        return gaussians
+def read_gaussians(path: Path | str) -> tuple[Gaussians, Origin]:
+    """Gaussians of a PLY, and the origin of their means in its coordinates: (0, 0, 0) unless they are far from their own.
+
+    Raises:
+        UserError: as `Gaussians.load_ply`.
+    """
+    table, comments = _read_vertices(Path(path))
+    names = table.dtype.names or ()
+    rest = sum(name.startswith("f_rest_") for name in names)
+    bands = rest // 3 + 1
+    if rest % 3 or bands not in (1, 4, 9, 16):
+        raise UserError(f"{path}: holds {rest} f_rest properties, want 0, 9, 24 or 45; is it a Gaussian splatting PLY?")
+
+    def columns(prefix: str, which: Iterable[object], shift: Sequence[float] = ()) -> Tensor:
+        wanted = [f"{prefix}{k}" for k in which]
+        missing = [name for name in wanted if name not in names]
+        if missing:
+            raise UserError(f"{path}: lacks the property {missing[0]}; is it a Gaussian splatting PLY?")
+        if any(shift):
+            near = [table[name].astype(np.float64) - by for name, by in zip(wanted, shift, strict=True)]
+            return torch.from_numpy(np.stack(near, 1).astype(np.float32))
+        return torch.from_numpy(_as_floats(table[wanted])) if wanted else torch.zeros(len(table), 0)
+
+    bound = "binding_0" in names
+    origin = NOWHERE if bound else _origin(table, comments)
+    gaussians = Gaussians(
+        means=columns("", "xyz", origin),
+        quats=columns("rot_", range(4)),
+        log_scales=columns("scale_", range(3)),
+        logit_opacities=columns("", ["opacity"])[:, 0],
+        sh_base=columns("f_dc_", range(3))[:, None],
+        sh_rest=columns("f_rest_", range(rest)).view(len(table), 3, bands - 1).transpose(1, 2).contiguous(),
+        binding=_triangles(path, columns("", ["binding_0"])[:, 0]) if bound else None,
+    )
+    for name, values in gaussians.parameters().items():
+        if not bool(torch.isfinite(values).all()):
+            broken = ~torch.isfinite(values).reshape(len(values), -1).all(1)
+            raise UserError(
+                f"{path}: {name} holds NaN or Inf in {int(broken.sum())} of {len(values)} Gaussians, first in Gaussian "
+                f"{int(broken.nonzero()[0])}; delete those in an editor of splats, copy the file again, or train again"
+            )
+    return gaussians, origin
+
+
+def _origin(table: np.ndarray, comments: list[str]) -> Origin:
+    """What a PLY says, else the middle of positions with 64 bits that are far from their origin."""
+    stated = from_comments(comments)
+    names = table.dtype.names or ()
+    if stated is not None or any(name not in names or table[name].dtype.itemsize < 8 for name in "xyz"):
+        return stated or NOWHERE
+    return origin_of(np.stack([table[name] for name in "xyz"], 1))
 
 
 def _as_floats(table: np.ndarray) -> np.ndarray:
@@ -174,13 +210,13 @@ def _named(prefix: str, keys: object, values: Tensor) -> dict[str, np.ndarray]:
     return {f"{prefix}{key}": array[:, i] for i, key in enumerate(keys)}  # pyright: ignore[reportArgumentType]
 
 
-def _read_vertices(path: Path) -> np.ndarray:
+def _read_vertices(path: Path) -> tuple[np.ndarray, list[str]]:
     if not path.is_file():
         raise UserError(f"{path}: no such file; give an avatar's point_cloud.ply or its model folder")
     ply = read_ply(path)
     if "vertex" not in ply:
         raise UserError(f"{path}: has no vertices; is it a Gaussian splatting PLY?")
-    return ply["vertex"].data
+    return ply["vertex"].data, list(ply.comments)
 
 
 def _neighbour_distance(points: Tensor) -> Tensor:

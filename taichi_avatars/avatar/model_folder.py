@@ -6,17 +6,23 @@ import ast
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 
 from taichi_avatars.avatar.avatar import Avatar
-from taichi_avatars.avatar.iterations import find_ply, iteration_of, iterations, model_of
+from taichi_avatars.avatar.iterations import REFINED_NAME, find_ply, iteration_of, iterations, model_of
 from taichi_avatars.config import TrainConfig
 from taichi_avatars.errors import UserError
 from taichi_avatars.files.pickles import plain
+from taichi_avatars.files.text import decoded
 from taichi_avatars.head.assets import resolve_head
+from taichi_avatars.head.sequence import FlameSequence
 from taichi_avatars.scene.cameras import Camera
-from taichi_avatars.scene.capture import Capture, load_capture
+from taichi_avatars.scene.capture import REFINED, Capture, load_capture
+from taichi_avatars.scene.georeference import NOWHERE, Origin
+
+Parameters = Literal["tracked", "refined"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +34,8 @@ class TrainedModel:
         iteration: of the avatar; 0 where the path does not tell.
         source: the capture it was trained on, None where nothing says.
         config: options of the training; the defaults where nothing says.
+        parameters: whether the avatar's FLAME parameters are those that a tracker found (of training timesteps, as training
+            tuned them), or were all fitted to their pictures by `refine`, held-out timesteps too.
     """
 
     folder: Path
@@ -35,23 +43,33 @@ class TrainedModel:
     avatar: Avatar
     source: Path | None
     config: TrainConfig
+    parameters: Parameters = "tracked"
 
     @property
     def method(self) -> str:
-        """The name under which results of this iteration are filed."""
-        return f"ours_{self.iteration}"
+        """The name under which results of this iteration are filed; refined parameters are another protocol."""
+        return f"ours_{self.iteration}{'_refined' if self.parameters == 'refined' else ''}"
 
     @property
     def background(self) -> tuple[float, float, float]:
         return (1.0, 1.0, 1.0) if self.config.white_background else (0.0, 0.0, 0.0)
 
 
-def load_model(path: Path | str, *, head: str | None = None, iteration: int | None = None, **options: object) -> TrainedModel:
+def load_model(
+    path: Path | str,
+    *,
+    head: str | None = None,
+    iteration: int | None = None,
+    parameters: Parameters | Literal["trained"] | None = None,
+    **options: object,
+) -> TrainedModel:
     """Reads a model folder, or one PLY.
 
     Args:
         head: "builtin" or a FLAME file; None takes what lies beside the PLY.
         iteration: which of those saved; None takes the newest.
+        parameters: tracked or refined ones; "trained": those that training left, on whichever capture; None takes the refined
+            where there are any.
         options: of `TrainConfig`, that are to be others than in training; None leaves one as it was.
 
     Raises:
@@ -73,7 +91,21 @@ def load_model(path: Path | str, *, head: str | None = None, iteration: int | No
     source, config = _training(folder)
     given = {name: value for name, value in options.items() if value is not None}
     config = TrainConfig.from_values({**config.model_dump(), **given}, "option")
-    return TrainedModel(folder, iteration_of(ply) or 0, avatar, source, config)
+    found = _with_parameters(avatar, ply.parent, source, parameters)
+    return TrainedModel(folder, iteration_of(ply) or 0, avatar, source, config, found)
+
+
+def _with_parameters(avatar: Avatar, folder: Path, source: Path | None, wanted: str | None) -> Parameters:
+    """Gives an avatar the parameters that are wanted; says which it has."""
+    file = folder / REFINED_NAME
+    trained_on: Parameters = "refined" if source is not None and (source / REFINED).is_file() else "tracked"
+    if wanted in (None, "refined") and avatar.head is not None and file.is_file():
+        avatar.sequence = FlameSequence.load_npz(file, avatar.head)
+        return "refined"
+    if wanted in ("tracked", "refined") and wanted != trained_on:
+        missing = "was trained on a refined capture" if wanted == "tracked" else f"holds no {REFINED_NAME}: run `refine` first"
+        raise UserError(f"{folder}: has no {wanted} FLAME parameters: it {missing}")
+    return trained_on
 
 
 def load_source(model: TrainedModel, source: Path | None = None) -> Capture:
@@ -100,16 +132,22 @@ def load_source(model: TrainedModel, source: Path | None = None) -> Capture:
         images=config.images,
         camera=config.camera,
         strict_paths=config.strict_paths,
+        origin=model.avatar.origin,
     )
 
 
-def first_camera(folder: Path) -> Camera | None:
-    """The first camera in a model folder's `cameras.json`; None where there is none that can be read."""
+def first_camera(folder: Path, origin: Origin = NOWHERE) -> Camera | None:
+    """The first camera in a model folder's `cameras.json`; None where there is none that can be read.
+
+    Args:
+        origin: of the avatar.
+    """
     try:
-        entry = json.loads((folder / "cameras.json").read_text(encoding="utf-8"))[0]
+        entry = json.loads(decoded((folder / "cameras.json").read_bytes()))[0]
         turn = torch.tensor(entry["rotation"], dtype=torch.float64).T
+        position = torch.tensor(entry["position"], dtype=torch.float64)
         pose = torch.eye(4, dtype=torch.float64)
-        pose[:3, :3], pose[:3, 3] = turn, -turn @ torch.tensor(entry["position"], dtype=torch.float64)
+        pose[:3, :3], pose[:3, 3] = turn, -turn @ (position - torch.tensor(origin, dtype=torch.float64))
         width, height = int(entry["width"]), int(entry["height"])
         return Camera.from_opencv(pose, float(entry["fx"]), float(entry["fy"]), 0.5 * width, 0.5 * height, width, height)
     except (OSError, ValueError, KeyError, IndexError, TypeError, RuntimeError, OverflowError):
@@ -131,7 +169,7 @@ def _training(folder: Path) -> tuple[Path | None, TrainConfig]:
 
 def _source(path: Path) -> Path | None:
     try:
-        return Path(json.loads(path.read_text(encoding="utf-8"))["source"])
+        return Path(json.loads(decoded(path.read_bytes()))["source"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
@@ -139,7 +177,7 @@ def _source(path: Path) -> Path | None:
 def _namespace(path: Path) -> dict[str, object]:
     """The text `Namespace(a=1, ...)`, read as literals and never run."""
     try:
-        call = ast.parse(path.read_text(encoding="utf-8").strip(), mode="eval").body
+        call = ast.parse(decoded(path.read_bytes()).strip(), mode="eval").body
         if not isinstance(call, ast.Call) or call.args or not isinstance(call.func, ast.Name) or call.func.id != "Namespace":
             raise ValueError("want Namespace(name=value, ...)")
         return {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in call.keywords}

@@ -83,6 +83,7 @@ def export(
     from taichi_avatars.errors import UserError
     from taichi_avatars.export import SUFFIXES, Choice, format_of, sampled
     from taichi_avatars.export import export as write
+    from taichi_avatars.export.world import turned
     from taichi_avatars.motion.motion import FPS, drive, load_motion
 
     kind = format or (format_of(out) if out else None)
@@ -125,13 +126,16 @@ def export(
             turn=y_down,
             fps=fps,
             background=background,
-            camera=first_camera(trained.folder) if actor.head is None else None,
+            camera=first_camera(trained.folder, trained.avatar.origin) if actor.head is None else None,
             title=title or trained.folder.resolve().name,
             on_frame=shown.update,
         )
         write(actor, kind, path, choice)
     if kind == "web" and actor.head is not None and actor.head.identity["head"] == "flame":
         session.say("the page holds components of your FLAME model: before you publish it, see what FLAME's licence allows")
+    if any(actor.origin) and kind in ("compressed", "splat", "web"):
+        origin = ", ".join(f"{value:.15g}" for value in (turned(actor.origin) if y_down else actor.origin))
+        session.say(f"note: {kind} has 32 bits for a coordinate: the scene's own are those in it plus ({origin})")
     values = {"file": str(path), "format": kind, "frames": frames, "megabytes": round(_size(path) / 1e6, 2)}
     if kind not in ("glb", "obj"):
         values["gaussians"] = len(actor.gaussians)

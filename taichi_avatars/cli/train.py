@@ -136,6 +136,8 @@ def train(
         camera=chosen.camera,
         strict_paths=chosen.strict_paths,
     )
+    for remark in capture.remarks():
+        session.say(f"note: {remark}")
     if remark := one_sided(capture.train, capture.flame, chosen.sh_degree):
         session.say(f"note: {remark}")
     live = _live_viewer(session, model, viewer_host, viewer_port) if viewer and ranks.is_first() else None

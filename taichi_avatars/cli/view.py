@@ -79,7 +79,8 @@ def view(
                 raise
             session.say(f"note: without the capture's cameras: {error}")
     name = trained.folder.resolve().name or "avatar"
-    subject = subject_of(avatar, capture, first_camera(trained.folder), background=trained.background, name=name, **known)
+    camera = first_camera(trained.folder, trained.avatar.origin)
+    subject = subject_of(avatar, capture, camera, background=trained.background, name=name, **known)
     moved = None
     if live is not None:
         moved = prepared(

@@ -17,6 +17,7 @@ from taichi_avatars.errors import UserError
 from taichi_avatars.evaluation.lpips import Lpips
 from taichi_avatars.evaluation.lpips_weights import Net
 from taichi_avatars.files.atomic import atomic_path
+from taichi_avatars.files.text import decoded
 from taichi_avatars.scene.cameras import Camera
 from taichi_avatars.scene.images import Background, load_image, load_mask
 from taichi_avatars.scene.views import View, in_order
@@ -50,13 +51,13 @@ def psnr(image: Tensor, truth: Tensor, mask: Tensor | None = None) -> float:
     """
     error = (image - truth).square()
     if mask is not None:
-        return _decibel((error * mask).sum() / (error.shape[0] * mask.sum()))
-    return _decibel(error.mean())
+        return decibel((error * mask).sum() / (error.shape[0] * mask.sum()))
+    return decibel(error.mean())
 
 
 def psnr_paper(image: Tensor, truth: Tensor) -> float:
     """Mean of the three channels' own PSNR, as this method's published numbers are computed; never below `psnr`."""
-    return sum(_decibel(channel) for channel in (image - truth).square().mean((1, 2))) / image.shape[0]
+    return sum(decibel(channel) for channel in (image - truth).square().mean((1, 2))) / image.shape[0]
 
 
 def ssim(image: Tensor, truth: Tensor) -> float:
@@ -183,7 +184,7 @@ def write_scores(folder: Path | str, method: str, scores: Scores) -> tuple[Path,
 
 def _write_method(path: Path, method: str, values: Mapping[str, object]) -> Path:
     try:
-        known = json.loads(path.read_text(encoding="utf-8"))
+        known = json.loads(decoded(path.read_bytes()))
     except (OSError, ValueError):
         known = {}
     known = {**(known if isinstance(known, dict) else {}), method: values}
@@ -197,12 +198,13 @@ def _hair_mask(view: View) -> Tensor | None:
     path = view.image.parent.parent / "hair_masks" / f"{view.image.stem}.png"
     if not path.is_file():
         return None
-    mask = load_mask(path, view.camera.width, view.camera.height)
+    mask = load_mask(path, view)
     return mask if bool(mask.any()) else None
 
 
-def _decibel(error: Tensor) -> float:
-    return -10.0 * torch.log10(error.clamp(min=SMALLEST_ERROR)).item()
+def decibel(error: Tensor | float) -> float:
+    """PSNR of a mean squared error of colours in [0,1]."""
+    return -10.0 * torch.log10(torch.as_tensor(error).clamp(min=SMALLEST_ERROR)).item()
 
 
 def _blurred(image: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from taichi_avatars.export.mesh import write_glb, write_obj
 from taichi_avatars.export.sequence import write_sequence
 from taichi_avatars.export.splat import write_splat
 from taichi_avatars.export.web import write_web
-from taichi_avatars.export.world import in_world, y_down
+from taichi_avatars.export.world import in_world, turned, y_down
 from taichi_avatars.scene.cameras import Camera
 
 # What the formats are called, and how the names of their files end; the web bundle is a folder.
@@ -98,7 +98,7 @@ def export(avatar: Avatar, kind: str, path: Path | str, choice: Choice) -> None:
         if choice.turn:
             posed = y_down(posed)
         if kind == "ply":
-            posed.save_ply(path)
+            posed.save_ply(path, turned(avatar.origin) if choice.turn else avatar.origin)
         else:
             (write_splat if kind == "splat" else write_compressed_ply)(posed, path)
 

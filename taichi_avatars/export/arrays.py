@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from taichi_avatars.avatar.avatar import Avatar
-from taichi_avatars.export.world import in_world, y_down
+from taichi_avatars.export.world import in_world, turned, y_down
 from taichi_avatars.files.atomic import atomic_path
 from taichi_avatars.head.pose import KEYS
 
@@ -35,6 +35,9 @@ def write_arrays(
         "opacities": posed.opacities,
         "sh": posed.sh(posed.degree),
     }
+    if any(avatar.origin):
+        origin = turned(avatar.origin) if turn else avatar.origin
+        arrays["means"] = posed.means.double() + torch.tensor(origin, dtype=torch.float64)
     if avatar.head is not None and mesh is not None and avatar.sequence is not None:
         g = avatar.gaussians
         _, frames = avatar.world(mesh)

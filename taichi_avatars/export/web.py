@@ -25,6 +25,7 @@ from taichi_avatars.avatar.place import place
 from taichi_avatars.errors import UserError
 from taichi_avatars.export.world import unit_quats
 from taichi_avatars.files.atomic import atomic_folder
+from taichi_avatars.files.json import parse_json
 from taichi_avatars.head.flame import FlameModel
 from taichi_avatars.head.sequence import FlameSequence
 from taichi_avatars.motion.arkit import LARGEST_TURN, NECK_SHARE
@@ -33,7 +34,6 @@ from taichi_avatars.motion.live.face import rotvec
 from taichi_avatars.motion.live.rig import stand_of
 from taichi_avatars.ops.skinning import JOINTS, with_joints
 from taichi_avatars.scene.cameras import Camera
-from taichi_avatars.scene.transforms import parse_json
 from taichi_avatars.video.viewpoints import frontal_camera
 
 PLAYER = Path(__file__).resolve().parent / "player"

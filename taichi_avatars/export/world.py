@@ -16,6 +16,7 @@ from taichi_avatars import runtime
 from taichi_avatars.avatar.avatar import Avatar, to_world
 from taichi_avatars.avatar.gaussians import Gaussians
 from taichi_avatars.head.flame import HeadMesh
+from taichi_avatars.scene.georeference import Origin
 
 
 @torch.no_grad()
@@ -47,6 +48,12 @@ def y_down(gaussians: Gaussians) -> Gaussians:
     return replace(
         gaussians, means=means, quats=torch.stack([-z, -y, x, w], 1), sh_rest=gaussians.sh_rest * signs[None, :, None]
     )
+
+
+def turned(origin: Origin) -> Origin:
+    """Where `y_down` brings the origin of a scene far from its own."""
+    x, y, z = origin
+    return -x, -y, z
 
 
 def unit_quats(quats: Tensor) -> np.ndarray:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from taichi_avatars.errors import UserError
+from taichi_avatars.files.damaged import damaged
 from taichi_avatars.files.pickles import BROKEN, npy_header, plain
 
 LARGEST_NPZ = 4 << 30  # bytes: FLAME has 0.2 GiB, a dynamic offset of 10,000 timesteps 0.6
@@ -37,7 +38,7 @@ def load_npz(path: Path | str) -> dict[str, np.ndarray]:
         raise
     except (*BROKEN, zipfile.BadZipFile) as error:
         if key is None:  # numpy would have it that this is a pickle to be trusted
-            raise UserError(f"{path}: is not a whole .npz file; copy it again or export it again") from None
+            raise damaged(path, "is not a whole .npz file", "copy it again or export it again") from None
         raise UserError(f"{path}: {plain(key)} cannot be read ({plain(error)}); export it again as plain numbers") from None
 
 

@@ -19,6 +19,7 @@ from typing import IO, Any, BinaryIO
 import numpy as np
 
 from taichi_avatars.errors import UserError
+from taichi_avatars.files.damaged import damaged, mistaken_for
 
 # What numpy raises for files that are broken or forged, its parser of headers included.
 BROKEN = (
@@ -39,6 +40,11 @@ def load_pickle(path: Path | str) -> Any:
             return read_pickle(file, str(path))
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); check the path") from None
+    except UserError:
+        other = mistaken_for(path)
+        if other:
+            raise UserError(f"{path}: {other}") from None
+        raise
 
 
 def load_npy(path: Path | str) -> Any:
@@ -64,7 +70,7 @@ def load_npy(path: Path | str) -> Any:
     except UserError:
         raise
     except BROKEN as error:
-        raise UserError(f"{path}: is not a whole .npy file ({plain(error)}); copy it again") from None
+        raise damaged(path, f"is not a whole .npy file ({plain(error)})", "copy it again") from None
 
 
 def npy_header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype | None]:

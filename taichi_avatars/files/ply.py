@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
+import io
 import itertools
 import shutil
 import tempfile
@@ -12,6 +14,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import numpy as np
 
 from taichi_avatars.errors import UserError
+from taichi_avatars.files.damaged import mistaken_for
 from taichi_avatars.files.pickles import BROKEN, plain
 
 if TYPE_CHECKING:
@@ -29,6 +32,11 @@ def read_ply(path: Path) -> PlyData:
     try:
         with path.open("rb") as file:
             return parse_ply(file, path.stat().st_size, str(path))
+    except UserError:
+        other = mistaken_for(path)
+        if other:
+            raise UserError(f"{path}: {other}") from None
+        raise
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or error}); check the path, or copy it again") from None
 
@@ -39,8 +47,7 @@ def parse_ply(file: BinaryIO, size: int, origin: str) -> PlyData:
 
     try:
         _check_header(file, size, origin)
-        file.seek(0)
-        return _read_tables(file)
+        return _read_tables(_plain_header(file))
     except UserError:
         raise
     except (PlyParseError, OSError, *BROKEN) as error:
@@ -56,6 +63,27 @@ def _check_header(file: BinaryIO, size: int, origin: str) -> None:
         if words == [b"end_header"]:
             return
     raise UserError(f"{origin}: cannot be read as a PLY (its header does not end); copy it again")
+
+
+def _plain_header(file: BinaryIO) -> BinaryIO:
+    """The file from its beginning; where plyfile could not read its header for a mark, a blank line or a comment that is not
+    in ASCII, a copy without them."""
+    file.seek(0)
+    lines: list[bytes] = []
+    for line in itertools.islice(file, MOST_HEADER_LINES):
+        lines.append(line)
+        if line.split() == [b"end_header"]:
+            break
+    kept = [line for line in lines if line.strip() and not _odd_comment(line)]
+    kept[0] = kept[0].removeprefix(codecs.BOM_UTF8)
+    if kept == lines:
+        file.seek(0)
+        return file
+    return io.BytesIO(b"".join(kept) + file.read())
+
+
+def _odd_comment(line: bytes) -> bool:
+    return line.split()[0] in (b"comment", b"obj_info") and not line.isascii()
 
 
 def _read_tables(file: BinaryIO) -> PlyData:

@@ -12,6 +12,7 @@ import numpy as np
 
 from taichi_avatars.errors import UserError
 from taichi_avatars.files.atomic import atomic_path
+from taichi_avatars.files.text import decoded
 from taichi_avatars.head.flame import FlameModel
 from taichi_avatars.head.flame_files import read_head, read_landmarks, read_masks
 
@@ -58,7 +59,7 @@ def read_head_json(beside: Path | str) -> dict[str, Any] | None:
     """
     path = _folder(Path(beside)) / HEAD_FILE
     try:
-        stated = json.loads(path.read_text("utf-8"))
+        stated = json.loads(decoded(path.read_bytes()))
     except FileNotFoundError:
         return None
     except (OSError, ValueError, RecursionError) as error:

@@ -59,6 +59,15 @@ class FlameSequence:
         except ValueError:
             raise UserError(f"timestep {timestep}: there is none; {_listing(self.timesteps)}") from None
 
+    def table(self) -> Tensor:
+        """(T,P) all numbers of each timestep but its dynamic offset: the parts of `PARTS` in their order, then expr."""
+        return torch.cat([getattr(self, name) for name in (*SIZES, "expr")], 1)
+
+    def with_table(self, table: Tensor) -> FlameSequence:
+        """The same with other numbers (T,P), in the order of `table`."""
+        parts = table.split([*SIZES.values(), self.expr.shape[1]], 1)
+        return replace(self, **dict(zip((*SIZES, "expr"), parts, strict=True)))
+
     def mesh(self, head: FlameModel, row: int) -> HeadMesh:
         """The posed head of a row. Differentiable in all parameters that require a gradient."""
         return head.pose(self.rest(head), self.pose(row))

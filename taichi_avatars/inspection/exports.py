@@ -14,10 +14,10 @@ from taichi_avatars.errors import UserError
 from taichi_avatars.export.compressed import CHUNK, PACKED, RANGES
 from taichi_avatars.export.splat import RECORD
 from taichi_avatars.export.web import read_index
+from taichi_avatars.files.json import parse_json
 from taichi_avatars.files.pickles import plain
 from taichi_avatars.files.ply import parse_ply, read_ply
 from taichi_avatars.inspection.files import REST_COUNTS, Arrays, Description, elements
-from taichi_avatars.scene.transforms import parse_json
 
 AGAIN = "export again"
 MOST_UNPACKED = 100  # times the length of a zip: Gaussians shrink to no less than half, a bomb to a thousandth

@@ -14,13 +14,13 @@ from taichi_avatars.avatar.avatar import Avatar
 from taichi_avatars.avatar.gaussians import Gaussians
 from taichi_avatars.avatar.iterations import FLAME_NAME
 from taichi_avatars.errors import UserError
+from taichi_avatars.files.json import read_json
 from taichi_avatars.files.npz import load_npz
 from taichi_avatars.files.ply import read_ply
 from taichi_avatars.head.assets import read_head_json, resolve_head
 from taichi_avatars.head.flame import FlameModel
 from taichi_avatars.head.pose import SIZES
 from taichi_avatars.head.sequence import FlameSequence
-from taichi_avatars.scene.transforms import read_json
 
 OFFSETS = ("static_offset", "dynamic_offset")
 REST_COUNTS = {3 * (degree + 1) ** 2 - 3: degree for degree in range(4)}

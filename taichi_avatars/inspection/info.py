@@ -11,6 +11,7 @@ from taichi_avatars.avatar.iterations import CLOUDS, PLY_NAME, iterations
 from taichi_avatars.config import TrainConfig
 from taichi_avatars.errors import UserError
 from taichi_avatars.export.web import INDEX as BUNDLE_INDEX
+from taichi_avatars.files.json import read_json
 from taichi_avatars.files.npz import load_npz
 from taichi_avatars.head.assets import HEAD_FILE
 from taichi_avatars.head.sequence import FlameSequence
@@ -29,9 +30,9 @@ from taichi_avatars.inspection.files import (
 from taichi_avatars.motion.arkit_files import read_take
 from taichi_avatars.scene.capture import Capture, capture_kind, load_capture
 from taichi_avatars.scene.coverage import one_sided
-from taichi_avatars.scene.head_capture import SPLITS, read_head_frames
+from taichi_avatars.scene.head_capture import SPLITS, listings, read_head_frames
 from taichi_avatars.scene.images import check_aspect, check_image
-from taichi_avatars.scene.transforms import read_json, read_transforms
+from taichi_avatars.scene.transforms import read_transforms
 from taichi_avatars.scene.views import View
 from taichi_avatars.video.camera_path import read_camera_path
 
@@ -108,8 +109,8 @@ def _describe_folder(path: Path) -> Description:
         describe_timesteps(described, files)
         return described
     raise UserError(
-        f"{path}: neither a capture (sparse/0/, canonical_flame_param.npz or transforms_train.json), nor an avatar "
-        f"({CLOUDS}/iteration_N/{PLY_NAME}), nor a motion (*.npz); give a folder that holds one of these"
+        f"{path}: neither a capture (sparse/0/, canonical_flame_param.npz, transforms_train.json or transforms.json), nor an "
+        f"avatar ({CLOUDS}/iteration_N/{PLY_NAME}), nor a motion (*.npz); give a folder that holds one of these"
     )
 
 
@@ -143,6 +144,8 @@ def _live_link(path: Path) -> Description:
     try:
         take = read_take(path)
         described.facts.update(timesteps=len(take.weights), weights=len(take.names), fps=take.fps)
+        if take.filled:
+            described.notes.append(f"{take.filled} frames were dropped by the app: they lie between those before and after")
     except UserError as problem:
         described.add(problem)
     return described
@@ -184,6 +187,7 @@ def _capture(path: Path) -> Description:
         sizes=sorted({f"{view.camera.width} x {view.camera.height}" for view in views}),
         extent=round(capture.extent, 4),
     )
+    described.notes += capture.remarks()
     for view in views:
         described.check(partial(_check_files, view))
     if kind == "head":
@@ -220,9 +224,9 @@ def _head_capture(described: Description, path: Path, capture: Capture, masks: b
 def _every_frame_has_a_mask(described: Description, path: Path) -> bool:
     """Whether the masks can be used at all; where not, everything but --use-mask works without them."""
     lacking = total = 0
-    for split in SPLITS:
+    for name in listings(path):
         try:
-            frames = read_transforms(path / f"transforms_{split}.json")
+            frames = read_transforms(path / name)
         except UserError:  # met again, and noted, when the capture is read
             continue
         total += len(frames)

@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import csv
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import roma
 import torch
 from torch import Tensor
 
 from taichi_avatars.errors import UserError
-from taichi_avatars.scene.transforms import read_json
+from taichi_avatars.files.damaged import damaged
+from taichi_avatars.files.json import read_json
+from taichi_avatars.files.text import decoded
+from taichi_avatars.motion import timecode
 
 DEFAULT_FPS = 30.0  # of Apple's face tracking
-LIVE_LINK_FPS = 60  # of its app, where the timecodes do not tell
-TIMECODE_RATES = (24, 25, 30, 60, 120)
+LIVE_LINK_FPS = float(timecode.UNKNOWN_RATE)
+SLOWEST = 1.0  # seconds from frame to frame: where more, they cannot be seconds
+LARGEST_WEIGHT = 2.0  # what a weight may be, noise included; larger ones are percent
+DELIMITERS = ",;\t"
 TURNS = ("headYaw", "headPitch", "headRoll")
 OTHERS = {f"{side}Eye{turn}" for side in ("left", "right") for turn in ("Yaw", "Pitch", "Roll")}
 
@@ -31,12 +37,14 @@ class Take:
         weights: (T,W) in [0,1].
         fps: frames per second.
         poses: (T,3) axis-angles of the head, x to the person's left, y up, z forward.
+        filled: how many of the T frames were dropped by what recorded them, and lie between their neighbours.
     """
 
     names: list[str]
     weights: Tensor
     fps: float
     poses: Tensor
+    filled: int = 0
 
     def weight(self, name: str) -> Tensor:
         """(T,), zero where it was not recorded."""
@@ -75,8 +83,10 @@ def _read_json(path: Path) -> Take:
     poses = content.get("head_pose") or [[0.0, 0.0, 0.0]] * len(frames)
     if not isinstance(poses, list) or len(poses) != len(frames) or not all(_is_vector(pose, 3) for pose in poses):
         raise UserError(f"{path}: head_pose: want {len(frames)} axis-angles of three finite numbers, one for every frame")
-    weights = torch.tensor(rows).float().clamp(0.0, 1.0)
-    return Take(names, weights, _fps(times), torch.tensor(poses).float())
+    times = times if len(times) == len(rows) else []
+    if times and (times[-1] - times[0]) > SLOWEST * len(times):
+        times = [time / 1000.0 for time in times]  # milliseconds
+    return _take(path, names, np.concatenate([np.array(rows), np.array(poses)], 1), times, DEFAULT_FPS, lambda turns: turns)
 
 
 def _read_csv(path: Path) -> Take:
@@ -84,14 +94,10 @@ def _read_csv(path: Path) -> Take:
 
     Rows in which the app had lost the face hold no weights: the one before stays, as the face does.
     """
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            table = [row for row in csv.reader(file) if row]
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); check the path") from None
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path}: not a CSV file ({error}); export it again") from None
+    table, decimal_comma = _table(path)
     header = [name.strip() for name in table[0]] if table else []
+    while header and not header[-1]:  # a separator at the end of each line
+        header.pop()
     if header[:2] != ["Timecode", "BlendShapeCount"] and header[:2] != ["Timecode", "BlendshapeCount"]:
         raise UserError(f"{path}: not a recording of Live Link Face: its first columns are not Timecode and BlendShapeCount")
     columns = [name[:1].lower() + name[1:] for name in header[2:]]
@@ -99,20 +105,52 @@ def _read_csv(path: Path) -> Take:
     last: list[float] | None = None
     missing = 0
     for number, cells in enumerate(table[1:], start=2):
-        last = _numbers(cells[2:], len(columns), f"{path}: line {number}") or last
+        last = _numbers(cells[2:], len(columns), decimal_comma, f"{path}: line {number}") or last
         if last is None:
             missing += 1
         else:
             rows.extend([last] * (missing + 1))
             missing = 0
-        codes.append(_timecode(cells[0], f"{path}: line {number}"))
+        codes.append(timecode.parse(cells[0].strip(), f"{path}: line {number}"))
     if not rows:
         raise UserError(f"{path}: holds no frames with weights; record it again")
-    values = torch.tensor(rows, dtype=torch.float32)
+    values = np.array(rows)
     names = [name for name in columns if name not in OTHERS and name not in TURNS]
-    weights = values[:, [columns.index(name) for name in names]].clamp(0.0, 1.0)
-    turns = torch.stack([values[:, columns.index(n)] if n in columns else torch.zeros(len(values)) for n in TURNS], 1)
-    return Take(names, weights, _fps(_seconds(codes), LIVE_LINK_FPS), _head_poses(turns))
+    turns = [values[:, columns.index(name)] if name in columns else np.zeros(len(values)) for name in TURNS]
+    recorded = np.concatenate([values[:, [columns.index(name) for name in names]], np.stack(turns, 1)], 1)
+    return _take(path, names, recorded, timecode.seconds(codes), LIVE_LINK_FPS, _head_poses)
+
+
+def _table(path: Path) -> tuple[list[list[str]], bool]:
+    """The rows of a CSV that are not empty, and whether a comma is what others write as a decimal point.
+
+    Spreadsheets save with semicolons or tabs where the comma is in numbers.
+    """
+    try:
+        content = decoded(path.read_bytes())
+        first = content.partition("\n")[0]
+        delimiter = max(DELIMITERS, key=first.count)
+        rows = [row for row in csv.reader(content.split("\n"), delimiter=delimiter) if any(cell.strip() for cell in row)]
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); check the path") from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise damaged(path, f"not a CSV file ({error})", "export it again") from None
+    return rows, delimiter != ","
+
+
+def _take(
+    path: Path, names: list[str], recorded: np.ndarray, times: Sequence[float], default: float, pose: Callable[[Tensor], Tensor]
+) -> Take:
+    """A take from rows (N,W+3) of weights and what `pose` turns into axis-angles, at times in seconds, if they are known."""
+    try:
+        even = timecode.evenly(times, recorded, default)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    values = torch.from_numpy(even.values).float()
+    weights = values[:, :-3]
+    if len(names) and float(weights.max()) > LARGEST_WEIGHT:
+        weights = weights / 100.0
+    return Take(names, weights.clamp(0.0, 1.0).contiguous(), even.fps, pose(values[:, -3:]), even.filled)
 
 
 def _head_poses(turns: Tensor) -> Tensor:
@@ -126,43 +164,19 @@ def _head_poses(turns: Tensor) -> Tensor:
     return roma.rotmat_to_rotvec(roma.euler_to_rotmat("YXZ", list(angles.unbind(1)))).float()
 
 
-def _numbers(cells: list[str], count: int, where: str) -> list[float] | None:
+def _numbers(cells: list[str], count: int, decimal_comma: bool, where: str) -> list[float] | None:
     """The numbers of a row; None for one without any."""
     if len(cells) < count or not any(cell.strip() for cell in cells):
         if any(cell.strip() for cell in cells):
             raise UserError(f"{where}: has {len(cells) + 2} columns, want {count + 2}; the file was cut off or edited")
         return None
     try:
-        values = [float(cell) for cell in cells[:count]]
+        values = [float(cell.replace(",", ".") if decimal_comma else cell) for cell in cells[:count]]
     except ValueError:
         values = [math.nan]
     if not all(map(math.isfinite, values)):
         raise UserError(f"{where}: holds something that is no finite number; export it again")
     return values
-
-
-def _timecode(text: str, where: str) -> tuple[int, float]:
-    """Whole seconds and frames of "HH:MM:SS:FF.part"."""
-    try:
-        hours, minutes, seconds, frames = text.split(":")
-        return 3600 * int(hours) + 60 * int(minutes) + int(seconds), float(frames)
-    except ValueError:
-        raise UserError(f"{where}: Timecode {text!r} is not HH:MM:SS:FF; export it again") from None
-
-
-def _seconds(codes: list[tuple[int, float]]) -> list[float]:
-    """Times of timecodes. How many frames they count in a second shows where the recording passes a full one."""
-    rate = LIVE_LINK_FPS
-    if len({seconds for seconds, _ in codes}) > 1:
-        most = max(frames for _, frames in codes)
-        rate = next((known for known in TIMECODE_RATES if most < known), LIVE_LINK_FPS)
-    return [seconds + frames / rate for seconds, frames in codes]
-
-
-def _fps(times: list[float], default: float = DEFAULT_FPS) -> float:
-    """From the median distance of two frames."""
-    steps = sorted(b - a for a, b in pairwise(times) if b > a)
-    return min(120.0, max(1.0, round(1.0 / steps[len(steps) // 2], 3))) if steps else default
 
 
 def _is_vector(value: object, size: int) -> bool:

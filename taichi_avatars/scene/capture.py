@@ -11,8 +11,9 @@ from torch import Tensor
 
 from taichi_avatars.errors import UserError
 from taichi_avatars.scene import blender, colmap, head_capture
+from taichi_avatars.scene.georeference import NOWHERE, Origin
 from taichi_avatars.scene.transforms import PrincipalPoint
-from taichi_avatars.scene.views import OnProblem, View, of_camera, stop, target_size
+from taichi_avatars.scene.views import OnProblem, View, is_test, of_camera, stop, target_size
 
 if TYPE_CHECKING:
     from taichi_avatars.head.flame import FlameModel
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["Capture", "View", "capture_kind", "load_capture", "scene_extent"]
 
 Kind = Literal["head", "blender", "colmap"]
+REFINED = "refined.json"  # in a head capture whose FLAME parameters `refine` fitted to its pictures, held-out ones too
 EXTENT_FACTOR = 1.1
 HEAD_RADII = 5.0
 TYPICAL_HEAD_RADIUS = 0.1  # RMS distance of a head's vertices from their mean, metres
@@ -40,6 +42,7 @@ class Capture:
         flame: tracked FLAME parameters of all timesteps of all splits; None in a static scene or where no head was given.
         points: positions (P,3) and colours (P,3) in [0,1] that a static scene starts from; None for a head capture.
         extent: size of the scene that learning rates and density control are measured by, metres (paper's unit).
+        origin: of all coordinates here, in those of the capture's files; (0, 0, 0) unless those are far from their own.
     """
 
     path: Path
@@ -50,6 +53,25 @@ class Capture:
     flame: FlameSequence | None
     points: tuple[Tensor, Tensor] | None
     extent: float
+    origin: Origin = NOWHERE
+
+    def remarks(self) -> list[str]:
+        """What was done to the capture while it was read, in one line each, for those who use it."""
+        views = [*self.train, *self.val, *self.test]
+        bent = {view.lens: view for view in views if view.lens is not None}
+        lines = []
+        if bent:
+            count = sum(view.lens is not None for view in views)
+            zoom = max(view.camera.fx * lens.width / (view.camera.width * lens.fx) for lens, view in bent.items())
+            closer = f", and shown {100 * (zoom - 1):.1f} % closer at most, so that no border is empty" if zoom > 1.0005 else ""
+            lines.append(f"lens distortion is taken out of {count} of {len(views)} pictures as they are read{closer}")
+        if any(self.origin):
+            place = ", ".join(f"{value:.15g}" for value in self.origin)
+            lines.append(
+                f"the coordinates are far from their origin: ({place}) is subtracted on reading, and added where positions are "
+                "exported"
+            )
+        return lines
 
 
 def capture_kind(path: Path | str) -> Kind | None:
@@ -59,7 +81,7 @@ def capture_kind(path: Path | str) -> Kind | None:
         return "colmap"
     if (path / head_capture.MARKER).is_file():
         return "head"
-    return "blender" if (path / "transforms_train.json").is_file() else None
+    return "blender" if any((path / name).is_file() for name in (blender.TRAIN, blender.ALL)) else None
 
 
 def load_capture(
@@ -73,6 +95,7 @@ def load_capture(
     images: str = colmap.IMAGES,
     camera: str | None = None,
     strict_paths: bool = False,
+    origin: Origin | None = None,
     on_problem: OnProblem = stop,
 ) -> Capture:
     """Reads a capture folder. Images are looked for here and opened when they are used.
@@ -88,6 +111,7 @@ def load_capture(
         images: the folder of a COLMAP scene that holds its images; other captures name every file.
         strict_paths: refuse files outside the folder, symbolic links followed.
         camera: train on the views of this camera alone, by its name or number.
+        origin: of a COLMAP scene, see `colmap.read_colmap`.
         on_problem: called with each thing that is wrong; where it returns, what it concerns is left out.
 
     Raises:
@@ -103,9 +127,9 @@ def load_capture(
     if kind is None:
         raise UserError(
             f"{path}: not a capture: it has neither sparse/0/ (COLMAP), nor canonical_flame_param.npz (head capture), "
-            "nor transforms_train.json (Blender); give the folder that holds one of these"
+            "nor transforms_train.json (Blender) or transforms.json (nerfstudio); give the folder that holds one of these"
         )
-    flame, points = None, None
+    flame, points, moved_to = None, None, NOWHERE
     if kind == "head":
         frames = head_capture.read_head_frames(
             path,
@@ -124,20 +148,20 @@ def load_capture(
             **blender.read_blender_frames(path, resolution=resolution, strict_paths=strict_paths, on_problem=on_problem),
             "val": [],
         }
-        points = blender.random_points()
+        points = blender.starting_points(path, [view for views in splits.values() for view in views])
     else:
-        views = colmap.read_colmap_views(
-            path, images=images, resolution=resolution, strict_paths=strict_paths, on_problem=on_problem
+        scene = colmap.read_colmap(
+            path, images=images, resolution=resolution, strict_paths=strict_paths, origin=origin, on_problem=on_problem
         )
         splits = {"train": [], "val": [], "test": []}
-        for position, view in enumerate(views):
-            splits["test" if colmap.is_test(position) else "train"].append(view)
-        points = colmap.read_points(path)
+        for position, view in enumerate(scene.views):
+            splits["test" if is_test(position) else "train"].append(view)
+        points, moved_to = scene.points, scene.origin
     train, val, test = splits["train"], splits["val"], splits["test"]
     if not evaluation:
         train, val, test = [*train, *val, *test], [], []
     if not train:
-        listing = "the images file in sparse/0/" if kind == "colmap" else "transforms_train.json"
+        listing = "the images file in sparse/0/" if kind == "colmap" else head_capture.listings(path)[0]
         on_problem(UserError(f"{path}: the training split is empty: {listing} is missing or lists nothing; export it again"))
     elif camera is not None:
         known = ", ".join(dict.fromkeys(view.camera_id for view in train))
@@ -145,7 +169,7 @@ def load_capture(
         if not train:
             on_problem(UserError(f"{path}: no training view is of the camera {camera}; there are {known}"))
     extent = _head_extent(train, head, flame) if points is None else _static_extent(train, points[0])
-    return Capture(path, kind, train, val, test, flame, points, extent)
+    return Capture(path, kind, train, val, test, flame, points, extent, moved_to)
 
 
 def scene_extent(views: list[View]) -> float:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,24 +13,29 @@ import torch
 from torch import Tensor
 
 from taichi_avatars.errors import UserError
+from taichi_avatars.files.damaged import damaged
+from taichi_avatars.files.text import decoded
 from taichi_avatars.scene.cameras import Camera
+from taichi_avatars.scene.georeference import Origin, origin_of
 from taichi_avatars.scene.images import check_aspect, image_size
+from taichi_avatars.scene.lens import Lens, pinhole
 from taichi_avatars.scene.views import OnProblem, View, resolve, stop, target_size
 
 IMAGES = "images"
-TEST_EVERY = 8
-MODELS = {0: "SIMPLE_PINHOLE", 1: "PINHOLE", 2: "SIMPLE_RADIAL", 3: "RADIAL", 4: "OPENCV", 5: "OPENCV_FISHEYE"}
-PARAMETERS = {"SIMPLE_PINHOLE": 3, "PINHOLE": 4}
-
-
-@dataclass(frozen=True)
-class Intrinsics:
-    width: int
-    height: int
-    fx: float
-    fy: float
-    cx: float
-    cy: float
+# COLMAP's camera models, in the order of their numbers, and the names of their parameters.
+MODELS = {
+    "SIMPLE_PINHOLE": "f cx cy",
+    "PINHOLE": "fx fy cx cy",
+    "SIMPLE_RADIAL": "f cx cy k1",
+    "RADIAL": "f cx cy k1 k2",
+    "OPENCV": "fx fy cx cy k1 k2 p1 p2",
+    "OPENCV_FISHEYE": "fx fy cx cy k1 k2 k3 k4",
+    "FULL_OPENCV": "fx fy cx cy k1 k2 p1 p2 k3 k4 k5 k6",
+    "FOV": "",
+    "SIMPLE_RADIAL_FISHEYE": "f cx cy k1",
+    "RADIAL_FISHEYE": "f cx cy k1 k2",
+    "THIN_PRISM_FISHEYE": "",
+}
 
 
 @dataclass(frozen=True)
@@ -42,16 +48,38 @@ class Registered:
     translation: tuple[float, ...]
 
 
-def read_colmap_views(
-    folder: Path, *, images: str = IMAGES, resolution: int = -1, strict_paths: bool = False, on_problem: OnProblem = stop
-) -> list[View]:
-    """All views of a scene, in the order of their images' names.
+@dataclass(frozen=True)
+class Scene:
+    """What a COLMAP model holds.
+
+    Attributes:
+        views: in the order of their images' names.
+        points: positions (P,3) float32 and colours (P,3) in [0,1].
+        origin: of these coordinates, in the model's own; (0, 0, 0) unless the model lies far from its own origin.
+    """
+
+    views: list[View]
+    points: tuple[Tensor, Tensor]
+    origin: Origin
+
+
+def read_colmap(
+    folder: Path,
+    *,
+    images: str = IMAGES,
+    resolution: int = -1,
+    strict_paths: bool = False,
+    origin: Origin | None = None,
+    on_problem: OnProblem = stop,
+) -> Scene:
+    """A scene: its views, and the points that it starts from.
 
     Args:
         folder: holds `sparse/0/` and the images.
         images: the folder in it that holds the images, at any size.
         resolution: as `taichi_avatars.scene.views.target_size` takes it.
         strict_paths: refuse images outside the folder.
+        origin: to move the scene to; None for its middle where it is far from its own, else as it is.
         on_problem: called with what is wrong; where it returns, the image is left out and reading goes on.
 
     Raises:
@@ -61,13 +89,16 @@ def read_colmap_views(
     intrinsics = dict(_guarded(cameras_file, _cameras_bin, _cameras_txt))
     registered = sorted(_guarded(images_file, _images_bin, _images_txt), key=lambda image: image.name)
     within = folder if strict_paths else None
+    positions, colours = read_points(folder)
+    origin = origin_of(positions) if origin is None else origin
     views: list[View] = []
     for number, image in enumerate(registered):
         try:
-            views.append(_view(folder / images, images_file, number, image, intrinsics, resolution, within))
+            views.append(_view(folder / images, images_file, number, image, intrinsics, origin, resolution, within))
         except UserError as problem:
             on_problem(problem)
-    return views
+    points = torch.from_numpy(positions - np.array(origin)).float(), torch.from_numpy(colours).float()
+    return Scene(views, points, origin)
 
 
 def holds_model(folder: Path) -> bool:
@@ -75,21 +106,16 @@ def holds_model(folder: Path) -> bool:
     return (folder / "sparse" / "0").is_dir() or any((folder / "sparse").glob("cameras.*"))
 
 
-def is_test(position: int) -> bool:
-    """Whether the image at `position` in the order of names is held out for testing."""
-    return position % TEST_EVERY == 0
-
-
-def read_points(folder: Path) -> tuple[Tensor, Tensor]:
-    """The sparse points of a scene: positions (P,3) float32 and colours (P,3) in [0,1]."""
+def read_points(folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    """The sparse points of a scene in the model's own coordinates: positions (P,3) and colours (P,3) in [0,1], float64."""
     path = _model_file(folder, "points3D")
     rows = list(_guarded(path, _points_bin, _points_txt))
     if not rows:
         raise UserError(f"{path}: holds no points; run COLMAP's mapper again")
-    points = torch.tensor(rows, dtype=torch.float64)
-    if not bool(torch.isfinite(points).all()):
+    points = np.array(rows, np.float64)
+    if not np.isfinite(points).all():
         raise UserError(f"{path}: holds NaN or Inf; run COLMAP's mapper again")
-    return points[:, :3].float(), (points[:, 3:] / 255.0).float()
+    return points[:, :3], points[:, 3:] / 255.0
 
 
 def _view(
@@ -97,7 +123,8 @@ def _view(
     source: Path,
     number: int,
     image: Registered,
-    intrinsics: dict[int, Intrinsics],
+    intrinsics: dict[int, Lens],
+    origin: Origin,
     resolution: int,
     within: Path | None,
 ) -> View:
@@ -116,16 +143,18 @@ def _view(
     norm = float(np.linalg.norm(values[:4]))
     if not np.isfinite(values).all() or norm < 1e-8:
         raise UserError(f"{where}: its pose is NaN, Inf or has no rotation; remove it from the model")
+    rotation = _rotation(values[:4] / norm)
     pose = torch.eye(4)
-    pose[:3, :3] = torch.from_numpy(_rotation(values[:4] / norm))
-    pose[:3, 3] = torch.from_numpy(values[4:])
-    k = intrinsics[image.camera]
+    pose[:3, :3] = torch.from_numpy(rotation)
+    pose[:3, 3] = torch.from_numpy(values[4:] + rotation @ np.array(origin))
+    lens = intrinsics[image.camera]
     try:
-        camera = Camera.from_opencv(pose, k.fx, k.fy, k.cx, k.cy, k.width, k.height)
+        camera = Camera.from_opencv(pose, *pinhole(lens), lens.width, lens.height)
     except UserError as error:
         raise UserError(f"{where}: camera {image.camera}: {error}; export the model again") from error
-    name = str(Path(image.name).with_suffix("")).replace("/", "_")
-    view, size = View(camera, None, number, str(image.camera), name, path, None), image_size(path)
+    name = str(Path(image.name.replace("\\", "/")).with_suffix("")).replace("/", "_")
+    view = View(camera, None, number, str(image.camera), name, path, None, lens if lens.bends else None)
+    size = image_size(path)
     check_aspect(view, size)
     # Scenes come with smaller copies of their images, while the model keeps the size that it was made from.
     return replace(view, camera=camera.resized(*target_size(*size, resolution)))
@@ -160,14 +189,14 @@ def _guarded(path: Path, binary, text) -> Iterator:
             if data.position < len(data.data):
                 raise UserError("holds more bytes than its count says; copy it again or export the model again")
         else:
-            lines = path.read_text(encoding="utf-8").splitlines()
-            yield from text([line.strip() for line in lines if not line.startswith("#")])
+            lines = decoded(path.read_bytes()).split("\n")
+            yield from text([line.strip() for line in lines if not line.lstrip().startswith("#")])
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
     except struct.error as error:
-        raise UserError(f"{path}: ends too early; copy it again or export the model again") from error
+        raise damaged(path, "ends too early", "copy it again or export the model again") from error
     except (ValueError, IndexError, TypeError, OverflowError) as error:
-        raise UserError(f"{path}: not a COLMAP model file ({error}); export the model again") from error
+        raise damaged(path, f"not a COLMAP model file ({error})", "export the model again") from error
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); check its permissions") from error
 
@@ -195,34 +224,38 @@ class Bytes:
             raise struct.error
 
 
-def _intrinsics(model: str, width: int, height: int, values: list[float]) -> Intrinsics:
-    if model == "SIMPLE_PINHOLE":
-        values = [values[0], *values]
-    return Intrinsics(width, height, *values[:4])
+def _lens(camera: int, model: str, width: int, height: int, values: Sequence[float]) -> Lens:
+    """The lens of a camera with these parameters, in the order of `MODELS`."""
+    names = MODELS.get(model, "").split()
+    if not names:
+        raise UserError(f"camera {camera} is of model {model}, which is not read; run COLMAP's image_undistorter first")
+    if len(values) != len(names):
+        raise UserError(f"camera {camera}: {model} has {len(names)} parameters, got {len(values)}; export it again")
+    k = dict(zip(names, values, strict=True))
+    fx, fy = k.get("fx", k.get("f", 0.0)), k.get("fy", k.get("f", 0.0))
+    coefficients = {name: k.get(name, 0.0) for name in ("k1", "k2", "k3", "k4", "k5", "k6")}
+    rational = model == "FULL_OPENCV"
+    several = tuple(coefficients.values())
+    return Lens(
+        *(width, height, fx, fy, k["cx"], k["cy"]),
+        radial=several[:3] if rational else several[:4],
+        denominator=several[3:] if rational else (),
+        tangential=(k.get("p1", 0.0), k.get("p2", 0.0)),
+        fisheye="FISHEYE" in model,
+    )
 
 
-def _require_pinhole(camera: int, model: str) -> None:
-    if model not in PARAMETERS:
-        raise UserError(
-            f"camera {camera} is of model {model}, wanted PINHOLE or SIMPLE_PINHOLE; run COLMAP's image_undistorter first"
-        )
-
-
-def _cameras_bin(data: Bytes) -> Iterator[tuple[int, Intrinsics]]:
+def _cameras_bin(data: Bytes) -> Iterator[tuple[int, Lens]]:
     for _ in range(data.take("Q")[0]):
         camera, number, width, height = data.take("iiQQ")
-        model = MODELS.get(number, f"number {number}")
-        _require_pinhole(camera, model)
-        yield camera, _intrinsics(model, width, height, list(data.take("d" * PARAMETERS[model])))
+        model = list(MODELS)[number] if 0 <= number < len(MODELS) else f"number {number}"
+        yield camera, _lens(camera, model, width, height, data.take("d" * len(MODELS.get(model, "").split())))
 
 
-def _cameras_txt(lines: list[str]) -> Iterator[tuple[int, Intrinsics]]:
+def _cameras_txt(lines: list[str]) -> Iterator[tuple[int, Lens]]:
     for line in filter(None, lines):
         camera, model, width, height, *values = line.split()
-        _require_pinhole(int(camera), model)
-        if len(values) != PARAMETERS[model]:
-            raise UserError(f"camera {camera}: {model} has {PARAMETERS[model]} parameters, got {len(values)}; export it again")
-        yield int(camera), _intrinsics(model, int(width), int(height), [float(value) for value in values])
+        yield int(camera), _lens(int(camera), model, int(width), int(height), [float(value) for value in values])
 
 
 def _images_bin(data: Bytes) -> Iterator[Registered]:
@@ -234,12 +267,28 @@ def _images_bin(data: Bytes) -> Iterator[Registered]:
 
 
 def _images_txt(lines: list[str]) -> Iterator[Registered]:
-    while lines and not lines[-1]:
-        lines.pop()
-    for line in lines[::2]:  # every other line lists observations and may be empty
+    """Images as lines of ID QW QX QY QZ TX TY TZ CAMERA NAME, each with its observations in the next line, or without.
+
+    COLMAP leaves that line empty where there are none; other programs leave it out, or empty lines between. Observations are
+    triples X Y POINT, so a line is an image where it has ten entries or more and is not numbers in threes.
+    """
+    for line in filter(None, lines):
         values = line.split(maxsplit=9)
+        if _is_observations(line):
+            continue
         numbers = tuple(float(value) for value in values[1:8])
         yield Registered(values[9], int(values[8]), numbers[:4], numbers[4:])
+
+
+def _is_observations(line: str) -> bool:
+    values = line.split()
+    if len(values) % 3:
+        return False
+    try:
+        numbers = [float(value) for value in values]
+    except ValueError:
+        return False
+    return all(map(math.isfinite, numbers)) and all(point.is_integer() and point >= -1 for point in numbers[2::3])
 
 
 def _points_bin(data: Bytes) -> Iterator[tuple[float, ...]]:

@@ -7,11 +7,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from taichi_avatars.errors import UserError
-from taichi_avatars.scene.transforms import CameraReader, Frame, PrincipalPoint, read_transforms
-from taichi_avatars.scene.views import OnProblem, View, stop
+from taichi_avatars.scene.transforms import IMAGE_SUFFIXES, CameraReader, Frame, PrincipalPoint, read_transforms
+from taichi_avatars.scene.views import TEST_EVERY, OnProblem, View, stop
 
 SPLITS = ("train", "val", "test")
 MARKER = "canonical_flame_param.npz"
+TRAIN, ALL = "transforms_train.json", "transforms.json"
 
 
 @dataclass
@@ -52,8 +53,9 @@ def read_head_frames(
     """
     found = HeadFrames()
     cameras = CameraReader(resolution, principal_point)
-    for split in SPLITS:
-        path = folder / f"transforms_{split}.json"
+    names = listings(folder)
+    for split, name in zip(SPLITS, names, strict=False):
+        path = folder / name
         if not path.is_file():
             continue
         try:
@@ -68,15 +70,31 @@ def read_head_frames(
                 found.splits[split].append(view)
             except UserError as problem:
                 on_problem(problem)
+    if names == [ALL]:
+        _hold_out(found.splits)
     _make_names_unique(found.splits)
     return found
+
+
+def listings(folder: Path) -> list[str]:
+    """The names of the files that list the frames of the splits; of one file that lists all, where a folder has just that."""
+    together = (folder / ALL).is_file() and not (folder / TRAIN).is_file()
+    return [ALL] if together else [f"transforms_{split}.json" for split in SPLITS]
+
+
+def _hold_out(splits: dict[str, list[View]]) -> None:
+    """Splits one list of all frames: the last eighth of the timesteps is for testing, the end of a video."""
+    timesteps = sorted({view.timestep for view in splits["train"] if view.timestep is not None})
+    last = set(timesteps[len(timesteps) - len(timesteps) // TEST_EVERY :])
+    splits["test"] = [view for view in splits["train"] if view.timestep in last]
+    splits["train"] = [view for view in splits["train"] if view.timestep not in last]
 
 
 def _read_frame(frame: Frame, cameras: CameraReader, use_mask: bool) -> tuple[View, Path]:
     timestep = frame.integer("timestep_index")
     if timestep is None:
         raise frame.error("no timestep_index; number the timesteps (any whole numbers) and export again")
-    image = frame.file("file_path", suffix=".png")
+    image = frame.file("file_path", IMAGE_SUFFIXES)
     if image is None:
         raise frame.error("no file_path; name the image of this frame")
     flame_file = frame.file("flame_param_path")
@@ -86,8 +104,10 @@ def _read_frame(frame: Frame, cameras: CameraReader, use_mask: bool) -> tuple[Vi
     if use_mask and mask is None:
         raise frame.error("masks were asked for but the frame has no fg_mask_path; export masks or train without them")
     camera_index = frame.integer("camera_index") or 0
-    camera_id = str(frame.values.get("camera_id", camera_index))
-    return View(cameras.camera(frame, image), timestep, camera_index, camera_id, image.stem, image, mask), flame_file
+    name = frame.values.get("camera_id")
+    camera_id = str(camera_index if name in (None, "") else name)
+    camera, lens = cameras.camera(frame, image)
+    return View(camera, timestep, camera_index, camera_id, image.stem, image, mask, lens), flame_file
 
 
 def _note_flame_file(known: dict[int, Path], frame: Frame, view: View, flame_file: Path) -> None:

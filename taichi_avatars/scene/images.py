@@ -1,8 +1,7 @@
-"""Image files in: decoding, compositing over the background, masks, resizing, and a stream of them in training order."""
+"""Image files in: compositing over the background, masks, undistortion, resizing, and a stream of them in training order."""
 
 from __future__ import annotations
 
-import struct
 import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -16,20 +15,21 @@ from PIL import Image
 from torch import Tensor
 
 from taichi_avatars.errors import UserError
+from taichi_avatars.scene.lens import Lens
+from taichi_avatars.scene.pixels import UNREADABLE, colours, mask_weights, open_image
 from taichi_avatars.scene.views import View
 
 Background = Sequence[float]
 
-LARGEST_IMAGE = 80_000_000  # pixels: far above any capture, far below what a forged header can ask for
 ASPECT_TOLERANCE = 0.02  # down-sampled sizes are rounded to whole pixels
-UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)  # what Pillow raises
 DEFAULT_CACHE_BYTES = 768 << 20  # so that a whole training of a large capture stays within 2 GB
 DEFAULT_WORKERS = 2
+SPLINE = 3  # degree of the interpolation of distorted images
 
 
 def image_size(path: Path) -> tuple[int, int]:
     """Width and height of an image file, read from its header."""
-    with _open(path) as image:
+    with open_image(path) as image:
         return image.size
 
 
@@ -39,7 +39,7 @@ def check_image(path: Path) -> tuple[int, int]:
     Raises:
         UserError: where it is missing, broken or cut off.
     """
-    with _open(path) as image:
+    with open_image(path) as image:
         size = image.size
         try:
             if image.format == "PNG":
@@ -71,22 +71,20 @@ def load_alpha(view: View) -> Tensor | None:
     Raises:
         UserError: as `load_image`.
     """
-    with _open(view.image) as image:
+    with open_image(view.image) as image:
         check_aspect(view, image.size)
-        if not _has_alpha(image):
-            return None
-        alpha = Image.fromarray(_converted(view.image, image, "RGBA")[..., 3])
-    return torch.from_numpy(np.asarray(_resized(alpha, (view.camera.width, view.camera.height))) / np.float32(255.0))
+        _, opacity = colours(view.image, image)
+    return None if opacity is None else torch.from_numpy(_shown(opacity, view) / np.float32(255.0))
 
 
-def load_mask(path: Path, width: int, height: int) -> Tensor:
-    """A mask file as weights (H,W) float32 in [0,1], resized to `width` x `height` pixels.
+def load_mask(path: Path, view: View) -> Tensor:
+    """A mask file as weights (H,W) float32 in [0,1], as the view's camera sees it.
 
     Raises:
         UserError: as `load_image`.
     """
-    with _open(path) as image:
-        return torch.from_numpy(_mask(path, image, (width, height)) / np.float32(255.0))
+    with open_image(path) as image:
+        return torch.from_numpy(_shown(mask_weights(path, image), view) / np.float32(255.0))
 
 
 def check_aspect(view: View, size: tuple[int, int]) -> None:
@@ -103,15 +101,42 @@ def check_aspect(view: View, size: tuple[int, int]) -> None:
 
 def decode(view: View, background: Background) -> np.ndarray:
     """The same image as `load_image`, (H,W,3) uint8."""
-    size = view.camera.width, view.camera.height
-    with _open(view.image) as image:
+    with open_image(view.image) as image:
         check_aspect(view, image.size)
-        pixels = _composite(view.image, image, background)
+        pixels, opacity = colours(view.image, image)
+    if opacity is not None:
+        pixels = _over(pixels, opacity, background)
     if view.mask is not None:
-        with _open(view.mask) as mask:
-            weight = _mask(view.mask, mask, (pixels.shape[1], pixels.shape[0]))
-        pixels = _over(pixels, weight, background)
-    return np.asarray(_resized(Image.fromarray(pixels), size))
+        with open_image(view.mask) as mask:
+            weight = mask_weights(view.mask, mask)
+        pixels = _over(pixels, _resized(weight, (pixels.shape[1], pixels.shape[0])), background)
+    return _shown(pixels, view)
+
+
+def decode_layer(view: View) -> np.ndarray:
+    """The image of a view before anything stands behind it.
+
+    (H,W,4) uint8, colours times opacity, then opacity; of an opaque image (H,W,3). What lies outside a mask is transparent.
+    Errors as `load_image`.
+    """
+    with open_image(view.image) as image:
+        check_aspect(view, image.size)
+        pixels, opacity = colours(view.image, image)
+    if view.mask is not None:
+        with open_image(view.mask) as mask:
+            inside = _resized(mask_weights(view.mask, mask), (pixels.shape[1], pixels.shape[0]))
+        opacity = inside if opacity is None else _over(opacity[..., None], inside, (0.0,))[..., 0]
+    if opacity is None:
+        return _shown(pixels, view)
+    return np.dstack([_shown(_over(pixels, opacity, (0.0, 0.0, 0.0)), view), _shown(opacity, view)])
+
+
+def over(layer: Tensor, background: Background) -> Tensor:
+    """A layer (4,H,W), colours times opacity, over a colour; an opaque image (3,H,W) as it is."""
+    if len(layer) == 3:
+        return layer
+    behind = torch.as_tensor(background, dtype=layer.dtype, device=layer.device)
+    return layer[:3] + (1.0 - layer[3]) * behind[:, None, None]
 
 
 class StreamState(NamedTuple):
@@ -130,7 +155,7 @@ class ImageStream:
 
     Args:
         views: what to go through.
-        background: red, green, blue in [0,1].
+        background: red, green, blue in [0,1]; None for images that are not composited yet, to be put `over` one.
         seed: of the order.
         workers: threads that decode.
         cache_bytes: bound on what the cache holds; a few images more are in flight.
@@ -138,7 +163,8 @@ class ImageStream:
             all views, but decodes only the images that are its own.
 
     Yields:
-        (View, (3,H,W) float32 in [0,1]): the tensor is the caller's own, and None where the image is another stream's.
+        (View, (3,H,W) float32 in [0,1]): the tensor is the caller's own, and None where the image is another stream's. Without
+            a background, (4,H,W) where the image has opacity: colours times opacity, and opacity.
 
     Raises:
         UserError: at the place in the order where a file is missing or broken, as `load_image`.
@@ -147,7 +173,7 @@ class ImageStream:
     def __init__(
         self,
         views: Sequence[View],
-        background: Background = (0.0, 0.0, 0.0),
+        background: Background | None = (0.0, 0.0, 0.0),
         *,
         seed: int = 0,
         workers: int = DEFAULT_WORKERS,
@@ -158,7 +184,7 @@ class ImageStream:
         if not views:
             raise UserError("there are no images to go through: the split is empty; check the capture with `info`")
         self._views = list(views)
-        self._background = tuple(float(value) for value in background)
+        self._background = None if background is None else tuple(float(value) for value in background)
         self._seed = seed
         self._part, self._parts = part, parts
         self._ahead = (workers + 2) * parts
@@ -239,47 +265,13 @@ class ImageStream:
         with self._lock:
             pixels = self._cache.get(index)
         if pixels is None:
-            pixels = decode(self._views[index], self._background)
+            view = self._views[index]
+            pixels = decode_layer(view) if self._background is None else decode(view, self._background)
             with self._lock:
                 if index not in self._cache and pixels.nbytes <= self._room:
                     self._cache[index] = pixels
                     self._room -= pixels.nbytes
         return _as_float(pixels)
-
-
-def _open(path: Path) -> Image.Image:
-    try:
-        image = Image.open(path)
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: the file is missing; copy it there or take its frame out of the capture") from error
-    except UNREADABLE as error:
-        raise UserError(f"{path}: cannot be read as an image ({error}); export it again") from error
-    if image.width * image.height > LARGEST_IMAGE:
-        image.close()
-        raise UserError(f"{path}: {image.width} x {image.height} pixels is more than this program reads; scale it down")
-    return image
-
-
-def _converted(path: Path, image: Image.Image, mode: str) -> np.ndarray:
-    try:
-        if image.mode.startswith("I"):  # 16 bits in one channel: Pillow would clip at 255
-            grey = np.asarray(image, dtype=np.float64) / 257.0
-            image = Image.fromarray(np.clip(np.round(grey), 0, 255).astype(np.uint8))
-        return np.asarray(image.convert(mode))
-    except UNREADABLE as error:
-        raise UserError(f"{path}: the image is broken or cut off ({error}); export it again") from error
-
-
-def _has_alpha(image: Image.Image) -> bool:
-    return "A" in image.getbands() or "transparency" in image.info
-
-
-def _composite(path: Path, image: Image.Image, background: Background) -> np.ndarray:
-    """(H,W,3) uint8."""
-    if not _has_alpha(image):
-        return _converted(path, image, "RGB")
-    pixels = _converted(path, image, "RGBA")
-    return _over(pixels[..., :3], pixels[..., 3], background)
 
 
 def _over(pixels: np.ndarray, weight: np.ndarray, background: Background) -> np.ndarray:
@@ -290,19 +282,35 @@ def _over(pixels: np.ndarray, weight: np.ndarray, background: Background) -> np.
     return np.clip(np.rint(blended), 0, 255).astype(np.uint8)
 
 
-def _mask(path: Path, image: Image.Image, size: tuple[int, int]) -> np.ndarray:
-    """(H,W) uint8."""
-    return np.asarray(_resized(Image.fromarray(_converted(path, image, "L")), size))
+def _shown(pixels: np.ndarray, view: View) -> np.ndarray:
+    """Pixels of an image file, (H,W) or (H,W,3) uint8, as the view's camera sees them: at its size, without distortion."""
+    size = view.camera.width, view.camera.height
+    return _resized(pixels, size) if view.lens is None else _undistorted(pixels, view, view.lens, size)
 
 
-def _resized(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+def _undistorted(pixels: np.ndarray, view: View, lens: Lens, size: tuple[int, int]) -> np.ndarray:
+    """Interpolated once, between the pixels of the file; then averaged where the file has more of them than is asked for."""
+    from scipy.ndimage import map_coordinates
+
+    finer = max(1, round(min(pixels.shape[1] / size[0], pixels.shape[0] / size[1])))
+    places = lens.sampling(view.camera, (pixels.shape[1], pixels.shape[0]), finer)
+    layers = [
+        map_coordinates(layer, places, output=np.float32, order=SPLINE, mode="nearest")
+        for layer in np.moveaxis(np.atleast_3d(pixels), 2, 0)
+    ]
+    fine = np.clip(np.rint(np.stack(layers, 2)), 0, 255).astype(np.uint8)
+    return _resized(fine if pixels.ndim == 3 else fine[..., 0], size)
+
+
+def _resized(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Smaller by averaging areas, as a coarser sensor would see it; larger by cubic interpolation."""
-    if image.size == size:
-        return image
-    smaller = size[0] <= image.width and size[1] <= image.height
-    return image.resize(size, Image.Resampling.BOX if smaller else Image.Resampling.BICUBIC)
+    if (pixels.shape[1], pixels.shape[0]) == size:
+        return pixels
+    smaller = size[0] <= pixels.shape[1] and size[1] <= pixels.shape[0]
+    resampling = Image.Resampling.BOX if smaller else Image.Resampling.BICUBIC
+    return np.asarray(Image.fromarray(pixels).resize(size, resampling))
 
 
 def _as_float(pixels: np.ndarray) -> np.ndarray:
-    """(H,W,3) uint8 -> (3,H,W) float32 in [0,1]."""
+    """(H,W,C) uint8 -> (C,H,W) float32 in [0,1]."""
     return np.ascontiguousarray(pixels.transpose(2, 0, 1)).astype(np.float32) / np.float32(255.0)

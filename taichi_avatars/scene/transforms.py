@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -13,40 +12,22 @@ import torch
 from torch import Tensor
 
 from taichi_avatars.errors import UserError
+from taichi_avatars.files.json import read_json
 from taichi_avatars.scene.cameras import Camera
-from taichi_avatars.scene.images import LARGEST_IMAGE, image_size
+from taichi_avatars.scene.images import image_size
+from taichi_avatars.scene.lens import Lens, pinhole
+from taichi_avatars.scene.pixels import LARGEST_IMAGE
 from taichi_avatars.scene.views import resolve, target_size
 
 PrincipalPoint = Literal["bottom", "top"]
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".JPG", ".PNG", ".JPEG")  # for names without one, in this order
+RADIAL, TANGENTIAL = ("k1", "k2", "k3", "k4"), ("p1", "p2")
+UNKNOWN_LENS = ("k5", "k6", "s1", "s2", "s3", "s4", *(f"ftheta_p{number}" for number in range(5)))
+# What nerfstudio and COLMAP call cameras that are a pinhole with or without distortion, and fisheye lenses.
+UNDISTORTED = {"PERSPECTIVE", "PINHOLE", "SIMPLE_PINHOLE"}
+PERSPECTIVE = {*UNDISTORTED, "SIMPLE_RADIAL", "RADIAL", "OPENCV", "FULL_OPENCV"}
+FISHEYE = {"OPENCV_FISHEYE", "FISHEYE", "SIMPLE_RADIAL_FISHEYE", "RADIAL_FISHEYE"}
 RIGID_TOLERANCE = 1e-2  # poses printed with three digits are still rotations; a scaled or sheared pose is far outside
-
-
-def read_json(path: Path) -> object:
-    """The content of a JSON file.
-
-    Raises:
-        UserError: where it cannot be read, with the line of a syntax error.
-    """
-    try:
-        return parse_json(path.read_bytes(), str(path))
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); check that the file is there and readable") from error
-
-
-def parse_json(content: bytes, origin: str) -> object:
-    """The same for what is in memory already; errors begin with where it is from."""
-    try:
-        return json.loads(content.decode("utf-8"))
-    except json.JSONDecodeError as error:
-        raise UserError(
-            f"{origin}: line {error.lineno}, column {error.colno}: not valid JSON ({error.msg}); repair it or export it again"
-        ) from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"{origin}: not a text file (byte {error.start}); export it again") from error
-    except ValueError as error:
-        raise UserError(f"{origin}: holds a number that no computer takes ({error}); export it again") from error
-    except RecursionError as error:
-        raise UserError(f"{origin}: nested too deeply for a capture; export it again") from error
 
 
 def read_transforms(path: Path, within: Path | None = None) -> list[Frame]:
@@ -68,7 +49,17 @@ def read_transforms(path: Path, within: Path | None = None) -> list[Frame]:
         if not isinstance(frame, dict):
             raise UserError(f"{path}: frame {number}: must be an object, got a JSON {_json_type(frame)}; export it again")
     shared = {key: value for key, value in content.items() if key != "frames"}
-    return [Frame(path, number, {**shared, **frame}, within) for number, frame in enumerate(frames)]
+    return [Frame(path, number, _with_shared(frame, shared), within) for number, frame in enumerate(frames)]
+
+
+def _with_shared(frame: dict[str, object], shared: dict[str, object]) -> dict[str, object]:
+    """A frame's keys, and those of the top level that it has neither under the same name nor in other words."""
+    said: set[str] = set()
+    if frame.get("camera_angle_x") is not None and frame.get("fl_x") is None:
+        said |= {"fl_x", "fl_y"}
+    if str(frame.get("camera_model")).upper() in UNDISTORTED:
+        said |= {*RADIAL, *TANGENTIAL, "is_fisheye"}
+    return {**{key: value for key, value in shared.items() if key not in said}, **frame}
 
 
 @dataclass(frozen=True)
@@ -100,8 +91,12 @@ class Frame:
             raise self.error(f"{key} must be a whole number, got {value!r}; export it again")
         return None if value is None else int(value)
 
-    def file(self, key: str, suffix: str = "") -> Path | None:
-        """The existing file that `key` names, None where there is no such key. `suffix` is added where the name has none."""
+    def file(self, key: str, suffixes: Sequence[str] = ()) -> Path | None:
+        """The existing file that `key` names, None where there is no such key.
+
+        Args:
+            suffixes: tried one after the other where the name lacks one.
+        """
         name = self.values.get(key)
         if name is None:
             return None
@@ -113,8 +108,9 @@ class Frame:
             raise self.error(f"{key}: {error}") from None
         except (OSError, ValueError, RuntimeError) as error:  # a name with a zero byte, or links in a circle
             raise self.error(f"{key}: {name!r} is no file's name ({error}); export it again") from None
-        if suffix and not path.suffix:
-            path = path.with_name(path.name + suffix)
+        if suffixes and not path.is_file():
+            longer = [path.with_name(path.name + suffix) for suffix in suffixes]
+            path = next((file for file in longer if file.is_file()), path if path.suffix else longer[0])
         if not path.is_file():
             raise self.error(f"{key}: the file {path} is missing; copy it there or take the frame out of the list")
         return path
@@ -133,11 +129,12 @@ class CameraReader:
     principal_point: PrincipalPoint = "top"
     _known: dict[tuple[object, ...], Camera] = field(default_factory=dict)
 
-    def camera(self, frame: Frame, image: Path) -> Camera:
-        """The camera of a frame.
+    def camera(self, frame: Frame, image: Path) -> tuple[Camera, Lens | None]:
+        """The pinhole camera of a frame, and the lens that its picture was taken through; None where that bends nothing.
 
         Raises:
-            UserError: where the pose is not a rigid (4,4) matrix or the intrinsics are missing or make no camera.
+            UserError: where the pose is not a rigid (4,4) matrix, the intrinsics are missing or make no camera, or the lens is
+                of a kind that this program does not know.
         """
         numbers = _pose_numbers(frame)
         width, height = frame.integer("w"), frame.integer("h")
@@ -147,12 +144,16 @@ class CameraReader:
             raise frame.error(f"image size must be positive, got w={width} h={height}; export it again")
         if width * height > LARGEST_IMAGE:
             raise frame.error(f"image size w={width} h={height} is more than this program reads; scale the capture down")
-        fx, fy, cx, cy = self._intrinsics(frame, width, height)
+        lens = _lens(frame, width, height, self._intrinsics(frame, width, height))
+        try:
+            fx, fy, cx, cy = pinhole(lens)
+        except UserError as error:
+            raise frame.error(str(error)) from None
         key = (*numbers, fx, fy, cx, cy, width, height)
         if key not in self._known:
             camera = Camera.from_opengl(_rigid_pose(frame, numbers), fx, fy, cx, cy, width, height)
             self._known[key] = camera.resized(*target_size(width, height, self.resolution))
-        return self._known[key]
+        return self._known[key], lens if lens.bends else None
 
     def _intrinsics(self, frame: Frame, width: int, height: int) -> tuple[float, float, float, float]:
         fx, fy, angle = frame.number_of("fl_x"), frame.number_of("fl_y"), frame.number_of("camera_angle_x")
@@ -169,6 +170,23 @@ class CameraReader:
         cx = 0.5 * width if cx is None else cx
         cy = 0.5 * height if cy is None else cy
         return fx, fy, cx, height - cy if self.principal_point == "bottom" else cy
+
+
+def _lens(frame: Frame, width: int, height: int, intrinsics: tuple[float, float, float, float]) -> Lens:
+    """The lens of a frame, with the distortion that nerfstudio and instant-ngp write: k1 to k4, p1, p2, is_fisheye."""
+    model = frame.values.get("camera_model")
+    name = "PERSPECTIVE" if model is None else str(model).upper()
+    if name not in PERSPECTIVE | FISHEYE:
+        raise frame.error(f"camera_model is {model!r}, a lens that this program does not know; undistort the images first")
+    for key in UNKNOWN_LENS:
+        if frame.number_of(key):
+            raise frame.error(f"{key} is a distortion that this program does not know; undistort the images first")
+    fisheye = bool(frame.values.get("is_fisheye")) or name in FISHEYE
+    radial = tuple(frame.number_of(key) or 0.0 for key in RADIAL)
+    p1, p2 = (frame.number_of(key) or 0.0 for key in TANGENTIAL)
+    if fisheye and (p1 or p2):
+        raise frame.error("p1 and p2 are given for a fisheye lens, whose model has none; undistort the images first")
+    return Lens(width, height, *intrinsics, radial=radial, tangential=(p1, p2), fisheye=fisheye)
 
 
 def _pose_numbers(frame: Frame) -> list[float]:

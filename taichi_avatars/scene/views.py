@@ -9,9 +9,11 @@ from pathlib import Path
 
 from taichi_avatars.errors import UserError
 from taichi_avatars.scene.cameras import Camera
+from taichi_avatars.scene.lens import Lens
 
 LARGEST_DEFAULT_WIDTH = 1600
 DIVISORS = (1, 2, 4, 8)
+TEST_EVERY = 8
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,7 @@ class View:
         name: unique in the capture, as in file names: "00012_08".
         image: the image file, of any size with the camera's aspect ratio.
         mask: foreground mask to apply, None where none was asked for.
+        lens: of the image and the mask, whose distortion is taken out when they are read; None where there is none.
     """
 
     camera: Camera
@@ -35,6 +38,7 @@ class View:
     name: str
     image: Path
     mask: Path | None
+    lens: Lens | None = None
 
 
 OnProblem = Callable[[UserError], None]
@@ -43,6 +47,11 @@ OnProblem = Callable[[UserError], None]
 def of_camera(views: list[View], camera: str | None) -> list[View]:
     """The views of one camera, by its name or number; all where `camera` is None."""
     return [view for view in views if camera is None or camera in (view.camera_id, str(view.camera_index))]
+
+
+def is_test(position: int) -> bool:
+    """Whether the image at `position` in the order of names is held out for testing, where a scene does not say."""
+    return position % TEST_EVERY == 0
 
 
 def in_order(views: Sequence[View]) -> list[View]:
@@ -94,6 +103,8 @@ def resolve(folder: Path, name: str, within: Path | None = None) -> Path:
 
 def _found(folder: Path, name: str) -> Path:
     path = folder / name
+    if not path.exists() and "\\" in name:  # written on Windows, where it is what "/" is elsewhere
+        return _found(folder, name.replace("\\", "/"))
     if not path.exists():
         # Behind a symbolic link ".." is the parent of the link's target; where that misses, it was meant from the link.
         unlinked = Path(os.path.normpath(folder.absolute() / name))

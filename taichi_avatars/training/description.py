@@ -30,6 +30,7 @@ def cameras(capture: Capture) -> list[dict[str, object]]:
     # Views of a camera that stands still share one object.
     first = {id(view.camera): view for view in [*capture.train, *capture.val, *capture.test]}
     entries: list[dict[str, object]] = []
+    origin = torch.tensor(capture.origin, dtype=torch.float64)
     for index, view in enumerate(first.values()):
         camera = view.camera
         pose = torch.linalg.inv(camera.world_to_camera.double())
@@ -39,7 +40,7 @@ def cameras(capture: Capture) -> list[dict[str, object]]:
                 "img_name": view.name,
                 "width": camera.width,
                 "height": camera.height,
-                "position": pose[:3, 3].tolist(),
+                "position": (pose[:3, 3] + origin).tolist(),
                 "rotation": pose[:3, :3].tolist(),
                 "fx": camera.fx,
                 "fy": camera.fy,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import torch
 
 from taichi_avatars import ops, ranks, runtime
@@ -49,7 +50,7 @@ class Run:
         self.background = (1.0, 1.0, 1.0) if config.white_background else (0.0, 0.0, 0.0)
         self.stream = ImageStream(
             capture.train,
-            self.background,
+            None if config.random_background else self.background,
             seed=config.seed,
             cache_bytes=DEFAULT_CACHE_BYTES // ranks.on_this_machine(),
             part=ranks.rank(),
@@ -84,6 +85,13 @@ class Run:
         self.optimizer = GaussianAdam(gaussians, self.config)
         self.density = DensityControl(len(gaussians), self.generator)
 
+    def behind(self) -> tuple[float, float, float]:
+        """The colour behind the images of this step that have opacity; the same in all processes."""
+        if not self.config.random_background:
+            return self.background
+        red, green, blue = np.random.default_rng([self.config.seed, self.iteration]).random(3).tolist()
+        return red, green, blue
+
     def paint(self) -> None:
         """Gives the Gaussians of a fast run what some of its images tell: colours, and in a Blender scene their places."""
         config, views = self.config, self.capture.train
@@ -98,7 +106,8 @@ class Run:
 
     @property
     def avatar(self) -> Avatar:
-        return Avatar(self.optimizer.gaussians, self.head, self.tuner.sequence if self.tuner else None)
+        sequence = self.tuner.sequence if self.tuner else None
+        return Avatar(self.optimizer.gaussians, self.head, sequence, self.capture.origin)
 
 
 def _begins_with(config: TrainConfig) -> int:

@@ -16,6 +16,7 @@ from taichi_avatars.config import TrainConfig
 from taichi_avatars.errors import UserError
 from taichi_avatars.head.flame import FlameModel
 from taichi_avatars.scene.capture import Capture
+from taichi_avatars.scene.images import over
 from taichi_avatars.scene.views import View
 from taichi_avatars.training import checkpoint, diagnosis, exchange, losses
 from taichi_avatars.training.densify import control_density
@@ -154,9 +155,11 @@ def _view_gradients(run: Run, view: View, truth: Tensor, crop: losses.Crop | Non
     world, frames = to_world(gaussians, vertices, run.head)
 
     # -> splats -> image -> loss
+    background = run.behind() if len(truth) == 4 else run.background
+    truth = over(truth, background)
     sh, degree = (gaussians.sh_base, gaussians.sh_rest), schedule.sh_degree(run.iteration, config.sh_degree)
     out = ops.rasterize(
-        *world, gaussians.opacities, sh, camera=view.camera, background=run.background, sh_degree=degree
+        *world, gaussians.opacities, sh, camera=view.camera, background=background, sh_degree=degree
     )  # fmt: skip
     forward = losses.Forward(out, None if frames is None else frames.scale, row, offset)
     terms = losses.loss_terms(run, forward, truth, crop)

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import cast
 
 import av
 import av.error
+import numpy as np
 from av.audio.frame import AudioFrame
 from av.audio.stream import AudioStream
-from av.container import OutputContainer
+from av.container import InputContainer, OutputContainer
+from av.stream import Disposition
 
 from taichi_avatars.errors import UserError
 
 CODEC, RATE, LAYOUT, BIT_RATE = "aac", 48_000, "stereo", 160_000
 FRAME_SAMPLES = 1024  # of AAC
+TREMBLE = 0.02  # seconds that a file's clock may be off before the sound is moved: coarse clocks round to 1 or 10 ms
 
 
 class Soundtrack:
     """Encodes the sound of an audio file, or of a video, into a file that is being written, as far as its video has come.
+
+    Sound is heard when the file's clock says, from its first picture on: late or with gaps, where it is so.
 
     Args:
         path: what PyAV reads: wav, mp3, m4a, ogg, mp4, mov, ...
@@ -61,15 +66,76 @@ def check_sound(path: Path | str) -> None:
 
 
 def _frames(path: Path) -> Generator[AudioFrame, None, None]:
-    """Its first audio stream in frames of FRAME_SAMPLES samples at RATE in stereo."""
+    """Its first audio stream in frames of FRAME_SAMPLES samples at RATE in stereo, from the moment of its first picture."""
     try:
         with av.open(str(path)) as container:
             if not container.streams.audio:
                 raise UserError(f"{path}: has no sound; give an audio file, or a video with sound")
             resampler = av.AudioResampler(format="fltp", layout=LAYOUT, rate=RATE, frame_size=FRAME_SAMPLES)
-            for decoded in container.decode(container.streams.audio[0]):
-                decoded.pts = None  # a stream may begin late or have gaps in its clock; what is heard has none
-                yield from resampler.resample(decoded)
+            for heard in _in_time(container, container.streams.audio[0]):
+                heard.pts = None
+                yield from resampler.resample(heard)
             yield from resampler.resample(None)
     except av.error.FFmpegError as error:
         raise UserError(f"{path}: cannot be read as audio or video ({error.strerror}); give another file") from None
+
+
+def _in_time(container: InputContainer, stream: AudioStream) -> Iterator[AudioFrame]:
+    """The decoded frames, one directly behind the other: silence where the sound begins late or has a gap, and without what
+    is heard before the first picture or twice."""
+    beginning = _beginning(container, stream)
+    samples = 0  # heard so far
+    for frame in container.decode(stream):
+        early = 0
+        if frame.time is not None:
+            early = samples - round((frame.time - beginning) * frame.sample_rate)
+        if abs(early) > TREMBLE * frame.sample_rate or (samples == 0 and early > 0):
+            for silence in _silence(frame, -early):
+                samples += silence.samples
+                yield silence
+            if early >= frame.samples:
+                continue
+            if early > 0:
+                frame = _without_start(frame, early)
+        samples += frame.samples
+        yield frame
+
+
+def _beginning(container: InputContainer, stream: AudioStream) -> float:
+    """When the first picture is shown, in the file's seconds; without pictures (a cover is none), when the sound begins."""
+    for video in container.streams.video:
+        moves = not video.disposition & Disposition.attached_pic
+        if moves and video.start_time is not None and video.time_base is not None:
+            return float(video.start_time * video.time_base)
+    if stream.start_time is not None and stream.time_base is not None:
+        return float(stream.start_time * stream.time_base)
+    return 0.0
+
+
+def _silence(like: AudioFrame, samples: int) -> Iterator[AudioFrame]:
+    """So many samples of nothing in the format of a frame, in frames of a second at most."""
+    while samples > 0:
+        count = min(samples, like.sample_rate)
+        yield _frame_of(np.zeros_like(like.to_ndarray(), shape=_shape(like, count)) + _zero(like), like)
+        samples -= count
+
+
+def _without_start(frame: AudioFrame, samples: int) -> AudioFrame:
+    content = frame.to_ndarray()
+    return _frame_of(content[:, samples * (1 if frame.format.is_planar else frame.layout.nb_channels) :], frame)
+
+
+def _shape(like: AudioFrame, samples: int) -> tuple[int, int]:
+    channels = like.layout.nb_channels
+    return (channels, samples) if like.format.is_planar else (1, samples * channels)
+
+
+def _zero(like: AudioFrame) -> int:
+    """What silence is: bytes without a sign have it in the middle."""
+    return 128 if like.format.name.startswith("u8") else 0
+
+
+def _frame_of(content: np.ndarray, like: AudioFrame) -> AudioFrame:
+    frame = AudioFrame.from_ndarray(np.ascontiguousarray(content), like.format.name, like.layout.name)
+    frame.sample_rate = like.sample_rate
+    return frame

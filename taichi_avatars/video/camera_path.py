@@ -13,8 +13,10 @@ from torch import Tensor
 
 from taichi_avatars.avatar.place import Place
 from taichi_avatars.errors import UserError
+from taichi_avatars.files.json import read_json
 from taichi_avatars.scene.cameras import OPENCV_FROM_OPENGL, Camera
-from taichi_avatars.scene.transforms import RIGID_TOLERANCE, read_json
+from taichi_avatars.scene.georeference import Origin
+from taichi_avatars.scene.transforms import RIGID_TOLERANCE
 from taichi_avatars.video.viewpoints import FOV_Y
 
 SMALLEST_FOV, LARGEST_FOV = 1.0, 150.0  # degrees
@@ -100,6 +102,25 @@ def camera_path(content: object, origin: str) -> CameraPath:
     targets = torch.stack([target for _, _, target, _ in read])
     fov_y = torch.tensor([fov for _, _, _, fov in read], dtype=torch.float64)
     return CameraPath(times, poses[:, :3, 3], quats, targets, fov_y, frame == "head")
+
+
+def shifted(keys: list[dict[str, Any]], by: Origin) -> list[dict[str, Any]]:
+    """Key frames of a file that `camera_path` takes, moved in the world, in 64 bits; the same ones where `by` is 0."""
+    if not any(by):
+        return keys
+    moved = []
+    for key in keys:
+        new = dict(key)
+        for name in ("position", "look_at"):
+            if name in key:
+                new[name] = [float(value) + step for value, step in zip(key[name], by, strict=True)]
+        if "transform_matrix" in key:
+            rows = [list(row) for row in key["transform_matrix"]]
+            for row, step in zip(rows, by, strict=False):
+                row[3] = float(row[3]) + step
+            new["transform_matrix"] = rows
+        moved.append(new)
+    return moved
 
 
 def _read_key(key: Any, where: str) -> tuple[float, Tensor, Tensor, float]:

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from taichi_avatars.errors import UserError
+from taichi_avatars.files.json import parse_json
 from taichi_avatars.motion.motion import FPS
-from taichi_avatars.scene.transforms import parse_json
-from taichi_avatars.video.camera_path import LARGEST_FOV, SMALLEST_FOV, CameraPath, camera_path
+from taichi_avatars.scene.georeference import NOWHERE, Origin
+from taichi_avatars.video.camera_path import LARGEST_FOV, SMALLEST_FOV, CameraPath, camera_path, shifted
 from taichi_avatars.video.mp4 import write_mp4
 from taichi_avatars.viewer.panel import number
 
@@ -51,11 +52,19 @@ class Director:
     """Key frames and their controls. Clicks are passed on to the viewer, which calls the methods here on its own thread.
 
     Attributes:
-        keys: key frames as a camera path's file has them, see docs/formats.md.
+        keys: key frames as a camera path's file has them, see docs/formats.md; about the origin of what is looked at.
     """
 
-    def __init__(self, gui: viser.GuiApi, folder: Path, act: Callable[[str, int | None], None], with_motion: bool) -> None:
+    def __init__(
+        self,
+        gui: viser.GuiApi,
+        folder: Path,
+        act: Callable[[str, int | None], None],
+        with_motion: bool,
+        origin: Origin = NOWHERE,
+    ) -> None:
         self.keys: list[dict[str, Any]] = []
+        self._origin = origin
         self._folder, self._cancel = folder, threading.Event()
         self._films: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._filming = False
@@ -120,7 +129,7 @@ class Director:
     def as_json(self) -> bytes:
         """The file that `reenact --camera-path` takes too."""
         self.path()
-        return json.dumps({"frame": "world", "keys": self.keys}, indent=1).encode()
+        return json.dumps({"frame": "world", "keys": shifted(self.keys, self._origin)}, indent=1).encode()
 
     def load(self) -> None:
         """Takes the key frames of the uploaded file.
@@ -138,7 +147,8 @@ class Director:
             raise UserError(f'{file.name}: runs in the head\'s own axes; the viewer wants "frame": "world"')
         if len(path.times) > MOST_KEYS or float(path.times[-1] - path.times[0]) > LONGEST:
             raise UserError(f"{file.name}: want at most {MOST_KEYS} key frames and {LONGEST:.0f} seconds")
-        self.keys = content["keys"]
+        x, y, z = self._origin
+        self.keys = shifted(content["keys"], (-x, -y, -z))
         self._describe()
 
     def shoot(self, film: Film, name: str, done: Callable[[Path | None, str], None]) -> None:

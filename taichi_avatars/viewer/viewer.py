@@ -87,7 +87,7 @@ class Viewer:
         gui.configure_theme(dark_mode=True, show_share_button=False, control_width="medium")
         self.panel = Panel(gui, subject, height, self._wake.set, self._act)
         with self.panel.tabs.add_tab("Path"):
-            self.director = Director(gui, folder, self._act, bool(self.timeline.timesteps))
+            self.director = Director(gui, folder, self._act, bool(self.timeline.timesteps), subject.avatar.origin)
         self._live: LiveTab | None = None
         if live is not None:
             with self.panel.tabs.add_tab("Live"):

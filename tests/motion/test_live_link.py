@@ -1,5 +1,6 @@
 """Recordings of the Live Link Face app: names, times, lost frames, head turns; and the shared recording of a real face."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,15 @@ def test_weights_go_to_their_components(tmp_path: Path, head: FlameModel) -> Non
         (["00:00:00:23.0", "00:00:01:00.0", "00:00:01:01.0"], 24.0),
         (["00:00:03:10.0", "00:00:03:11.0"], 60.0),  # never passes a full second: the app's own rate
         (["00:00:00:01.001"], 60.0),
+        (["00:00:00:46.0", "00:00:00:47.0", "00:00:01:00.0"], 48.0),
+        (["00:00:00:48.0", "00:00:00:49.0", "00:00:01:00.0"], 50.0),
+        (["00:00:00:98.0", "00:00:00:99.0", "00:00:01:00.0"], 100.0),
+        (["00:00:00:20.0", "00:00:00:22.0", "00:00:01:00.0"], 12.0),  # every other frame of 24
+        (["23:59:59:28.0", "23:59:59:29.0", "00:00:00:00.0", "00:00:00:01.0"], 30.0),  # past midnight
+        (["00:00:59:28", "00:00:59:29", "00:01:00:02", "00:01:00:03"], 30 / 1.001),  # drop-frame, by what it leaves out
+        (["00:00:09;28", "00:00:09;29", "00:00:10;00", "00:00:10;01"], 30 / 1.001),  # drop-frame, by how it is written
+        (["00:00:59:58", "00:00:59:59", "00:01:00:04", "00:01:00:05"], 60 / 1.001),
+        (["00:09:59:28", "00:09:59:29", "00:10:00:00", "00:10:00:01"], 30.0),  # either; at a tenth minute nothing is left out
     ],
 )
 def test_timecodes_tell_the_frame_rate(tmp_path: Path, codes: list[str], fps: float) -> None:
@@ -116,3 +126,88 @@ def test_the_shared_recording(shared: Path, head: FlameModel) -> None:
     motion = load_motion(shared / "data/arkit_motion.json", head)
     assert len(motion.sequence) == 973 and motion.fps == pytest.approx(30.0, abs=0.1)
     assert motion.sequence.expr.amax(0).max() > 0.3 and motion.sequence.expr.amin() >= 0.0
+
+
+def ramp(path: Path, ticks: list[int], code, separator: str = ",", decimal: str = ".", end: str = "") -> Path:
+    """Rows at ticks of 1/30 s in which jawOpen rises by 0.1 a second."""
+    lines = [separator.join(["Timecode", "BlendShapeCount", "JawOpen", "HeadYaw"]) + end]
+    lines += [separator.join([code(i), "52", f"{i / 300:.6f}", f"{i / 600:.6f}"]).replace(".", decimal) + end for i in ticks]
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def of_60(i: int) -> str:
+    return f"10:00:{i // 30:02d}:{2 * (i % 30):02d}.000"
+
+
+@pytest.mark.parametrize("lost", [lambda i: i % 5 == 2, lambda i: 100 < i < 160, lambda i: i in (7, 8, 299)])
+def test_rows_are_where_their_timecodes_say(tmp_path: Path, lost) -> None:
+    take = read_take(ramp(tmp_path / "t.csv", [i for i in range(301) if not lost(i)], of_60))
+    assert take.fps == pytest.approx(30.0) and len(take.weights) == 301
+    assert take.filled == sum(lost(i) for i in range(301))
+    torch.testing.assert_close(take.weight("jawOpen"), torch.arange(301) / 300, atol=2e-5, rtol=0)
+    torch.testing.assert_close(take.poses[:, 1], torch.arange(301) / 600, atol=2e-5, rtol=0)
+
+
+def test_a_whole_recording_stays_as_it_is(tmp_path: Path) -> None:
+    """Timecodes of a phone tremble by a fraction of a frame: that is no reason to interpolate."""
+    codes = [f"10:00:{i // 60:02d}:{i % 60:02d}.{(37 * i) % 400:03d}" for i in range(200)]
+    values = torch.rand(200).mul(1e6).round() / 1e6
+    rows = [row(code, 0.0, value, 0.0) for code, value in zip(codes, values.tolist(), strict=True)]
+    take = read_take(write(tmp_path / "t.csv", rows))
+    assert take.filled == 0 and torch.equal(take.weight("jawOpen"), values)
+    assert take.fps == pytest.approx(60.0, abs=0.2)
+
+
+def test_a_minute_of_drop_frame_lasts_a_minute(tmp_path: Path) -> None:
+    """29.97 frames a second for 60.1 seconds: number 1800 is called 00:01:00:02."""
+    numbers = [n + (2 if n >= 1800 else 0) for n in range(1802)]
+    codes = [f"00:{n // 1800:02d}:{n // 30 % 60:02d}:{n % 30:02d}" for n in numbers]
+    take = read_take(write(tmp_path / "t.csv", [row(code, 0.0, 0.0, 0.0) for code in codes]))
+    assert len(take.weights) == 1802 and take.filled == 0
+    assert len(take.weights) / take.fps == pytest.approx(1802 * 1.001 / 30, abs=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("separator", "decimal", "end"),
+    [(";", ",", ""), (";", ".", ""), ("\t", ",", ""), ("\t", ".", ""), (",", ".", ","), (";", ",", ";;"), (",", ".", "\r")],
+)
+def test_saved_by_a_spreadsheet(tmp_path: Path, separator: str, decimal: str, end: str) -> None:
+    take = read_take(ramp(tmp_path / "t.csv", list(range(61)), of_60, separator, decimal, end))
+    assert take.names == ["jawOpen"] and take.fps == pytest.approx(30.0)
+    torch.testing.assert_close(take.weight("jawOpen"), torch.arange(61) / 300, atol=2e-5, rtol=0)
+
+
+def test_unicode_text_of_a_spreadsheet(tmp_path: Path) -> None:
+    path = ramp(tmp_path / "t.csv", list(range(31)), of_60, "\t", ",")
+    path.write_bytes(path.read_text().encode("utf-16"))
+    assert read_take(path).weight("jawOpen")[30].item() == pytest.approx(0.1)
+
+
+def test_percent(tmp_path: Path) -> None:
+    take = read_take(write(tmp_path / "t.csv", [row("0:0:0:0", 20, 30, 100), row("0:0:0:1", 0, 50, 1)]))
+    assert take.weight("jawOpen").tolist() == pytest.approx([0.3, 0.5])
+    assert take.weight("mouthSmileLeft").tolist() == pytest.approx([1.0, 0.01])
+    (tmp_path / "t.json").write_text(json.dumps({"names": ["jawOpen"], "frames": [{"weights": [25]}, {"weights": [0.5]}]}))
+    assert read_take(tmp_path / "t.json").weight("jawOpen").tolist() == pytest.approx([0.25, 0.005])
+
+
+@pytest.mark.parametrize("unit", [1.0, 1000.0])
+def test_times_of_json_place_its_frames(tmp_path: Path, unit: float) -> None:
+    frames = [{"weights": [i / 100], "time": unit * (7.0 + i / 50)} for i in range(101) if i % 4 != 1]
+    (tmp_path / "t.json").write_text(json.dumps({"names": ["jawOpen"], "frames": frames}))
+    take = read_take(tmp_path / "t.json")
+    assert take.fps == pytest.approx(50.0) and take.filled == 25
+    torch.testing.assert_close(take.weight("jawOpen"), torch.arange(101) / 100, atol=1e-5, rtol=0)
+
+
+def test_a_second_recording_behind_the_first(tmp_path: Path) -> None:
+    codes = ["00:00:05:00", "00:00:05:01", "00:00:05:02", "00:00:01:00", "00:00:01:01"]
+    take = read_take(write(tmp_path / "t.csv", [row(code, 0.0, k / 10, 0.0) for k, code in enumerate(codes)]))
+    assert take.weight("jawOpen").tolist() == pytest.approx([0.0, 0.1, 0.2, 0.3, 0.4])
+
+
+def test_a_pause_of_hours_is_refused(tmp_path: Path) -> None:
+    rows = [row(code, 0.0, 0.0, 0.0) for code in ("00:00:00:00", "00:00:00:01", "20:00:00:00")]
+    with pytest.raises(UserError, match=r"t\.csv: its rows lie 72000 seconds apart.*cut the recording"):
+        read_take(write(tmp_path / "t.csv", rows))

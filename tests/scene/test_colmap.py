@@ -12,7 +12,7 @@ from taichi_avatars.errors import UserError
 from taichi_avatars.scene.capture import load_capture
 
 CAMERAS = [(1, "PINHOLE", 24, 32, (90.0, 91.0, 11.0, 15.5)), (7, "SIMPLE_PINHOLE", 24, 32, (80.0, 12.0, 16.0))]
-MODEL_NUMBERS = {"SIMPLE_PINHOLE": 0, "PINHOLE": 1, "OPENCV": 4}
+MODEL_NUMBERS = {"SIMPLE_PINHOLE": 0, "PINHOLE": 1, "OPENCV": 4, "FOV": 7, "THIN_PRISM_FISHEYE": 10}
 POINTS = [(5, (0.1, 0.2, 0.3), (255, 0, 51)), (9, (-0.1, 0.0, 0.5), (0, 102, 0))]
 
 
@@ -120,12 +120,33 @@ def test_files_cut_off_are_one_line(folder: Path, stem: str, share: float) -> No
         assert path.suffix == ".txt"  # cut between two lines
 
 
-@pytest.mark.parametrize("write", [write_binary, write_text])
-def test_lens_distortion_is_refused(tmp_path: Path, write) -> None:
-    model = tmp_path / "sparse/0"
+def write_scene(folder: Path, write, cameras: list) -> Path:
+    """A model with its images; returns the folder of the model."""
+    model = folder / "sparse/0"
     model.mkdir(parents=True)
-    write(model, [(1, "OPENCV", 24, 32, (90.0, 91.0, 11.0, 15.5, 0.1, 0.0, 0.0, 0.0))])
-    with pytest.raises(UserError, match="OPENCV, wanted PINHOLE or SIMPLE_PINHOLE"):
+    write(model, cameras)
+    for *_, name in images():
+        (folder / "images" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (24, 32)).save(folder / "images" / name)
+    return model
+
+
+@pytest.mark.parametrize("write", [write_binary, write_text])
+def test_lens_distortion_is_read(tmp_path: Path, write) -> None:
+    write_scene(tmp_path, write, [(1, "OPENCV", 24, 32, (90.0, 91.0, 11.0, 15.5, 0.1, 0.2, 0.003, 0.004)), CAMERAS[1]])
+    capture = load_capture(tmp_path, evaluation=False)
+    lenses = {view.camera_id: view.lens for view in capture.train}
+    assert lenses["7"] is None
+    lens = lenses["1"]
+    assert lens is not None and lens.radial[:2] == (0.1, 0.2) and lens.tangential == (0.003, 0.004) and not lens.fisheye
+    assert any("lens distortion is taken out of 5 of 9 pictures" in line for line in capture.remarks())
+
+
+@pytest.mark.parametrize("write", [write_binary, write_text])
+@pytest.mark.parametrize("model", ["FOV", "THIN_PRISM_FISHEYE"])
+def test_a_lens_that_is_not_known_is_refused_by_name(tmp_path: Path, write, model: str) -> None:
+    write_scene(tmp_path, write, [(1, model, 24, 32, (90.0, 91.0, 11.0, 15.5, 0.1))])
+    with pytest.raises(UserError, match=f"camera 1 is of model {model}, .*image_undistorter"):
         load_capture(tmp_path)
 
 
@@ -163,3 +184,37 @@ def test_smaller_copies_of_the_images_are_used_at_their_own_size(folder: Path) -
         load_capture(folder, images="images_2")
     with pytest.raises(UserError, match="images_8"):
         load_capture(folder, images="images_8")
+
+
+def one_line_per_image(text: str) -> str:
+    return "".join(line + "\n" for line in text.splitlines() if line.endswith(".png") or line.startswith("#"))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(one_line_per_image, id="observations left out"),
+        pytest.param(lambda text: text.replace("\n", "\n\n"), id="a blank line after each"),
+        pytest.param(lambda text: text.replace("\n", "\r\n"), id="Windows"),
+        pytest.param(lambda text: "\ufeff" + text, id="byte order mark"),
+        pytest.param(lambda text: text.replace("# Image", "  # Größe der Bilder"), id="indented comment"),
+        pytest.param(lambda text: text.replace("1.0 2.0 5", "1.0 2.0 -1 3 4.5 7"), id="more observations"),
+        pytest.param(lambda text: text.replace("cam1/", "cam1\\"), id="backslashes"),
+    ],
+)
+def test_images_txt_of_other_programs(tmp_path: Path, change) -> None:
+    path = write_scene(tmp_path, write_text, CAMERAS) / "images.txt"
+    expected = load_capture(tmp_path, evaluation=False).train
+    path.write_bytes(change(path.read_text()).encode())
+    read = load_capture(tmp_path, evaluation=False).train
+    assert [view.name for view in read] == [view.name for view in expected] and len(read) == 9
+    assert all(torch.equal(a.camera.world_to_camera, b.camera.world_to_camera) for a, b in zip(read, expected, strict=True))
+
+
+def test_a_name_with_spaces_is_an_image(tmp_path: Path) -> None:
+    """Twelve entries in a line are four observations, too, but those end in whole numbers."""
+    path = write_scene(tmp_path, write_text, CAMERAS) / "images.txt"
+    path.write_text("1 1 0 0 0 0 0 3.5 1 photo 2 x.png\n2 1 0 0 0 0 0 3 1 b.png\n")
+    for name in ("photo 2 x.png", "b.png"):
+        Image.new("RGB", (24, 32)).save(tmp_path / "images" / name)
+    assert {view.name for view in load_capture(tmp_path, evaluation=False).train} == {"b", "photo 2 x"}

@@ -1,0 +1,41 @@
+"""What a file that cannot be read is in truth: often something else than a damaged file."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from taichi_avatars.errors import UserError
+
+LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+BEGINNING = 1024  # bytes that tell; an LFS pointer is shorter
+
+
+def damaged(path: Path, problem: str, remedy: str) -> UserError:
+    """The error for a file that cannot be read as what it should be.
+
+    Args:
+        problem: what is wrong with it, where it is the right kind of file.
+        remedy: what to do in that case.
+
+    Returns:
+        One line that says so, or what the file is instead: a Git LFS pointer, or a web page saved under its name.
+    """
+    other = mistaken_for(path)
+    return UserError(f"{path}: {other}" if other else f"{path}: {problem}; {remedy}")
+
+
+def mistaken_for(path: Path) -> str | None:
+    """What lies in a file's place and how to get the file itself; None where nothing tells."""
+    try:
+        with path.open("rb") as file:
+            beginning = file.read(BEGINNING)
+    except OSError:
+        return None
+    if beginning.startswith(LFS_POINTER):
+        size = re.search(rb"^size (\d{1,15})\s*$", beginning, re.MULTILINE)
+        length = f" of {int(size[1])} bytes" if size else ""
+        return f"is a Git LFS pointer, not the file itself{length}; run `git lfs pull` in the repository it came from"
+    if re.match(rb"(\xef\xbb\xbf)?\s*<(!doctype html|html)\b", beginning, re.IGNORECASE):
+        return "is a web page, not the file itself: the site asked for a login or has moved it; download it again"
+    return None

@@ -1,0 +1,43 @@
+"""JSON files of strangers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from taichi_avatars.errors import UserError
+from taichi_avatars.files.damaged import mistaken_for
+from taichi_avatars.files.text import decoded
+
+
+def read_json(path: Path) -> object:
+    """The content of a JSON file.
+
+    Raises:
+        UserError: where it cannot be read, with the line of a syntax error.
+    """
+    try:
+        return parse_json(path.read_bytes(), str(path))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); check that the file is there and readable") from error
+    except UserError:
+        other = mistaken_for(path)
+        if other:
+            raise UserError(f"{path}: {other}") from None
+        raise
+
+
+def parse_json(content: bytes, origin: str) -> object:
+    """The same for what is in memory already; errors begin with where it is from."""
+    try:
+        return json.loads(decoded(content))
+    except json.JSONDecodeError as error:
+        raise UserError(
+            f"{origin}: line {error.lineno}, column {error.colno}: not valid JSON ({error.msg}); repair it or export it again"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{origin}: not a text file (byte {error.start}); export it again") from error
+    except ValueError as error:
+        raise UserError(f"{origin}: holds a number that no computer takes ({error}); export it again") from error
+    except RecursionError as error:
+        raise UserError(f"{origin}: nested too deeply for a capture; export it again") from error

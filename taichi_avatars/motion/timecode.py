@@ -1,0 +1,135 @@
+"""When the rows of a recording were taken: SMPTE time codes, and an even grid of frames from rows at any times."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby, pairwise
+from statistics import median
+from typing import NamedTuple
+
+import numpy as np
+
+from taichi_avatars.errors import UserError
+
+RATES = (24, 25, 30, 48, 50, 60, 100, 120)  # frames that a second of a time code counts
+UNKNOWN_RATE = 60  # of the Live Link Face app, where the codes do not tell
+DROPPED = {30: 2, 60: 4, 120: 8}  # numbers that drop-frame codes leave out at nine minutes of ten, to keep clock time
+NTSC = 1000.0 / 1001.0  # of the frames that a drop-frame code counts
+HALF_A_DAY, DAY = 43_200, 86_400  # seconds
+MOST_FRAMES = 1_000_000  # four hours at 60 a second
+
+
+class Code(NamedTuple):
+    """A time code: seconds of the day, the frame in its second with its fraction, and whether it is written as drop-frame."""
+
+    second: int
+    frame: float
+    drops: bool
+
+
+def parse(text: str, where: str) -> Code:
+    """A time code "HH:MM:SS:FF.part"; a semicolon or a dot before the frame is how drop-frame codes are written.
+
+    Raises:
+        UserError: where it is none; `where` says which.
+    """
+    drops = ";" in text
+    parts = text.replace(";", ":").split(":")
+    try:
+        hours, minutes, seconds, frame = parts
+        return Code(3600 * int(hours) + 60 * int(minutes) + int(seconds), float(frame.replace(",", ".")), drops)
+    except ValueError:
+        raise UserError(f"{where}: Timecode {text!r} is not HH:MM:SS:FF; export it again") from None
+
+
+def seconds(codes: Sequence[Code]) -> list[float]:
+    """Times of time codes, from the first on; rows that share a code are spread over its frame. Midnight may lie between."""
+    rate = frame_rate(codes)
+    drops = DROPPED.get(rate, 0) if any(code.drops for code in codes) or _skips(codes, rate) else 0
+    counted: list[float] = []  # frames
+    days = 0
+    for before, code in pairwise([codes[0], *codes]):
+        days += before.second - code.second > HALF_A_DAY
+        minutes = code.second // 60 + days * DAY // 60
+        number = (code.second + days * DAY) * rate + code.frame - drops * (minutes - minutes // 10)
+        counted.append(number)
+    spread: list[float] = []
+    step = _step(counted)
+    for value, rows in groupby(counted):
+        shared = len(list(rows))
+        spread += [value + step * k / shared for k in range(shared)]
+    true_rate = rate * NTSC if drops else rate
+    return [(frame - spread[0]) / true_rate for frame in spread]
+
+
+def frame_rate(codes: Sequence[Code]) -> int:
+    """How many frames a second of the codes has: where a recording passes a full one, the step over it is like all others."""
+    highest = max(code.frame for code in codes)
+    possible = [rate for rate in RATES if highest < rate]
+    if not possible or len({code.second for code in codes}) == 1:
+        return UNKNOWN_RATE
+    step = _step([code.second * possible[0] + code.frame for code in codes])
+    over = [(a.frame, b.frame) for a, b in pairwise(codes) if b.second == a.second + 1]
+    if not over or not step:
+        return possible[0]
+    return min(possible, key=lambda rate: median(abs(rate - before + after - step) for before, after in over))
+
+
+def _step(frames: Sequence[float]) -> float:
+    """The distance of most rows from the next, frames; 0 where there is none."""
+    steps = sorted(b - a for a, b in pairwise(frames) if b > a)
+    return steps[(len(steps) - 1) // 2] if steps else 0.0
+
+
+def _skips(codes: Sequence[Code], rate: int) -> bool:
+    """Whether every full minute that rows pass without a pause lacks the numbers that a drop-frame code leaves out."""
+    left_out = DROPPED.get(rate)
+    if left_out is None:
+        return False
+    passed = [(a, b) for a, b in pairwise(codes) if b.second == a.second + 1 and b.second % 60 == 0 and b.second % 600]
+    return bool(passed) and all(a.frame >= rate - 1 and left_out <= b.frame < left_out + 1 for a, b in passed)
+
+
+class Even(NamedTuple):
+    """Rows on an even grid.
+
+    Attributes:
+        values: (T,C).
+        fps: frames per second.
+        filled: how many of the T frames were not recorded and lie between two that were.
+    """
+
+    values: np.ndarray
+    fps: float
+    filled: int
+
+
+def evenly(times: Sequence[float], values: np.ndarray, default: float) -> Even:
+    """Rows (N,C) at their times as frames at equal distances: as many as the time that passed holds.
+
+    A row goes to the frame that is nearest in time. A frame without one, which a hot phone drops, lies on the line between its
+    neighbours. Where every frame has its row, the rows stay as they are.
+
+    Args:
+        times: seconds. One that goes back begins a new recording, which is put behind the one before.
+        default: frames per second where the times do not tell.
+    """
+    steps = np.diff(np.asarray(times, np.float64))
+    forward = np.sort(steps[steps > 0])
+    if not len(forward):
+        return Even(values, default, 0)
+    step = float(forward[(len(forward) - 1) // 2])
+    steps = np.where(steps < 0, step, steps)
+    at = np.concatenate([[0.0], np.cumsum(steps)])
+    frames = float(np.rint(steps / step).sum())
+    step = at[-1] / frames if frames else step
+    fps = min(120.0, max(1.0, round(1.0 / step, 3)))
+    slots = np.rint(at * fps).astype(np.int64)
+    count = int(slots[-1]) + 1
+    if count == len(values) and bool((np.diff(slots) == 1).all()):
+        return Even(values, fps, 0)
+    if count > MOST_FRAMES:
+        raise UserError(f"its rows lie {at[-1]:.0f} seconds apart, which makes {count} frames; cut the recording in pieces")
+    even = np.stack([np.interp(np.arange(count) / fps, at, column) for column in values.T], 1)
+    even[slots] = values
+    return Even(even.astype(values.dtype), fps, count - len(np.unique(slots)))
