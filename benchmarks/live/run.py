@@ -2,7 +2,7 @@
 
     python benchmarks/live/run.py latency MODEL [--size 275x401] [--seconds 20]
     python benchmarks/live/run.py network MODEL
-    python benchmarks/live/run.py malformed [--count 100000]
+    python benchmarks/live/run.py malformed [--count 100000] [--protocol vmc]
     python benchmarks/live/run.py long MODEL [--minutes 10]
 
 Senders are processes of their own and speak over this machine's loopback. Memory is read from /proc, so it wants Linux.
@@ -250,7 +250,7 @@ def speak(protocol: str, address: tuple[str, int], stop: Any) -> None:
             connection = None
 
 
-def malformed(count: int) -> None:
+def malformed(count: int, protocols: list[str]) -> None:
     """Half of the packets while a good sender has the avatar, half before anybody has."""
     from taichi_avatars.bench import example_avatar
 
@@ -258,7 +258,7 @@ def malformed(count: int) -> None:
     failures: list[str] = []
     threading.excepthook = lambda failure: failures.append(repr(failure.exc_value))
     context = multiprocessing.get_context("spawn")
-    for protocol in broken.PROTOCOLS:
+    for protocol in protocols:
         if protocol == "ifacialmocap":
             performer, _ = prepare(avatar, "livelink:0")
             opened: Any = Datagrams(protocol, "127.0.0.1", 0, ifacialmocap.read)
@@ -317,13 +317,14 @@ def main() -> None:
     parser.add_argument("--fps", type=float, default=30.0)
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--count", type=int, default=100_000)
+    parser.add_argument("--protocol", choices=broken.PROTOCOLS, action="append")
     given = parser.parse_args()
     if given.what == "latency":
         latency(given.model, given.size, given.seconds, given.fps)
     elif given.what == "network":
         network(given.model)
     elif given.what == "malformed":
-        malformed(given.count)
+        malformed(given.count, given.protocol or list(broken.PROTOCOLS))
     elif given.what == "long":
         long(given.model, given.minutes)
 
