@@ -72,7 +72,7 @@ def test_a_phone_moves_the_avatar(avatar: Avatar, tmp_path: Path) -> None:
     with moved(avatar, tmp_path) as (viewer, address):
         visitor = Visitor(viewer.address)
         still = visitor.rested(height=120)
-        assert any("Waiting" in text for text in visitor.texts)
+        visitor.wait_for(lambda: any("Waiting" in text for text in visitor.texts), "the tab says that nothing has come")
         with phone(address, TURNED):
             visitor.wait_for(lambda: any("faces per second" in text for text in visitor.texts), "the tab says what comes")
             posed = visitor.rested(height=120)
