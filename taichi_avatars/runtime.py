@@ -89,6 +89,7 @@ def _start(device: str, threads: int | None, options: dict[str, object]) -> str:
     if arch != getattr(ti, device):  # Taichi goes on elsewhere, with no more than a warning; so it does where TI_ARCH is set
         ti.reset()
         raise UserError(f"device {device}: Taichi cannot use it here and would run on {arch.name}: use another device")
+    _flush_denormals()
     _serve_all_threads(device)
     _keep_freed_memory()
     _started, _threads = device, count
@@ -133,6 +134,28 @@ def _choose_vector_code() -> None:
     import torch
 
     torch.ones(1).exp()
+
+
+def _flush_denormals() -> None:
+    """Has all threads of torch take denormal numbers for zero, as Taichi makes the one that starts it do.
+
+    A thread begins as the one was that made it. torch's that are there already would go on otherwise than this one: where a
+    tensor is cut among them its halves would be rounded differently, and Adam makes whole steps of gradients that small.
+    OpenMP lets them end; the next operation makes new ones.
+    """
+    import ctypes
+
+    import torch
+
+    torch.set_flush_denormal(True)
+    hard = 2  # omp_pause_hard
+    try:
+        with open("/proc/self/maps", encoding="utf-8") as maps:
+            loaded = {line.split(None, 5)[5].strip() for line in maps if "libgomp" in line or "libomp" in line}
+        for library in sorted(loaded):
+            ctypes.CDLL(library).omp_pause_resource_all(hard)
+    except (OSError, AttributeError):  # not Linux, or an OpenMP before version 5
+        return
 
 
 def _keep_freed_memory() -> None:

@@ -121,3 +121,21 @@ def test_any_number_of_threads_gives_the_same_bits():
     one = run(script, "1")
     assert len(one.split()) == 12
     assert one == run(script, "2")
+
+
+def test_threads_that_were_there_before_round_like_this_one():
+    """Taichi has its starting thread take denormal numbers for zero; torch's threads were made without that."""
+    script = """
+        import numpy as np, torch
+        from taichi_avatars import runtime
+        tiny = torch.from_numpy(np.full(400_000, 700_000, np.int32).view(np.float32))  # 1e-39 each
+
+        def flushed():
+            return (tiny * 1.0).numpy().view(np.int32) == 0
+
+        torch.set_num_threads(2)
+        assert not flushed().any()
+        runtime.init("cpu", 2)
+        print(flushed().mean())
+    """
+    assert run(script) == "1.0\n"
