@@ -18,6 +18,17 @@ from taichi_avatars.scene.georeference import NOWHERE, Origin, as_comment, from_
 
 C0 = 0.28209479177387814  # SH band 0: colour = C0 * coefficient + 0.5
 START_OPACITY = 0.1
+# What exports are, to those who take one for an avatar's file.
+SHOWN_ONLY = {
+    ".splat": "a .splat file",
+    ".ksplat": "a .ksplat file",
+    ".spz": "an .spz file",
+    ".sog": "an .sog file",
+    ".glb": "a mesh (.glb)",
+    ".obj": "a mesh (.obj)",
+    ".zip": "a zip of frames",
+    ".npz": "an .npz of arrays",
+}
 
 
 @dataclass(eq=False)
@@ -213,9 +224,19 @@ def _named(prefix: str, keys: object, values: Tensor) -> dict[str, np.ndarray]:
 def _read_vertices(path: Path) -> tuple[np.ndarray, list[str]]:
     if not path.is_file():
         raise UserError(f"{path}: no such file; give an avatar's point_cloud.ply or its model folder")
+    if path.suffix.lower() in SHOWN_ONLY:
+        raise UserError(
+            f"{path}: is {SHOWN_ONLY[path.suffix.lower()]}, which viewers show but from which no avatar can be read back; "
+            "give the point_cloud.ply that it was made from, or its model folder"
+        )
     ply = read_ply(path)
     if "vertex" not in ply:
         raise UserError(f"{path}: has no vertices; is it a Gaussian splatting PLY?")
+    if "packed_position" in (ply["vertex"].data.dtype.names or ()):
+        raise UserError(
+            f"{path}: is a compressed PLY, which viewers show but from which no avatar can be read back; "
+            "give the point_cloud.ply that it was made from, or its model folder"
+        )
     return ply["vertex"].data, list(ply.comments)
 
 
