@@ -18,6 +18,7 @@ ROOMS = (
     "ranks",
     "launching",
     "frontend",
+    "machine",
     "runtime",
     "config",
     "skinning_layout",
