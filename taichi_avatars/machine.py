@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import atexit
 import math
 import os
 import re
-import shutil
+import stat
 import sys
 import tempfile
 from pathlib import Path
@@ -99,11 +98,11 @@ def give_home() -> None:
             os.environ["HOME"] = tempfile.gettempdir()
 
 
-def kernel_folder() -> tuple[Path, bool]:
-    """Where compiled kernels are kept, and whether they stay there.
+def kernel_folder() -> Path:
+    """Where compiled kernels are kept: in the user's cache; where that cannot be written, in the folder for temporary files.
 
-    Where the user's cache cannot be written, that is a folder that goes with the process: without one, Taichi crashes at the
-    end of it. Says on stderr what the user has to expect.
+    Taichi must have a folder that it can write to, or it crashes at the end of the process. Says on stderr what the user has to
+    expect.
     """
     try:
         folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "taichi_avatars" / "kernels"
@@ -112,15 +111,24 @@ def kernel_folder() -> tuple[Path, bool]:
             pass
         empty = not any(folder.iterdir())
     except (OSError, RuntimeError) as error:  # RuntimeError: there is no home
-        print(f"compiled kernels cannot be kept, every run compiles them again: {error}", file=sys.stderr)
-        folder = Path(tempfile.mkdtemp(prefix="taichi_avatars-"))
-        atexit.register(_remove, folder, os.getpid())
-        return folder, False
+        folder = _temporary_folder()
+        print(f"compiled kernels cannot be kept in the cache ({error}): they are kept in {folder}", file=sys.stderr)
+        return folder
     if empty:
         print("First run on this machine: compiling kernels as they are needed, half a minute in all.", file=sys.stderr)
-    return folder, True
+    return folder
 
 
-def _remove(folder: Path, owner: int) -> None:
-    if os.getpid() == owner:  # not a child that forked
-        shutil.rmtree(folder, ignore_errors=True)
+def _temporary_folder() -> Path:
+    """A folder for temporary files that only this user can write to: what lies in it is run."""
+    user = os.getuid() if hasattr(os, "getuid") else "kernels"
+    folder = Path(tempfile.gettempdir()) / f"taichi_avatars-{user}"
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        state = folder.lstat()
+        own = not hasattr(os, "getuid") or (state.st_uid == os.getuid() and not state.st_mode & 0o077)
+        if own and stat.S_ISDIR(state.st_mode):
+            return folder
+    except OSError:
+        pass
+    return Path(tempfile.mkdtemp(prefix="taichi_avatars-"))

@@ -114,8 +114,7 @@ def _serve_all_threads(device: str) -> None:
 
 
 def _kernel_cache() -> dict[str, object]:
-    folder, stays = machine.kernel_folder()
-    return {"offline_cache": stays, "offline_cache_file_path": str(folder)}
+    return {"offline_cache": True, "offline_cache_file_path": str(machine.kernel_folder())}
 
 
 def _refuse_in_children() -> None:

@@ -32,7 +32,12 @@ def place(avatar: Avatar) -> Place:
     """Measures an avatar's place over its motion."""
     sequence = avatar.sequence
     assert sequence is not None
-    rows = torch.linspace(0, len(sequence.timesteps) - 1, min(SAMPLES, len(sequence.timesteps))).round().long().tolist()
+    rows = (
+        torch.linspace(0, len(sequence.timesteps) - 1, min(SAMPLES, len(sequence.timesteps)), dtype=torch.float32)
+        .round()
+        .long()
+        .tolist()
+    )
     neck = roma.rotvec_to_rotmat(sequence.neck_pose[rows].detach().float())
     turns = roma.rotvec_to_rotmat(sequence.rotation[rows].detach().float()) @ neck
     rotation = roma.special_procrustes(turns.mean(0))

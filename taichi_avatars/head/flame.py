@@ -264,4 +264,4 @@ class _Given:
         return value.expand(self.size, *value.shape[1:])
 
     def fill(self, value: Tensor | None, size: int) -> Tensor:
-        return torch.zeros(self.size, size) if value is None else self.spread(value)
+        return torch.zeros(self.size, size, dtype=torch.float32) if value is None else self.spread(value)

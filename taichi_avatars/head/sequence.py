@@ -218,7 +218,7 @@ def _read(keys: Mapping[str, np.ndarray], path: Path) -> dict[str, Tensor]:
         raise UserError(f"{path}: lacks {', '.join(missing)}; it holds {', '.join(sorted(keys)) or 'nothing'}; export it again")
     known = ("shape", *MOVING, "static_offset", "dynamic_offset")
     values = {key: _tensor(keys[key], key, path) for key in known if key in keys and keys[key].size + (key == "expr")}
-    values["shape"] = _one_shape(values.get("shape", torch.zeros(0)), path)
+    values["shape"] = _one_shape(values.get("shape", torch.zeros(0, dtype=torch.float32)), path)
     out = {"shape": _form(values, "shape", ("S",), path)}
     for key, size in {"expr": "E", **SIZES}.items():
         out[key] = _form(values, key, ("T", size), path)

@@ -43,20 +43,20 @@ def read_arkit(path: Path | str, head: FlameModel) -> tuple[FlameSequence, float
             "use an avatar of the built-in head, or a motion with FLAME parameters (.npz)"
         )
     columns = torch.tensor([known.index(name) for name in common])
-    expr = torch.zeros(len(weights), head.n_expr)
+    expr = torch.zeros(len(weights), head.n_expr, dtype=torch.float32)
     expr[:, columns] = weights[:, torch.tensor([names.index(name) for name in common])]
-    jaw = torch.zeros(len(weights), 3)
+    jaw = torch.zeros(len(weights), 3, dtype=torch.float32)
     jaw[:, 0] = JAW_JOINT * take.weight("jawOpen")
     turn = _limited(take.poses)
     sequence = FlameSequence(
         timesteps=list(range(len(weights))),
-        shape=torch.zeros(head.n_shape),
+        shape=torch.zeros(head.n_shape, dtype=torch.float32),
         expr=expr,
         rotation=(1.0 - NECK_SHARE) * turn,
         neck_pose=NECK_SHARE * turn,
         jaw_pose=jaw,
         eyes_pose=_gaze(take),
-        translation=torch.zeros(len(weights), 3),
+        translation=torch.zeros(len(weights), 3, dtype=torch.float32),
         static_offset=None,
         dynamic_offset=None,
     )

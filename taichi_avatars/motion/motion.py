@@ -139,7 +139,7 @@ def drive(avatar: Avatar, motion: Motion) -> Avatar:
 
 def _performed(name: str, sequence: FlameSequence, head: FlameModel, path: Path, views: list[View]) -> Motion:
     """Expressions and poses alone: who performed them may have a shape or offsets that this head cannot hold."""
-    bare = replace(sequence, shape=torch.zeros(head.n_shape), static_offset=None, dynamic_offset=None)
+    bare = replace(sequence, shape=torch.zeros(head.n_shape, dtype=torch.float32), static_offset=None, dynamic_offset=None)
     try:
         fitted = bare.fit(head)
     except UserError as error:

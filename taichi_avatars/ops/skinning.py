@@ -45,8 +45,10 @@ def pack_basis(components: Tensor, regressor: Tensor, correctives: Tensor | None
     joints = torch.einsum("vj,vck->jck", regressor.double(), components.double()).float()
     basis = torch.cat([components, joints])
     if correctives is not None:
-        basis = torch.cat([basis, torch.cat([correctives, torch.zeros(JOINTS, 3, correctives.shape[2])])], 2)
-    flat = torch.zeros(shape_size(len(components)), basis.shape[2])
+        basis = torch.cat(
+            [basis, torch.cat([correctives, torch.zeros(JOINTS, 3, correctives.shape[2], dtype=torch.float32)])], 2
+        )
+    flat = torch.zeros(shape_size(len(components)), basis.shape[2], dtype=torch.float32)
     flat[: 3 * len(basis)] = basis.flatten(0, 1)
     return flat.view(len(flat) // LANES, LANES, basis.shape[2]).transpose(1, 2).contiguous()
 

@@ -68,7 +68,7 @@ class GaussianAdam:
     def reset_opacities(self) -> None:
         """Lowers every opacity to at most 0.01, so that what is not needed can be told and pruned; moments begin at 0."""
         old = self.gaussians.logit_opacities
-        new = old.detach().clamp(max=torch.tensor(RESET_OPACITY).logit().item()).requires_grad_()
+        new = old.detach().clamp(max=torch.tensor(RESET_OPACITY, dtype=torch.float32).logit().item()).requires_grad_()
         self._swap("logit_opacities", old, new, torch.zeros_like)
         self.gaussians.logit_opacities = new
 
