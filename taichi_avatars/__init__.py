@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from taichi_avatars.runtime import init
     from taichi_avatars.scene.cameras import Camera
 
-_home = {
+_module_of = {
     "Avatar": "avatar.avatar",
     "Camera": "scene.cameras",
     "FlameModel": "head.flame",
@@ -36,9 +36,9 @@ __all__ = ["Avatar", "Camera", "FlameModel", "UserError", "bind", "init", "raste
 
 
 def __getattr__(name: str) -> object:
-    if name not in _home:
+    if name not in _module_of:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_home[name]}"), name)
+    return getattr(importlib.import_module(f"{__name__}.{_module_of[name]}"), name)
 
 
 def __dir__() -> list[str]:

@@ -24,6 +24,8 @@ PAPER = {
     "flame_pose_lr": 1e-5,
     "flame_trans_lr": 1e-6,
     "flame_expr_lr": 1e-3,
+    "flame_prior": 0.0,
+    "random_background": False,
     "lr_final_share": 1.0,
     "densify_until_iter": 600_000,
     "densify_grad_threshold": 0.0002,
@@ -32,6 +34,7 @@ PAPER = {
 
 # What the fast schedule has of its own for a static scene, whose Gaussians move in the world instead of on triangles.
 STATIC = {
+    "random_background": False,
     "start_gaussians": 30_000,
     "position_lr_init": 0.00032,
     "position_lr_final": 0.000016,
@@ -56,6 +59,9 @@ class TrainConfig(BaseModel):
     """Degree of the spherical harmonics of the colour; 0 is the better choice for a single camera."""
     white_background: bool = False
     """Composite over white instead of black."""
+    random_background: bool = True
+    """Train images with opacity over another colour in every step, so that no Gaussian takes the place of a background; what is
+    shown and evaluated stays black or white. Off in the paper's schedule and in static scenes."""
     resolution: int = -1
     """1, 2, 4, 8 divide the image size; -1 caps the width at 1600; any other value is the width in pixels."""
     use_mask: bool = False
@@ -101,8 +107,17 @@ class TrainConfig(BaseModel):
     """Learning rate of FLAME's rotation, neck, jaw and eyes, radians; 0.00001 in the paper's schedule."""
     flame_trans_lr: float = Field(default=2e-6, ge=0)
     """Learning rate of FLAME's translation, metres; 0.000001 in the paper's schedule."""
-    flame_expr_lr: float = Field(default=3e-4, ge=0)
+    flame_expr_lr: float = Field(default=1.5e-4, ge=0)
     """Learning rate of FLAME's expression coefficients; 0.001 in the paper's schedule."""
+    flame_prior: float = Field(default=0.1, ge=0)
+    """Weight of the prior that what is tuned are errors of a tracker, of the sizes below and 0 on average over the timesteps;
+    0, as in the paper's schedule, leaves FLAME's parameters free."""
+    flame_pose_sigma: float = Field(default=3e-3, gt=0)
+    """Standard deviation of these errors in each number of FLAME's angles, radians; that of a good multi-view tracker."""
+    flame_trans_sigma: float = Field(default=3e-4, gt=0)
+    """The same in its translation, metres."""
+    flame_expr_sigma: float = Field(default=0.02, gt=0)
+    """The same in its expression coefficients."""
     flame_offset_lr: float = Field(default=1e-6, ge=0)
     """Learning rate of the dynamic offset, metres, where one of its three losses has a weight."""
 
@@ -122,6 +137,8 @@ class TrainConfig(BaseModel):
     """Measure that size in metres."""
     lambda_opacity: float = Field(default=0.0, ge=0)
     """Weight of semi-transparency, 4 o (1 - o) of every opacity o: heads that shine through become solid."""
+    lambda_features: float = Field(default=0.0, ge=0)
+    """How much more the pixels of mouth and eyes count, where the head names these regions; LPIPS looks there, too."""
     lambda_perceptual: float = Field(default=0.0, ge=0)
     """Weight of LPIPS (its weights: see eval) on a random 128x128 crop, in every fourth step of the last third."""
     lambda_dynamic_offset: float = Field(default=0.0, ge=0)

@@ -133,6 +133,13 @@ class Avatar:
         return Rendering(out.image.cpu(), out.alpha.cpu(), out.depth.cpu(), out.radii.cpu())
 
 
+def on_device(avatar: Avatar) -> Avatar:
+    """The avatar with its Gaussians where kernels run, so that they are not carried there for every picture."""
+    runtime.start()
+    gaussians = avatar.gaussians.to(runtime.device())
+    return avatar if gaussians is avatar.gaussians else Avatar(gaussians, avatar.head, avatar.sequence, avatar.origin)
+
+
 def to_world(gaussians: Gaussians, vertices: Tensor | None, head: FlameModel | None) -> tuple[World, Frames | None]:
     """Gaussians from the frames of their triangles into the world (GaussianAvatars, 3.2); unbound ones are there already."""
     if vertices is None or head is None or gaussians.binding is None:

@@ -103,7 +103,7 @@ class Gaussians:
         return _fresh(points.clone(), distance.log()[:, None].repeat(1, 3), (colors - 0.5) / C0, degree, None)
 
     def save_ply(self, path: Path | str, origin: Origin = NOWHERE) -> None:
-        """Writes the PLY of `formats.md` section 3: raw values, binary little endian; read back bit by bit.
+        """Writes the PLY of `formats.md` section 3: raw values, binary little endian; read back bit-exactly.
 
         Args:
             origin: of the means; where it is not (0, 0, 0), x, y and z are written with 64 bits, and it as a comment.

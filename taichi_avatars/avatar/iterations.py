@@ -10,6 +10,8 @@ from taichi_avatars.errors import UserError
 CLOUDS = "point_cloud"
 PLY_NAME = "point_cloud.ply"
 FLAME_NAME = "flame_param.npz"  # beside each PLY
+REFINED_NAME = "flame_param_refined.npz"  # the same, where `refine` has fitted every timestep to its pictures
+REFINED_NAME = "flame_param_refined.npz"  # beside a PLY through which `refine` has fitted every timestep to its pictures
 
 
 def find_ply(path: Path | str) -> Path:

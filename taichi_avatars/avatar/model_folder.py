@@ -6,19 +6,23 @@ import ast
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 
 from taichi_avatars.avatar.avatar import Avatar
-from taichi_avatars.avatar.iterations import find_ply, iteration_of, iterations, model_of
+from taichi_avatars.avatar.iterations import REFINED_NAME, find_ply, iteration_of, iterations, model_of
 from taichi_avatars.config import TrainConfig
 from taichi_avatars.errors import UserError
 from taichi_avatars.files.pickles import plain
 from taichi_avatars.files.text import decoded
 from taichi_avatars.head.assets import resolve_head
+from taichi_avatars.head.sequence import FlameSequence
 from taichi_avatars.scene.cameras import Camera
-from taichi_avatars.scene.capture import Capture, load_capture
+from taichi_avatars.scene.capture import REFINED, Capture, load_capture
 from taichi_avatars.scene.georeference import NOWHERE, Origin
+
+Parameters = Literal["tracked", "refined"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +34,8 @@ class TrainedModel:
         iteration: of the avatar; 0 where the path does not tell.
         source: the capture it was trained on, None where nothing says.
         config: options of the training; the defaults where nothing says.
+        parameters: whether the avatar's FLAME parameters are those that a tracker found (of training timesteps, as training
+            tuned them), or were all fitted to their pictures by `refine`, held-out timesteps too.
     """
 
     folder: Path
@@ -37,23 +43,33 @@ class TrainedModel:
     avatar: Avatar
     source: Path | None
     config: TrainConfig
+    parameters: Parameters = "tracked"
 
     @property
     def method(self) -> str:
-        """The name under which results of this iteration are filed."""
-        return f"ours_{self.iteration}"
+        """The name under which results of this iteration are filed; refined parameters are another protocol."""
+        return f"ours_{self.iteration}{'_refined' if self.parameters == 'refined' else ''}"
 
     @property
     def background(self) -> tuple[float, float, float]:
         return (1.0, 1.0, 1.0) if self.config.white_background else (0.0, 0.0, 0.0)
 
 
-def load_model(path: Path | str, *, head: str | None = None, iteration: int | None = None, **options: object) -> TrainedModel:
+def load_model(
+    path: Path | str,
+    *,
+    head: str | None = None,
+    iteration: int | None = None,
+    parameters: Parameters | Literal["trained"] | None = None,
+    **options: object,
+) -> TrainedModel:
     """Reads a model folder, or one PLY.
 
     Args:
         head: "builtin" or a FLAME file; None takes what lies beside the PLY.
         iteration: which of those saved; None takes the newest.
+        parameters: tracked or refined ones; "trained": those that training left, on whichever capture; None takes the refined
+            where there are any.
         options: of `TrainConfig`, that are to be others than in training; None leaves one as it was.
 
     Raises:
@@ -75,7 +91,21 @@ def load_model(path: Path | str, *, head: str | None = None, iteration: int | No
     source, config = _training(folder)
     given = {name: value for name, value in options.items() if value is not None}
     config = TrainConfig.from_values({**config.model_dump(), **given}, "option")
-    return TrainedModel(folder, iteration_of(ply) or 0, avatar, source, config)
+    found = _with_parameters(avatar, ply.parent, source, parameters)
+    return TrainedModel(folder, iteration_of(ply) or 0, avatar, source, config, found)
+
+
+def _with_parameters(avatar: Avatar, folder: Path, source: Path | None, wanted: str | None) -> Parameters:
+    """Gives an avatar the parameters that are wanted; says which it has."""
+    file = folder / REFINED_NAME
+    trained_on: Parameters = "refined" if source is not None and (source / REFINED).is_file() else "tracked"
+    if wanted in (None, "refined") and avatar.head is not None and file.is_file():
+        avatar.sequence = FlameSequence.load_npz(file, avatar.head)
+        return "refined"
+    if wanted in ("tracked", "refined") and wanted != trained_on:
+        missing = "was trained on a refined capture" if wanted == "tracked" else f"holds no {REFINED_NAME}: run `refine` first"
+        raise UserError(f"{folder}: has no {wanted} FLAME parameters: it {missing}")
+    return trained_on
 
 
 def load_source(model: TrainedModel, source: Path | None = None) -> Capture:

@@ -27,6 +27,18 @@ def peak_above(call: Callable[[], object]) -> int | None:
         return None
 
 
+def peak_on_gpu(call: Callable[[], object]) -> int:
+    """Bytes of the GPU's memory that torch holds at the peak of a call beyond what it held before it."""
+    import torch
+
+    torch.cuda.synchronize()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    call()
+    torch.cuda.synchronize()
+    return torch.cuda.max_memory_allocated() - before
+
+
 def _status(name: str) -> int:
     with open("/proc/self/status", encoding="ascii") as status:
         return next(int(line.split()[1]) * 1024 for line in status if line.startswith(f"{name}:"))
@@ -39,7 +51,7 @@ def main(count: int, width: int, height: int, device: str, threads: int) -> None
 
     forward_backward_of(dense_scene(*WARM))()
     forward_backward = forward_backward_of(dense_scene(count, width, height))
-    print(peak_above(forward_backward))
+    print((peak_on_gpu if device == "cuda" else peak_above)(forward_backward))
 
 
 if __name__ == "__main__":

@@ -53,7 +53,11 @@ def dense_scene(count: int, width: int, height: int, seed: int = 0) -> Scene:
     """
     random = torch.Generator().manual_seed(seed)
     direction = torch.nn.functional.normalize(torch.randn(count, 3, generator=random, dtype=torch.float32), dim=1)
-    means = direction * torch.tensor(HEAD_AXES) * (1.0 + SHELL * torch.randn(count, 1, generator=random, dtype=torch.float32))
+    means = (
+        direction
+        * torch.tensor(HEAD_AXES, dtype=torch.float32)
+        * (1.0 + SHELL * torch.randn(count, 1, generator=random, dtype=torch.float32))
+    )
     quats = torch.randn(count, 4, generator=random, dtype=torch.float32)
     scales = torch.exp(0.5 * torch.randn(count, 3, generator=random, dtype=torch.float32)) * SPREAD * math.sqrt(10_000 / count)
     opacities = torch.sigmoid(1.5 * torch.randn(count, generator=random, dtype=torch.float32) - 1.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,7 +16,7 @@ from taichi_avatars.errors import UserError
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from taichi_avatars.avatar.model_folder import TrainedModel
+    from taichi_avatars.avatar.model_folder import Parameters, TrainedModel
     from taichi_avatars.evaluation.lpips import Lpips
     from taichi_avatars.evaluation.scores import EvaluationProtocol
     from taichi_avatars.scene.capture import Capture
@@ -29,6 +30,10 @@ METRICS = {
     "PSNR_paper": "PSNR (paper)",
     "LPIPS_paper": "LPIPS (paper)",
     "PSNR_hair": "PSNR (hair)",
+    "PSNR_mouth": "PSNR (mouth)",
+    "LPIPS_mouth": "LPIPS (mouth)",
+    "PSNR_eyes": "PSNR (eyes)",
+    "LPIPS_eyes": "LPIPS (eyes)",
 }
 
 
@@ -62,6 +67,14 @@ def evaluate(
             help="paper adds what published numbers are: the mean of the channels' PSNR, and LPIPS (Alex) on unscaled images.",
         ),
     ] = "standard",
+    parameters: Annotated[
+        str | None,
+        typer.Option(
+            metavar="tracked|refined|both",
+            help="FLAME parameters of the views: as tracked, or as `refine` fitted them to the pictures that are measured.",
+            show_default="the refined where there are any",
+        ),
+    ] = None,
     lpips: Annotated[str, typer.Option(metavar="alex|vgg|both|none", help="Network of LPIPS.")] = "alex",
     lpips_weights: Annotated[
         str | None,
@@ -81,11 +94,14 @@ def evaluate(
 
     val holds cameras that training never saw (novel view), test holds expressions that it never saw (self-reenactment).
     Means go to MODEL/<split>/results.json, single views to per_view.json, numbered as `render` numbers them; those of test
-    also to MODEL itself, where scripts that were written for the reference look.
+    also to MODEL itself, where scripts that were written for the reference look. With refined FLAME parameters, which is
+    another protocol, the method is called ours_N_refined instead of ours_N.
 
     Example: taichi-avatars eval -m output/me --json
     """
     one_of("--protocol", protocol, ("standard", "paper"))
+    if parameters is not None:
+        one_of("--parameters", parameters, ("tracked", "refined", "both"))
     one_of("--lpips", lpips, ("alex", "vgg", "both", "none"))
     wanted = splits(split)
     from rich.console import Group
@@ -95,9 +111,21 @@ def evaluate(
     perceptual = _perceptual(session, lpips, lpips_weights)
     measures: EvaluationProtocol = "paper" if protocol == "paper" else "standard"
     values, tables = [], []
-    for path in model:
+    kinds: dict[str | None, list[Parameters | None]] = {
+        None: [None],
+        "tracked": ["tracked"],
+        "refined": ["refined"],
+        "both": ["tracked", "refined"],
+    }
+    for path, kind in product(model, kinds[parameters]):
         trained = load_model(
-            path, head=head, iteration=iteration, resolution=resolution, white_background=white_background, images=images
+            path,
+            head=head,
+            iteration=iteration,
+            parameters=kind,
+            resolution=resolution,
+            white_background=white_background,
+            images=images,
         )
         capture = load_source(trained, source)
         chosen = _held(capture, wanted, asked=bool(split))
@@ -131,8 +159,11 @@ def _measure(
 
     from taichi_avatars.evaluation import scores as measure
 
-    values: dict[str, object] = {"model": str(trained.folder), "iteration": trained.iteration}
-    table = Table(title=f"{trained.folder}, iteration {trained.iteration}", title_justify="left")
+    values: dict[str, object] = {"model": str(trained.folder), "iteration": trained.iteration, "parameters": trained.parameters}
+    title = f"{trained.folder}, iteration {trained.iteration}"
+    if trained.avatar.head is not None:
+        title += f", {trained.parameters} FLAME parameters"
+    table = Table(title=title, title_justify="left")
     table.add_column("split")
     table.add_column("views", justify="right")
     means: dict[str, dict[str, float]] = {}
@@ -146,7 +177,13 @@ def _measure(
                 shown.update(min(len(done) * ranks.size(), shown.total))  # the others are about as far
 
             scores = measure.evaluate(
-                trained.avatar, views, trained.background, protocol=protocol, perceptual=perceptual, on_view=on_view
+                trained.avatar,
+                views,
+                trained.background,
+                protocol=protocol,
+                perceptual=perceptual,
+                crops=measure.of_features(trained.avatar),
+                on_view=on_view,
             )
         if not ranks.is_first():
             continue

@@ -176,7 +176,7 @@ def reenact(
     if clamp and own is not None:
         seen = {view.timestep for view in own.train if view.timestep is not None}
         performed = replace(performed, sequence=clamped_to(performed.sequence, avatar.sequence, seen))
-    actor, shot = stage(
+    actor, staging = stage(
         avatar,
         performed,
         size=shape,
@@ -192,6 +192,6 @@ def reenact(
     path = out or trained.folder / f"reenactment_{file_name(performed.name)}.mp4"
     rate = fps or performed.fps
     with session.progress("reenact", len(performed.sequence), "frames") as shown:
-        frames = film(actor, shot, path, fps=rate, panels=panels, driver=driver, audio=audio, on_frame=shown.update)
+        frames = film(actor, staging, path, fps=rate, panels=panels, driver=driver, audio=audio, on_frame=shown.update)
     values = {"video": str(path), "frames": frames, "fps": rate, "panels": panels}
     session.result(values, f"{path}: {frames} frames, {frames / rate:.1f} s")

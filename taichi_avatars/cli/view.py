@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from taichi_avatars.cli.command import Head, Iteration, Session, Source, command
+from taichi_avatars.cli.live_options import MOTION, Blendshapes, Clamp, From, Relative, Sender, Smoothing, prepared, serve
 from taichi_avatars.viewer.address import HOST, PORT
 from taichi_avatars.viewer.look import HEIGHT, LARGEST_HEIGHT, SMALLEST_HEIGHT
 
@@ -33,14 +34,23 @@ def view(
     ] = HOST,
     port: Annotated[int, typer.Option(min=0, max=65535, help="The next free one where it is taken; 0 for any.")] = PORT,
     open_browser: Annotated[bool, typer.Option("--open", help="Open it in this machine's browser.")] = False,
+    live: From = None,
+    from_host: Annotated[
+        str, typer.Option(rich_help_panel=MOTION, help="Where to listen for it; 0.0.0.0 lets phones send.")
+    ] = HOST,
+    sender: Sender = None,
+    smoothing: Smoothing = 1.0,
+    relative: Relative = False,
+    clamp: Clamp = False,
+    blendshapes: Blendshapes = None,
     iteration: Iteration = None,
     head: Head = None,
 ) -> None:
     """Look at an avatar in the browser.
 
     Orbit it, play its motion, move jaw, neck, eyes and expression with sliders; mesh, wireframe, depth and statistics; film it
-    along a camera path. Works over ssh too: ssh -L 8080:localhost:8080 MACHINE. Ctrl-C ends it. To watch a training: train
-    --viewer.
+    along a camera path. With --from, a phone or a face-tracking program moves it, see `live`. Works over ssh too: ssh -L
+    8080:localhost:8080 MACHINE. Ctrl-C ends it. To watch a training: train --viewer.
 
     Example: taichi-avatars view output/me
     """
@@ -49,7 +59,6 @@ def view(
     from taichi_avatars.motion.motion import drive, load_motion
     from taichi_avatars.viewer.address import check_address
     from taichi_avatars.viewer.subject import subject_of
-    from taichi_avatars.viewer.viewer import Viewer
 
     if warning := check_address(host, port):
         session.say(f"warning: {warning}")
@@ -70,17 +79,12 @@ def view(
                 raise
             session.say(f"note: without the capture's cameras: {error}")
     name = trained.folder.resolve().name or "avatar"
-    subject = subject_of(
-        avatar, capture, first_camera(trained.folder, trained.avatar.origin), background=trained.background, name=name, **known
-    )
-    viewer = Viewer(subject, trained.folder / "viewer", host=host, port=port, height=height)
-    viewer.warm_up()
-    session.result({"address": viewer.address}, f"{viewer.address}  (Ctrl-C ends the viewer)")
-    if open_browser:
-        typer.launch(viewer.address)
-    try:
-        viewer.run()
-    except KeyboardInterrupt:  # the way to end it
-        pass
-    finally:
-        viewer.close()
+    camera = first_camera(trained.folder, trained.avatar.origin)
+    subject = subject_of(avatar, capture, camera, background=trained.background, name=name, **known)
+    moved = None
+    if live is not None:
+        moved = prepared(
+            session, trained, subject.avatar, live, host=from_host, sender=sender, smoothing=smoothing, relative=relative,
+            clamp=clamp, blendshapes=blendshapes,
+        )  # fmt: skip
+    serve(session, subject, trained.folder / "viewer", host=host, port=port, height=height, live=moved, browser=open_browser)

@@ -54,7 +54,7 @@ def load_motion(
     principal_point: PrincipalPoint = "bottom",
     resolution: int = -1,
 ) -> Motion:
-    """Reads a motion and fits it to a head: fewer expression or shape coefficients than the head's are filled with zeros.
+    """Reads a motion and fits it to a head: fewer expression or shape coefficients than the head's are padded with zeros.
 
     Args:
         path: an npz (a capture's, an avatar's `flame_param.npz`, VHAP's tracked output), a folder with one npz per timestep,
@@ -78,14 +78,14 @@ def load_motion(
         if path.suffix.lower() in (".json", ".csv"):
             return Motion(name, *read_arkit(path, head), views=[])
         if path.suffix.lower() == ".npz":
-            return _performed(name, FlameSequence.load_npz(path), head, path, [])
+            return _performed(name, FlameSequence.load_npz(path, parts=head.parts), head, path, [])
         raise UserError(f"{path}: cannot drive an avatar; {WANTED}")
     if capture_kind(path) == "head":
         return _of_capture(path, name, head, splits, principal_point, resolution)
     files = sorted(path.glob("*.npz")) or sorted((path / FLAME_FOLDER).glob("*.npz"))
     if not files:
         raise UserError(f"{path}: holds no .npz files; {WANTED}")
-    return _performed(name, FlameSequence.from_frames(dict(enumerate(files))), head, path, [])
+    return _performed(name, FlameSequence.from_frames(dict(enumerate(files)), parts=head.parts), head, path, [])
 
 
 def _of_capture(
@@ -106,7 +106,7 @@ def _of_capture(
     files = {timestep: file for timestep, file in known.items() if timesteps is None or timestep in timesteps}
     if not files:
         raise UserError(f"{path}: holds no views in {', '.join(splits or SPLITS)}; choose another --split")
-    motion = _performed(name, FlameSequence.from_frames(files), head, path, held)
+    motion = _performed(name, FlameSequence.from_frames(files, parts=head.parts), head, path, held)
     return replace(motion, remark="; ".join(filter(None, (motion.remark, remark))) or None)
 
 

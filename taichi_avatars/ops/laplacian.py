@@ -14,7 +14,7 @@ class Neighbours:
         faces: (F,3) int64.  count: number of vertices V.
 
     Attributes:
-        index: (V,D) int64, filled up with the vertex itself.
+        index: (V,D) int64, padded with the vertex itself.
         degree: (V,1) float32, how many of them count.
     """
 

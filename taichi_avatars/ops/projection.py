@@ -121,7 +121,7 @@ class _Project(torch.autograd.Function):
 
 
 def _flat(t: Tensor, rows: int) -> Tensor:
-    """The numbers of a table one after the other, filled up with zeros to `rows` rows."""
+    """The numbers of a table one after the other, padded with zeros to `rows` rows."""
     t = t.detach().contiguous()
     if len(t) < rows:
         t = torch.cat([t, t.new_zeros(rows - len(t), *t.shape[1:])])

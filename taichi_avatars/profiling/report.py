@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
-from taichi_avatars.profiling.stages import AUTOGRAD, BACKWARD, ORDER, REST, Recording
+from taichi_avatars.profiling.stages import AUTOGRAD, BACKWARD, ORDER, OTHER, Recording
 
 if TYPE_CHECKING:
     from taichi_avatars.profiling.peaks import Peaks
@@ -53,9 +53,9 @@ def _stages(recording: Recording, units: int, whole: float) -> list[dict]:
     for launch, stage in recording.launches:
         kernel[stage] += 1e3 * (launch.end - launch.begin) / units
         launches[stage] += 1
-    own[REST] += whole - sum(own.values())
+    own[OTHER] += whole - sum(own.values())
     backward = [f"{stage} {BACKWARD}" for stage in reversed(ORDER)]
-    order = [*ORDER[: ORDER.index("Adam")], AUTOGRAD, *backward, *ORDER[ORDER.index("Adam") :], REST]
+    order = [*ORDER[: ORDER.index("Adam")], AUTOGRAD, *backward, *ORDER[ORDER.index("Adam") :], OTHER]
     return [
         {
             "stage": stage,

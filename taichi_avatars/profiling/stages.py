@@ -21,7 +21,7 @@ from taichi_avatars.kernels.tiles import TILE
 from taichi_avatars.timing.launches import Launch, recorded_launches
 
 ROOT = Path(taichi_avatars.__file__).parent
-REST = "rest of Python"  # the loop, the trainer's own lines, small tensor work between the stages
+OTHER = "rest of Python"  # the loop, the trainer's own lines, small tensor work between the stages
 # Stage of a function, by the beginning of its file's path and, where it matters, by its name; the first that fits.
 STAGES: list[tuple[str, str | None, str]] = [
     ("scene/images", None, "waiting for images"),
@@ -152,7 +152,7 @@ class Recorder:
         self._began = time.perf_counter()
 
     def _launched(self, launch: Launch) -> None:
-        self.recording.launches.append((launch, self._stack[-1][0] if self._stack else REST))
+        self.recording.launches.append((launch, self._stack[-1][0] if self._stack else OTHER))
 
 
 def stage_of(code: CodeType) -> str | None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["Capture", "View", "capture_kind", "load_capture", "scene_extent"]
 
 Kind = Literal["head", "blender", "colmap"]
+REFINED = "refined.json"  # in a head capture whose FLAME parameters `refine` fitted to its pictures, held-out ones too
 EXTENT_FACTOR = 1.1
 HEAD_RADII = 5.0
 TYPICAL_HEAD_RADIUS = 0.1  # RMS distance of a head's vertices from their mean, metres

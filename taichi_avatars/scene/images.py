@@ -113,6 +113,32 @@ def decode(view: View, background: Background) -> np.ndarray:
     return _shown(pixels, view)
 
 
+def decode_layer(view: View) -> np.ndarray:
+    """The image of a view before anything stands behind it.
+
+    (H,W,4) uint8, colours times opacity, then opacity; of an opaque image (H,W,3). What lies outside a mask is transparent.
+    Errors as `load_image`.
+    """
+    with open_image(view.image) as image:
+        check_aspect(view, image.size)
+        pixels, opacity = colours(view.image, image)
+    if view.mask is not None:
+        with open_image(view.mask) as mask:
+            inside = _resized(mask_weights(view.mask, mask), (pixels.shape[1], pixels.shape[0]))
+        opacity = inside if opacity is None else _over(opacity[..., None], inside, (0.0,))[..., 0]
+    if opacity is None:
+        return _shown(pixels, view)
+    return np.dstack([_shown(_over(pixels, opacity, (0.0, 0.0, 0.0)), view), _shown(opacity, view)])
+
+
+def over(layer: Tensor, background: Background) -> Tensor:
+    """A layer (4,H,W), colours times opacity, over a colour; an opaque image (3,H,W) as it is."""
+    if len(layer) == 3:
+        return layer
+    behind = torch.as_tensor(background, dtype=layer.dtype, device=layer.device)
+    return layer[:3] + (1.0 - layer[3]) * behind[:, None, None]
+
+
 class StreamState(NamedTuple):
     """Where an ImageStream stands: the next image it yields is number `position` of epoch `epoch`."""
 
@@ -129,7 +155,7 @@ class ImageStream:
 
     Args:
         views: what to go through.
-        background: red, green, blue in [0,1].
+        background: red, green, blue in [0,1]; None for images that are not composited yet, to be put `over` one.
         seed: of the order.
         workers: threads that decode.
         cache_bytes: bound on what the cache holds; a few images more are in flight.
@@ -137,7 +163,8 @@ class ImageStream:
             all views, but decodes only the images that are its own.
 
     Yields:
-        (View, (3,H,W) float32 in [0,1]): the tensor is the caller's own, and None where the image is another stream's.
+        (View, (3,H,W) float32 in [0,1]): the tensor is the caller's own, and None where the image is another stream's. Without
+            a background, (4,H,W) where the image has opacity: colours times opacity, and opacity.
 
     Raises:
         UserError: at the place in the order where a file is missing or broken, as `load_image`.
@@ -146,7 +173,7 @@ class ImageStream:
     def __init__(
         self,
         views: Sequence[View],
-        background: Background = (0.0, 0.0, 0.0),
+        background: Background | None = (0.0, 0.0, 0.0),
         *,
         seed: int = 0,
         workers: int = DEFAULT_WORKERS,
@@ -157,7 +184,7 @@ class ImageStream:
         if not views:
             raise UserError("there are no images to go through: the split is empty; check the capture with `info`")
         self._views = list(views)
-        self._background = tuple(float(value) for value in background)
+        self._background = None if background is None else tuple(float(value) for value in background)
         self._seed = seed
         self._part, self._parts = part, parts
         self._ahead = (workers + 2) * parts
@@ -238,7 +265,8 @@ class ImageStream:
         with self._lock:
             pixels = self._cache.get(index)
         if pixels is None:
-            pixels = decode(self._views[index], self._background)
+            view = self._views[index]
+            pixels = decode_layer(view) if self._background is None else decode(view, self._background)
             with self._lock:
                 if index not in self._cache and pixels.nbytes <= self._room:
                     self._cache[index] = pixels
@@ -284,5 +312,5 @@ def _resized(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def _as_float(pixels: np.ndarray) -> np.ndarray:
-    """(H,W,3) uint8 -> (3,H,W) float32 in [0,1]."""
+    """(H,W,C) uint8 -> (C,H,W) float32 in [0,1]."""
     return np.ascontiguousarray(pixels.transpose(2, 0, 1)).astype(np.float32) / np.float32(255.0)

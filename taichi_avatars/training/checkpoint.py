@@ -1,4 +1,4 @@
-"""The state of a run on disk: everything that a step depends on, so that a resumed run goes on bit by bit."""
+"""The state of a run on disk: everything that a step depends on, so that a resumed run is bit-exact."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from taichi_avatars.training.run import Run
 
 NAME = "checkpoint.pt"  # of the last save, for --resume
-EARLIER = "checkpoint.{}.pt"  # 1 of the save before, 2 of the one before that
+PREVIOUS = "checkpoint.{}.pt"  # 1 of the save before, 2 of the one before that
 TEMPORARY = ".*-*.pt*"  # what `atomic_path` calls one while it is written
 KEPT = "chkpnt{}.pth"  # of the steps in checkpoint_iterations, for --start-checkpoint
 VERSION = 2
 # Options that a resumed run may change: none of its steps depends on them, or, as `iterations`, not on those done.
-FREE = (
+CHANGEABLE = (
     *("iterations", "interval", "test_iterations", "save_iterations", "checkpoint_iterations", "keep_checkpoints"),
     *("full_flame_param", "strict_paths"),
 )
@@ -38,7 +38,7 @@ class DamagedError(UserError):
 
 def kept(model: Path) -> list[Path]:
     """The states that a model folder holds, the last one first."""
-    earlier = [path for path in model.glob(EARLIER.format("*")) if path.name.split(".")[1].isdigit()]
+    earlier = [path for path in model.glob(PREVIOUS.format("*")) if path.name.split(".")[1].isdigit()]
     last = [model / NAME] if (model / NAME).is_file() else []
     return last + sorted(earlier, key=lambda path: int(path.name.split(".")[1]))
 
@@ -49,9 +49,9 @@ def save_last(model: Path, run: Run) -> None:
         temporary.write_bytes(_packed(run))
         # Only names change from here on. A run that is killed between them leaves the last state under its next name.
         for number in range(run.config.keep_checkpoints - 1, 0, -1):
-            younger = model / (EARLIER.format(number - 1) if number > 1 else NAME)
+            younger = model / (PREVIOUS.format(number - 1) if number > 1 else NAME)
             if younger.is_file():
-                os.replace(younger, model / EARLIER.format(number))
+                os.replace(younger, model / PREVIOUS.format(number))
 
 
 def save(path: Path, run: Run) -> None:
@@ -69,7 +69,7 @@ def _packed(run: Run) -> memoryview:
         "views": [view.name for view in run.capture.train],
         "gaussians": {name: values.detach() for name, values in optimizer.gaussians.parameters().items()},
         "binding": optimizer.gaussians.binding,
-        "adam": optimizer.adam.state_dict()["state"],
+        "adam": optimizer.state(),
         "density": {"gradient": run.density.gradient, "seen": run.density.seen},
         "flame": None if tuner is None else {"table": tuner.table, "moments": tuner.moments, "steps": tuner.steps},
         "was_reset": run.was_reset,
@@ -124,7 +124,7 @@ def load(path: Path, run: Run) -> Path:
 
 
 def _compare(path: Path, state: dict[str, Any], run: Run) -> None:
-    held = {k: v for k, v in state["config"].items() if k not in FREE}
+    held = {k: v for k, v in state["config"].items() if k not in CHANGEABLE}
     now = {k: v for k, v in run.config.model_dump().items() if k in held}
     for name, value in held.items():
         if now.get(name) != value:
@@ -159,7 +159,7 @@ def _put_back(state: dict[str, Any], run: Run) -> None:
         if not 0 <= lowest <= highest < run.head.num_faces:
             raise ValueError("bound to triangles that the head does not have")
     optimizer = GaussianAdam(gaussians, run.config)
-    optimizer.adam.load_state_dict({"state": state["adam"], "param_groups": optimizer.adam.state_dict()["param_groups"]})
+    optimizer.restore(state["adam"])
     run.generator.set_state(state["random"])
     run.stream.restore(state["stream"])
     run.optimizer = optimizer

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from taichi_avatars.errors import UserError
 from taichi_avatars.files.atomic import atomic_path
+from taichi_avatars.training.optimizer import MOMENTS
 
 if TYPE_CHECKING:
     from taichi_avatars.scene.views import View
@@ -56,11 +57,8 @@ def check_gradients(run: Run) -> None:
 def check_parameters(run: Run) -> None:
     """Raises NonFiniteError that names the tensor where what a checkpoint would hold is not finite."""
     tensors = {name: leaf.detach() for name, leaf in run.optimizer.gaussians.parameters().items()}
-    for group in run.optimizer.adam.param_groups:
-        for leaf in group["params"]:
-            for name, moment in run.optimizer.adam.state.get(leaf, {}).items():
-                if name != "step":
-                    tensors[f"Adam's {name} of {group['name']}"] = moment
+    for name, held in run.optimizer.moments.items():
+        tensors |= {f"Adam's {moment} of {name}": held[moment] for moment in MOMENTS}
     if run.tuner is not None:
         tensors |= {"FLAME parameters": run.tuner.table, "Adam's moments of the FLAME parameters": run.tuner.moments}
     _check("", tensors)

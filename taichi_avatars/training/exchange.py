@@ -70,7 +70,7 @@ def of_all_views(run: Run, views: Sequence[View], own: StepSums) -> tuple[StepSu
 
 
 def check_sameness(run: Run) -> None:
-    """Raises where the processes do not have the same Gaussians, bit by bit: none of them would be the run's."""
+    """Raises where the processes do not have bit-identical Gaussians: none of them would be the run's."""
     if not ranks.together():
         return
     digest = hashlib.blake2b(digest_size=16)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import torch
 
 from taichi_avatars import ops, ranks, runtime
@@ -21,7 +22,7 @@ from taichi_avatars.scene.images import DEFAULT_CACHE_BYTES, ImageStream
 from taichi_avatars.training.flame_tuning import FlameTuner
 from taichi_avatars.training.optimizer import GaussianAdam
 from taichi_avatars.training.schedule import Schedule
-from taichi_avatars.training.start import PAINTED_FROM, carve, paint, spread
+from taichi_avatars.training.start import PAINTED_FROM, carve, on_surface, paint
 
 
 class Run:
@@ -49,7 +50,7 @@ class Run:
         self.background = (1.0, 1.0, 1.0) if config.white_background else (0.0, 0.0, 0.0)
         self.stream = ImageStream(
             capture.train,
-            self.background,
+            None if config.random_background else self.background,
             seed=config.seed,
             cache_bytes=DEFAULT_CACHE_BYTES // ranks.on_this_machine(),
             part=ranks.rank(),
@@ -66,7 +67,7 @@ class Run:
             vertices = head.pose(self.rest).vertices
             self.triangle_scale = ops.triangle_frames(vertices, head.faces).scale.to(runtime.device())
             if config.schedule == "fast":
-                gaussians = spread(vertices, head.faces, _begins_with(config), config.sh_degree, self.generator)
+                gaussians = on_surface(vertices, head.faces, _begins_with(config), config.sh_degree, self.generator)
             else:
                 gaussians = Gaussians.on_triangles(head.num_faces, config.sh_degree, self.generator)
         elif capture.points is not None:
@@ -83,6 +84,13 @@ class Run:
     def _begin_with(self, gaussians: Gaussians) -> None:
         self.optimizer = GaussianAdam(gaussians, self.config)
         self.density = DensityControl(len(gaussians), self.generator)
+
+    def behind(self) -> tuple[float, float, float]:
+        """The colour behind the images of this step that have opacity; the same in all processes."""
+        if not self.config.random_background:
+            return self.background
+        red, green, blue = np.random.default_rng([self.config.seed, self.iteration]).random(3).tolist()
+        return red, green, blue
 
     def paint(self) -> None:
         """Gives the Gaussians of a fast run what some of its images tell: colours, and in a Blender scene their places."""

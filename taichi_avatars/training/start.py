@@ -30,10 +30,8 @@ FEWEST = 100  # places left below which carving is not believed
 MOST = 0.5  # share of the places left above which the images have no background to carve by
 SEEN = 0.05  # pixels in all below which a Gaussian's colour is not known
 
-Background = tuple[float, float, float]
 
-
-def spread(vertices: Tensor, faces: Tensor, count: int, degree: int, generator: torch.Generator) -> Gaussians:
+def on_surface(vertices: Tensor, faces: Tensor, count: int, degree: int, generator: torch.Generator) -> Gaussians:
     """Gaussians over a surface: one per triangle, and the rest by area; at random places, all of about the same size.
 
     Args:
@@ -64,7 +62,7 @@ def spread(vertices: Tensor, faces: Tensor, count: int, degree: int, generator: 
     return gaussians
 
 
-def paint(avatar: Avatar, views: Sequence[View], background: Background) -> Tensor:
+def paint(avatar: Avatar, views: Sequence[View], background: tuple[float, float, float]) -> Tensor:
     """SH band 0 (N,1,3) of the mean colour of the pixels that show each Gaussian; as it was where none does."""
     colour, weight = _shown(avatar, views, background)
     base = ((colour - 0.5) / C0)[:, None]
@@ -72,7 +70,7 @@ def paint(avatar: Avatar, views: Sequence[View], background: Background) -> Tens
 
 
 def carve(
-    views: Sequence[View], count: int, degree: int, background: Background, generator: torch.Generator
+    views: Sequence[View], count: int, degree: int, background: tuple[float, float, float], generator: torch.Generator
 ) -> Gaussians | None:
     """Gaussians on the surface of what the opacity of the images leaves of the cube that Blender's scenes lie in.
 
@@ -115,7 +113,7 @@ def _shown_empty(places: Tensor, camera: Camera, alpha: Tensor) -> Tensor:
     return inside & ~opaque[row.clamp(0, camera.height - 1), column.clamp(0, camera.width - 1)]
 
 
-def _shown(avatar: Avatar, views: Sequence[View], background: Background) -> tuple[Tensor, Tensor]:
+def _shown(avatar: Avatar, views: Sequence[View], background: tuple[float, float, float]) -> tuple[Tensor, Tensor]:
     """Mean colour (N,3) of the pixels that show each Gaussian, and their number (N,1).
 
     The weight of a pixel is what the Gaussian contributes to it, alpha times transmittance. The rasterizer's adjoint sums

@@ -35,7 +35,7 @@ GAP = 4  # pixels between two panels
 
 
 @dataclass(frozen=True, eq=False)
-class Shot:
+class Staging:
     """How a performance is filmed.
 
     Attributes:
@@ -73,7 +73,7 @@ def stage(
     orbit: float = 0.0,
     path: CameraPath | None = None,
     background: Background = (0.0, 0.0, 0.0),
-) -> tuple[Avatar, Shot]:
+) -> tuple[Avatar, Staging]:
     """The avatar ready to perform, and the camera that films it.
 
     Args:
@@ -90,24 +90,24 @@ def stage(
     actor = drive(avatar, motion)
     if camera_id is None:
         where = place(actor)
-        return actor, Shot(frontal_camera(where, *size), where, orbit, background, path)
+        return actor, Staging(frontal_camera(where, *size), where, orbit, background, path)
     views = motion.views or own_views
     if not views:
         raise UserError(f"camera {camera_id}: neither the motion nor the avatar has a capture with cameras; leave it out")
     camera = captured_camera(views, camera_id)
     if not motion.views:  # the motion took place somewhere else
         actor = moved(actor, to=avatar)
-    return actor, Shot(camera, place(actor), orbit, background)
+    return actor, Staging(camera, place(actor), orbit, background)
 
 
 def film(
-    actor: Avatar, shot: Shot, fps: float, panels: Sequence[Panel] = ("avatar",), driver: Mapping[int, View] | None = None
+    actor: Avatar, staging: Staging, fps: float, panels: Sequence[Panel] = ("avatar",), driver: Mapping[int, View] | None = None
 ) -> Iterator[np.ndarray]:
     """Frames (H,W,3) uint8 of a performance, rendered one by one as they are asked for; of those, this process's share.
 
     Args:
         actor: its sequence is what is shown, from the first timestep to the last.
-        panels: what stands side by side, all at the height of the shot's camera.
+        panels: what stands side by side, all at the height of the staging's camera.
         driver: images of who performed the motion, by timestep, for the panel of this name.
 
     Raises:
@@ -116,9 +116,9 @@ def film(
     assert actor.sequence is not None
     if "driver" in panels and not driver:
         raise UserError("the motion has no images: it cannot be shown beside the avatar; leave driver out of --show")
-    background = (float(shot.background[0]), float(shot.background[1]), float(shot.background[2]))
+    background = (float(staging.background[0]), float(staging.background[1]), float(staging.background[2]))
     for index, timestep in ranks.share(list(enumerate(actor.sequence.timesteps))):
-        camera, aside = shot.at(index / fps), shot.aside(index / fps)
+        camera, aside = staging.at(index / fps), staging.aside(index / fps)
         image = actor.render(camera, timestep=timestep, background=background).image.clamp(0.0, 1.0)
         columns = []
         for panel in panels:
@@ -131,13 +131,13 @@ def film(
             elif panel == "novel":
                 columns.append(as_uint8(actor.render(aside, timestep=timestep, background=background).image))
             elif driver:
-                columns.append(_driver(driver.get(timestep), driver, camera.height, shot.background))
-        yield _side_by_side(columns, shot.background)
+                columns.append(_driver(driver.get(timestep), driver, camera.height, staging.background))
+        yield _side_by_side(columns, staging.background)
 
 
 def reenact(
     actor: Avatar,
-    shot: Shot,
+    staging: Staging,
     path: Path | str,
     *,
     fps: float = 25.0,
@@ -157,7 +157,7 @@ def reenact(
     """
 
     def frames() -> Iterator[np.ndarray]:
-        for index, frame in enumerate(ranks.in_order(film(actor, shot, fps, panels, driver), count)):
+        for index, frame in enumerate(ranks.in_order(film(actor, staging, fps, panels, driver), count)):
             yield frame
             if on_frame is not None:
                 on_frame(index + 1)

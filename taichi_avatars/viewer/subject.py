@@ -6,8 +6,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from taichi_avatars import runtime
-from taichi_avatars.avatar.avatar import Avatar
+from taichi_avatars.avatar.avatar import Avatar, on_device
 from taichi_avatars.avatar.gaussians import Gaussians
 from taichi_avatars.avatar.place import Place, place
 from taichi_avatars.head.pose import HeadPose
@@ -72,11 +71,16 @@ class Subject:
         static = self.avatar.head is None  # every image has a camera of its own there
         return {(view.name if static else view.camera_id): view.camera for view in reversed(chosen)}
 
-    def flame(self, look: Look, timestep: int | None) -> HeadPose | None:
-        """The pose at a timestep as a look wants it; None for an unbound scene."""
+    def flame(self, look: Look, timestep: int | None, live: HeadPose | None = None) -> HeadPose | None:
+        """The pose at a timestep as a look wants it; None for an unbound scene.
+
+        Args:
+            live: a pose in place of the timestep's.
+        """
         if self.avatar.head is None or timestep is None:
             return None
-        parts = {name: values.detach().clone() for name, values in self.shown(look).pose(timestep).given().items()}
+        performed = self.shown(look).pose(timestep) if live is None else live
+        parts = {name: values.detach().clone() for name, values in performed.given().items()}
         if look.neutral:
             parts.pop("dynamic_offset", None)
             for name in parts.keys() - set(MOVED):
@@ -115,13 +119,6 @@ def subject_of(avatar: Avatar, capture: Capture | None, first: Camera | None, **
         if capture is not None and capture.flame is not None:
             avatars["tracked"] = Avatar(avatar.gaussians, avatar.head, capture.flame)
     return Subject(avatars, where, home, splits, **known)  # pyright: ignore[reportArgumentType]
-
-
-def on_device(avatar: Avatar) -> Avatar:
-    """The avatar with its Gaussians where kernels run."""
-    runtime.start()
-    gaussians = avatar.gaussians.to(runtime.device())
-    return avatar if gaussians is avatar.gaussians else Avatar(gaussians, avatar.head, avatar.sequence, avatar.origin)
 
 
 def _place_of(gaussians: Gaussians) -> Place:

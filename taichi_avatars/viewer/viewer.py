@@ -18,10 +18,13 @@ import numpy as np
 from PIL import Image
 
 from taichi_avatars.errors import UserError
+from taichi_avatars.motion.live.performer import Performer
+from taichi_avatars.motion.live.source import Source
 from taichi_avatars.scene.cameras import Camera
 from taichi_avatars.viewer.address import HOST, PORT, listen, url
 from taichi_avatars.viewer.director import Director, Film
 from taichi_avatars.viewer.eye import Eye, eye_of
+from taichi_avatars.viewer.live_tab import LiveTab
 from taichi_avatars.viewer.look import HEIGHT, Look
 from taichi_avatars.viewer.panel import NO_CAMERA, Panel, chosen
 from taichi_avatars.viewer.picture import Picture, draw
@@ -48,9 +51,23 @@ class Viewer:
         subject: what is shown; training replaces its avatars.
         version: of the avatar: where this changes, pictures are drawn anew.
         address: where browsers find it.
+
+    Args:
+        folder: for films.
+        height: of the full picture, to begin with.
+        live: a source of motion that is not started yet, and what makes poses of it.
     """
 
-    def __init__(self, subject: Subject, folder: Path, *, host: str = HOST, port: int = PORT, height: int = HEIGHT) -> None:
+    def __init__(
+        self,
+        subject: Subject,
+        folder: Path,
+        *,
+        host: str = HOST,
+        port: int = PORT,
+        height: int = HEIGHT,
+        live: tuple[Performer, Source] | None = None,
+    ) -> None:
         self.subject, self.version = subject, 0
         self.timeline = Timeline(subject.timesteps(ALL), subject.fps)
         self._folder = folder
@@ -71,6 +88,10 @@ class Viewer:
         self.panel = Panel(gui, subject, height, self._wake.set, self._act)
         with self.panel.tabs.add_tab("Path"):
             self.director = Director(gui, folder, self._act, bool(self.timeline.timesteps), subject.avatar.origin)
+        self._live: LiveTab | None = None
+        if live is not None:
+            with self.panel.tabs.add_tab("Live"):
+                self._live = LiveTab(gui, *live, self._act, self._wake.set)
         self._stand_at_home()
         self.server.on_client_connect(lambda client: self.post(lambda: self._welcome(client)))
         self.server.on_client_disconnect(lambda client: self.post(lambda: self._forget(client.client_id)))
@@ -131,6 +152,8 @@ class Viewer:
         due = [IDLE]
         if (tick := self.timeline.next_due(now)) is not None:
             due.append(tick)
+        if self._live is not None and (tick := self._live.due) is not None:
+            due.append(tick)
         if any(screen.coarse and screen.ready for screen in self._screens.values()):
             due.append(0.25 * REST)
         if self.timeline.timesteps and self._told != self._playback:
@@ -152,7 +175,8 @@ class Viewer:
         now, spent = time.monotonic(), 0.0
         self.timeline.advance(now)
         look = self.panel.look()
-        if look != self._look:
+        moved = self._live is not None and self._live.advance(now)
+        if moved or look != self._look:
             self._look, self._restless_since = look, now
         for screen in list(self._screens.values()):
             if (picture := self._drawn_for(screen, look, now, news)) is not None:
@@ -182,12 +206,15 @@ class Viewer:
         camera = self._previewed(screen, eye, full, now)
         restless = now - max(screen.restless_since, self._restless_since) < REST
         height = max(1, round(full * self._share)) if restless and camera is None else full
-        what = eye, look, self.timeline.timestep, height, full, camera and now
+        live = self._live and self._live.pose and self._live.version
+        what = eye, look, self.timeline.timestep, live, height, full, camera and now
         if screen.what == what and (screen.version == self.version or not news):
             return None
         picture = self._draw(camera or eye.camera(height, full), look)
         screen.what, screen.version, screen.coarse = what, self.version, height < full
         screen.show(picture.image)
+        if self._live is not None:
+            self._live.drawn()
         self._drawn = picture
         self._adapt(picture, height / full)
         return picture
@@ -206,7 +233,8 @@ class Viewer:
     def _draw(self, camera: Camera, look: Look, timestep: int | None = None) -> Picture:
         subject = self.subject
         at = self.timeline.timestep if timestep is None else timestep
-        return draw(subject.shown(look), subject.flame(look, at), camera, look)
+        live = self._live.pose if self._live is not None and timestep is None else None
+        return draw(subject.shown(look), subject.flame(look, at, live), camera, look)
 
     def _adapt(self, picture: Picture, share: float) -> None:
         """Chooses the size of pictures while something moves, so that they take no longer than is fluid."""
@@ -219,6 +247,8 @@ class Viewer:
 
     def _show_state(self, now: float) -> None:
         """Statistics and the place of the playback, not more often than people read them."""
+        if self._live is not None:
+            self._live.show(now)
         if self.timeline.timesteps and self._told != self._playback and now - self._told_at > CONTROLS_EVERY:
             self._told, self._told_at = self._playback, now
             self.panel.show_time(*self._playback)
@@ -288,6 +318,14 @@ class Viewer:
             at = "" if self.timeline.timestep is None else f"_{self.timeline.timestep:05d}"
             screen.client.send_file_download(f"{self.subject.name}{at}.png", file.getvalue())
 
+    def _set_neutral(self, screen: Screen | None) -> None:
+        if self._live is not None and not self._live.calibrate():
+            raise UserError("no face has come yet that could be the neutral one")
+
+    def _forget_neutral(self, screen: Screen | None) -> None:
+        if self._live is not None:
+            self._live.forget_neutral()
+
     def _add_key(self, screen: Screen | None) -> None:
         if screen is not None:
             self.director.add(screen.client.camera)
@@ -337,6 +375,8 @@ class Viewer:
         "home": _go_home,
         "reset": lambda self, _: self.panel.reset_sliders(),
         "save picture": _save_picture,
+        "neutral": _set_neutral,
+        "forget neutral": _forget_neutral,
         "add key": _add_key,
         "remove key": lambda self, _: self.director.remove(everything=False),
         "clear keys": lambda self, _: self.director.remove(everything=True),
@@ -347,6 +387,8 @@ class Viewer:
     }
 
     def close(self) -> None:
+        if self._live is not None:
+            self._live.close()
         for client_id in list(self._screens):
             self._forget(client_id)
         with redirect_stdout(io.StringIO()):  # it says that it stopped

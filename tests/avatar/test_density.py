@@ -84,19 +84,39 @@ def adam(count: int = 4) -> GaussianAdam:
     return optimizer
 
 
+def test_steps_are_those_of_torch() -> None:
+    optimizer = adam()
+    leaves = {name: values.detach().clone().requires_grad_() for name, values in optimizer.gaussians.parameters().items()}
+    rates = {name: 0.01 if name == "means" else 0.5 * rate for name, rate in optimizer.rates.items()}
+    groups = [{"params": [leaf], "lr": rates[name]} for name, leaf in leaves.items()]
+    theirs = torch.optim.Adam(groups, eps=1e-15, fused=True)
+    ours = GaussianAdam(optimizer.gaussians, TrainConfig())
+    for _ in range(3):
+        for name, values in ours.gaussians.parameters().items():
+            if name != "quats":  # had no gradient
+                values.grad = torch.randn_like(values)
+                leaves[name].grad = values.grad.clone()
+        ours.step(0.01, 0.5)
+        theirs.step()
+    for name, values in ours.gaussians.parameters().items():
+        assert values.grad is None
+        assert torch.equal(values, leaves[name]), name
+    assert set(ours.moments) == set(leaves) - {"quats"}
+
+
 def test_moments_stay_with_their_rows_and_begin_at_zero():
     optimizer = adam()
-    before = {n: optimizer.adam.state[v]["exp_avg"].clone() for n, v in optimizer.gaussians.parameters().items()}
+    before = {name: held["exp_avg"].clone() for name, held in optimizer.moments.items()}
     keep = torch.tensor([True, False, True, True])
     added = select(optimizer.gaussians, torch.tensor([False, True, False, False]))
     optimizer.replace(keep, added)
     assert len(optimizer.gaussians) == 4
-    for name, values in optimizer.gaussians.parameters().items():
-        moment = optimizer.adam.state[values]["exp_avg"]
+    for name in optimizer.gaussians.parameters():
+        moment = optimizer.moments[name]["exp_avg"]
         assert torch.equal(moment[:3], before[name][keep]), name
         assert not moment[3:].any(), name
     assert optimizer.gaussians.binding.tolist() == [0, 2, 3, 1]
-    assert len(optimizer.adam.state) == 6
+    assert len(optimizer.moments) == 6
 
 
 def test_adam_goes_on_after_a_replacement():
@@ -113,8 +133,8 @@ def test_reset_lowers_opacities_and_clears_their_moments():
     optimizer = adam()
     optimizer.reset_opacities()
     assert optimizer.gaussians.opacities.max().item() <= 0.01 + 1e-6
-    assert not optimizer.adam.state[optimizer.gaussians.logit_opacities]["exp_avg"].any()
-    assert optimizer.adam.state[optimizer.gaussians.means]["exp_avg"].any()
+    assert not optimizer.moments["logit_opacities"]["exp_avg"].any()
+    assert optimizer.moments["means"]["exp_avg"].any()
 
 
 def test_everything_gone_is_no_crash():

@@ -14,7 +14,7 @@ from taichi_avatars.config import TrainConfig
 from taichi_avatars.profiling.measure import FRAME, STEP, Profile, profile
 from taichi_avatars.profiling.peaks import Peaks, measure_peaks
 from taichi_avatars.profiling.report import summary
-from taichi_avatars.profiling.stages import AUTOGRAD, REST, Recorder
+from taichi_avatars.profiling.stages import AUTOGRAD, OTHER, Recorder
 from taichi_avatars.profiling.subjects import made_up_capture, run_with
 from taichi_avatars.timing.launches import recorded_launches
 from taichi_avatars.training import trainer
@@ -56,7 +56,7 @@ def test_stages_and_units_sum_up_to_the_whole(found: Profile) -> None:
         assert sum(stage["kernel_ms"] for stage in values["stages"]) == pytest.approx(values["kernel_ms"])
         assert sum(kernel["ms"] for kernel in values["kernels"]) == pytest.approx(values["kernel_ms"])
         assert all(stage["kernel_ms"] <= stage["ms"] + 1e-6 for stage in values["stages"])
-        assert values["stages"][-1]["stage"] == REST and values["stages"][-1]["ms"] >= 0
+        assert values["stages"][-1]["stage"] == OTHER and values["stages"][-1]["ms"] >= 0
 
 
 def test_the_stages_are_those_of_the_method_in_its_order(found: Profile) -> None:
@@ -67,7 +67,7 @@ def test_the_stages_are_those_of_the_method_in_its_order(found: Profile) -> None
     assert [stage for stage in frame if stage in forward] == forward and AUTOGRAD not in frame
     wanted = ["waiting for images", *forward, "loss", AUTOGRAD, *(f"{stage} backward" for stage in backward), "Adam", "density"]
     assert [stage for stage in step if stage in wanted] == wanted
-    assert set(step) - set(wanted) == {"activations", "checks of arguments", REST}
+    assert set(step) - set(wanted) == {"activations", "checks of arguments", OTHER}
 
 
 def test_kernels_are_told_by_the_stage_that_launched_them(found: Profile) -> None:

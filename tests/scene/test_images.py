@@ -12,6 +12,7 @@ from taichi_avatars.errors import UserError
 from taichi_avatars.scene import images, pixels
 from taichi_avatars.scene.capture import load_capture
 from taichi_avatars.scene.images import ImageStream, StreamState, load_image, load_mask
+from taichi_avatars.scene.images import over as put_over
 from taichi_avatars.scene.views import View
 
 GREEN = (0.1, 0.9, 0.2)
@@ -177,6 +178,20 @@ def test_stream_yields_what_load_image_gives(views: list[View], cache_bytes: int
         for view, image in islice(stream, 20):
             assert torch.equal(image, load_image(view, GREEN))
             image.zero_()  # the tensor is the caller's own
+
+
+@pytest.mark.parametrize("resolution", [-1, 2])
+@pytest.mark.parametrize("kind", ["rgba", "mask", "both", "opaque"])
+def test_stream_without_a_background_gives_what_can_be_put_over_any(tmp_path: Path, kind: str, resolution: int) -> None:
+    masked = kind in ("mask", "both")
+    folder = write_tiny_capture(tmp_path, rgba=kind in ("rgba", "both"), masks=masked)
+    views = load_capture(folder, use_mask=masked, resolution=resolution).train
+    with ImageStream(views, None) as stream:
+        for view, layer in islice(stream, 4):
+            assert layer is not None and len(layer) == (3 if kind == "opaque" else 4)
+            for background in (GREEN, (1.0, 1.0, 1.0)):
+                away = (put_over(layer, background) - load_image(view, background)).abs().max()
+                assert away <= (0.0 if kind == "opaque" else 3.01 / 255), "but for rounding"
 
 
 @pytest.mark.parametrize("taken", [0, 4, 9, 13, 18])

@@ -16,7 +16,7 @@ from taichi_avatars.errors import UserError
 from taichi_avatars.head.sequence import FlameSequence
 from taichi_avatars.scene.cameras import Camera
 from taichi_avatars.scene.views import View
-from taichi_avatars.training.start import OPACITY, SIZE, carve, paint, spread
+from taichi_avatars.training.start import OPACITY, SIZE, carve, on_surface, paint
 from taichi_avatars.video.viewpoints import frontal_camera
 
 
@@ -37,7 +37,7 @@ def areas(vertices: torch.Tensor, faces: torch.Tensor) -> torch.Tensor:
 
 def test_they_lie_on_their_triangles_in_proportion_to_the_area(head):
     vertices = head.v_template
-    gaussians = spread(vertices, head.faces, 25_000, 1, torch.Generator().manual_seed(0))
+    gaussians = on_surface(vertices, head.faces, 25_000, 1, torch.Generator().manual_seed(0))
     assert gaussians.binding is not None and len(gaussians) == 25_000
     each = torch.bincount(gaussians.binding.long(), minlength=head.num_faces)
     assert int(each.min()) == 1
@@ -57,20 +57,20 @@ def test_they_lie_on_their_triangles_in_proportion_to_the_area(head):
 
 
 def test_fewer_than_triangles_is_one_per_triangle(head):
-    gaussians = spread(head.v_template, head.faces, 10, 0, torch.Generator())
+    gaussians = on_surface(head.v_template, head.faces, 10, 0, torch.Generator())
     assert len(gaussians) == head.num_faces
     assert float(gaussians.means.norm(dim=1).max()) < 1.0
 
 
 def test_the_same_seed_spreads_the_same(head):
-    one, two = (spread(head.v_template, head.faces, 12_000, 0, torch.Generator().manual_seed(3)) for _ in range(2))
+    one, two = (on_surface(head.v_template, head.faces, 12_000, 0, torch.Generator().manual_seed(3)) for _ in range(2))
     assert torch.equal(one.means, two.means) and torch.equal(one.sh_base, two.sh_base)
 
 
 def test_colours_are_those_of_the_pixels_and_only_where_seen(head, tmp_path: Path):
     """A picture that is red on the left and blue on the right half."""
     sequence = at_rest(head)
-    gaussians = spread(head.v_template, head.faces, 12_000, 0, torch.Generator().manual_seed(0))
+    gaussians = on_surface(head.v_template, head.faces, 12_000, 0, torch.Generator().manual_seed(0))
     camera = frontal_camera(place(Avatar(gaussians, head, sequence)), 60, 80)
     pixels = torch.zeros(80, 60, 3, dtype=torch.uint8)
     pixels[:, :30, 0], pixels[:, 30:, 2] = 255, 255
@@ -91,7 +91,7 @@ def test_colours_are_those_of_the_pixels_and_only_where_seen(head, tmp_path: Pat
 
 def test_a_missing_picture_is_one_line(head, tmp_path: Path):
     sequence = at_rest(head)
-    gaussians = spread(head.v_template, head.faces, 10, 0, torch.Generator())
+    gaussians = on_surface(head.v_template, head.faces, 10, 0, torch.Generator())
     avatar = Avatar(gaussians, head, sequence)
     camera = frontal_camera(place(avatar), 20, 20)
     with pytest.raises(UserError, match=r"gone\.png"):

@@ -12,6 +12,9 @@ from taichi_avatars import Avatar, training
 from taichi_avatars.avatar.density import prune_mask
 from taichi_avatars.config import TrainConfig
 from taichi_avatars.errors import UserError
+from taichi_avatars.evaluation.scores import evaluate
+from taichi_avatars.scene.capture import load_capture
+from taichi_avatars.synthetic.capture import write_capture
 from taichi_avatars.training import densify, trainer
 from taichi_avatars.training.events import Evaluated, Progress, Saved
 from taichi_avatars.training.run import Run
@@ -65,6 +68,32 @@ def test_it_learns_saves_and_tells(tmp_path, capture, head):
     for name in ("log.jsonl", "config.toml", "cfg_args", "cameras.json", "checkpoint.pt", "point_cloud/iteration_40/head.json"):
         assert (tmp_path / name).is_file(), name
     assert TrainConfig.from_toml(tmp_path / "config.toml") == SHORT
+
+
+def test_images_with_opacity_are_learnt_over_any_colour(tmp_path, head):
+    """What was only seen over white may shine through: over black, too, an avatar is what its images show."""
+    folder = tmp_path / "subject"
+    write_capture(folder, width=45, height=60, timesteps=2, test_timesteps=0, cameras=4, supersample=1, rgba=True)
+    capture = load_capture(folder, head=head)
+    found = {}
+    for random in (True, False):
+        config = TrainConfig(
+            iterations=60, interval=60, start_gaussians=12_000, white_background=True, random_background=random
+        )  # fmt: skip
+        avatar = train(config, capture, head, tmp_path / str(random))
+        found[random] = [evaluate(avatar, capture.train, background).mean["PSNR"] for background in ((0, 0, 0), (1, 1, 1))]
+    assert found[True][0] > found[False][0] + 1.0, found
+    assert found[True][1] > found[False][1] - 1.0, found
+
+
+def test_the_colour_behind_is_that_of_the_step(capture, head):
+    run = trainer.Run(TrainConfig(start_gaussians=12_000, white_background=True), capture, head)
+    run.stream.close()
+    first = run.behind()
+    assert run.behind() == first and all(0.0 <= value <= 1.0 for value in first)
+    run.iteration += 1
+    assert run.behind() != first
+    assert run.background == (1.0, 1.0, 1.0), "what is shown and evaluated"
 
 
 def bits(model: Path, iteration: int = 40) -> list[bytes]:

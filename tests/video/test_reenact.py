@@ -19,7 +19,7 @@ from taichi_avatars.motion.motion import Motion, load_motion, own_motion
 from taichi_avatars.scene.cameras import Camera
 from taichi_avatars.scene.capture import load_capture
 from taichi_avatars.video.camera_path import read_camera_path
-from taichi_avatars.video.reenact import GAP, Shot, driver_images, film, reenact, stage
+from taichi_avatars.video.reenact import GAP, Staging, driver_images, film, reenact, stage
 from taichi_avatars.video.viewpoints import captured_camera, frontal_camera, orbiting
 
 
@@ -221,6 +221,6 @@ def test_a_video_has_every_frame_of_the_motion(tmp_path: Path, avatar: Avatar, m
 
 def test_an_orbiting_camera_is_a_function_of_time(avatar: Avatar, motion: Motion) -> None:
     _, shot = stage(avatar, motion, size=(64, 96), orbit=0.5)
-    assert isinstance(shot, Shot)
+    assert isinstance(shot, Staging)
     torch.testing.assert_close(shot.at(8.0).world_to_camera, shot.at(0.0).world_to_camera, rtol=0, atol=1e-5)
     assert (shot.at(2.0).center - shot.at(0.0).center).norm() > 0.2

@@ -1,6 +1,8 @@
 // The page: pointer and keys in, frames out. `window.avatar` is the same for scripts.
 
 import { createOrbit } from './camera.js';
+import { jointsOf } from './head.js';
+import { createRows, listen } from './live.js';
 import { createSplats } from './splats.js';
 
 const SHARPEST = 2; // canvas pixels per CSS pixel; more costs much and shows little
@@ -12,6 +14,7 @@ const worker = new Worker('worker.js', { type: 'module' });
 let meta, splats, orbit;
 let playing = true, time = 0, last = null, background = [0, 0, 0];
 let added = {}; // amounts added to expressions and poses by hand, by their place in a row of the motion
+let rows, live = null; // what makes rows of live poses, and the present one
 let busy = null, asked = '', drawn = '', holding = false;
 let ready, refuse;
 
@@ -28,7 +31,7 @@ function frame() {
 // Asks the worker for this frame seen this way; resolves when what is drawn next shows it.
 function ask(view, at = frame()) {
   const r = view.rotation;
-  const question = { frame: at, added, depth: [r[6], r[7], r[8], view.translation[2]] };
+  const question = { frame: at, added, live, depth: [r[6], r[7], r[8], view.translation[2]] };
   asked = JSON.stringify(question);
   worker.postMessage(question);
   return new Promise((resolve) => { busy = resolve; });
@@ -59,7 +62,11 @@ function start(loaded, words) {
   $('time').max = meta.frames - 1;
   for (const id of ['play', 'time', 'clock']) $(id).hidden = meta.frames < 2;
   $('expressions').hidden = !meta.head;
-  if (meta.head) buildFace();
+  if (meta.head) {
+    buildFace();
+    rows = createRows(meta);
+    listen(avatar.pose);
+  }
   $('bar').hidden = false;
   message.hidden = true;
   requestAnimationFrame(tick);
@@ -80,7 +87,7 @@ function tick(now) {
   fit();
   const view = orbit.view();
   const r = view.rotation;
-  if (!busy && asked !== JSON.stringify({ frame: frame(), added, depth: [r[6], r[7], r[8], view.translation[2]] })) ask(view);
+  if (!busy && asked !== JSON.stringify({ frame: frame(), added, live, depth: [r[6], r[7], r[8], view.translation[2]] })) ask(view);
   const state = JSON.stringify([view, canvas.width, canvas.height, background]);
   if (state === drawn || !asked) return;
   splats.draw({ ...view, lens: orbit.lens(canvas.width, canvas.height) }, background);
@@ -95,7 +102,9 @@ function buildFace() {
   const { expressions, names } = meta.head;
   const shown = names ? names.map((name, i) => [i, name]) : [...Array(Math.min(20, expressions)).keys()].map((i) => [i, `expression ${i + 1}`]);
   const most = names ? AMOUNT : 3 * AMOUNT;
-  for (const [index, name, low, high] of [[expressions + 6, 'jaw', 0, 0.4], ...shown.map(([i, name]) => [i, name, names ? 0 : -most, most])]) {
+  const jaw = jointsOf(meta).indexOf('jaw');
+  const opening = jaw < 0 ? [] : [[expressions + 3 * jaw, 'jaw', 0, 0.4]];
+  for (const [index, name, low, high] of [...opening, ...shown.map(([i, name]) => [i, name, names ? 0 : -most, most])]) {
     const label = document.createElement('label');
     const slider = Object.assign(document.createElement('input'), { type: 'range', min: low, max: high, step: 'any', defaultValue: 0 });
     slider.oninput = () => { added = { ...added, [index]: Number(slider.value) }; };
@@ -176,6 +185,11 @@ const avatar = {
       if (!(index >= 0 && index < meta.head.expressions)) throw new Error(`there is no expression ${name}`);
       added = { ...added, [index]: amount };
     }
+  },
+  // A pose in place of the motion's: { weights, head }, or parts of a FLAME pose; null: the motion goes on.
+  pose(message) {
+    if (!rows) throw new Error(meta ? 'this scene has no head' : 'not loaded yet: await avatar.ready');
+    live = message === null ? null : rows(message);
   },
   // A picture (PNG as a data address) of a frame from a camera: width, height, fx, fy, cx, cy, world_to_camera (16, by rows).
   async picture(at, camera) {

@@ -1,0 +1,102 @@
+"""`refine`: tracked parameters fitted to the pictures, through a trained avatar."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from taichi_avatars.cli.command import Head, Iteration, Model, Resolution, Session, Source, White, command
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from taichi_avatars.tracking.refine import Fitted
+
+ERRORS = "Errors of the tracker"
+
+
+def add_to(app: typer.Typer) -> None:
+    command(app, "Avatars")(refine)
+
+
+def refine(
+    session: Session,
+    *,
+    model: Model,
+    source: Source = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", "-o", metavar="CAPTURE", help="Write a capture with the refined parameters.", show_default="into MODEL"
+        ),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where the same command was interrupted.")] = False,
+    pose_sigma: Annotated[
+        float, typer.Option(rich_help_panel=ERRORS, min=1e-9, help="Standard deviation in each number of the angles, radians.")
+    ] = 0.003,
+    trans_sigma: Annotated[
+        float, typer.Option(rich_help_panel=ERRORS, min=1e-9, help="The same in the translation, metres.")
+    ] = 0.0003,
+    expr_sigma: Annotated[
+        float, typer.Option(rich_help_panel=ERRORS, min=1e-9, help="The same in the expression coefficients.")
+    ] = 0.02,
+    evidence: Annotated[
+        float,
+        typer.Option(
+            rich_help_panel=ERRORS, min=1e-9, help="Independent observations that a picture counts for against these sizes."
+        ),
+    ] = 20.0,
+    resolution: Resolution = None,
+    white_background: White = None,
+    iteration: Iteration = None,
+    head: Head = None,
+) -> None:
+    """Fit the FLAME parameters of every timestep to its own pictures, held-out ones too.
+
+    The avatar's Gaussians stay as they are; of a held-out picture nothing but its own parameters is learnt. Without -o the
+    parameters go into MODEL, and render, eval, reenact and view use them from then on; eval files what it measures with them
+    under another name. With -o they become a capture, which `train` takes and which names the pictures of the first.
+    Ctrl-C keeps what is done; --resume goes on.
+
+    Example: taichi-avatars refine -m output/me -o refined
+    """
+    from taichi_avatars.avatar.model_folder import load_model, load_source
+    from taichi_avatars.tracking.job import refine_model
+    from taichi_avatars.tracking.refine import Errors
+
+    trained = load_model(
+        model,
+        head=head,
+        iteration=iteration,
+        parameters="trained",
+        resolution=resolution,
+        white_background=white_background,
+    )
+    capture = load_source(trained, source)
+    errors = Errors(pose_sigma, trans_sigma, expr_sigma, evidence)
+    with session.progress("refine", 0, "timesteps") as shown:
+
+        def on_progress(done: int, total: int, fitted: Fitted) -> None:
+            figures = {"PSNR": f"{fitted.before:.1f} to {fitted.after:.1f}"} if fitted.after else {}
+            shown.update(done, total, **figures)
+
+        try:
+            result = refine_model(trained, capture, out, errors, resume=resume, seed=session.seed or 0, on_progress=on_progress)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt("interrupted: go on with the same command and --resume") from None
+    session.result(result, _text(result, out))
+
+
+def _text(result: dict[str, Any], out: Path | None) -> RenderableType:
+    lines = []
+    for split, words in (("train", "training"), ("test", "held-out")):
+        if split in result:
+            of = result[split]
+            lines.append(f"{of['timesteps']} {words} timesteps: PSNR {of['psnr_before']:.2f} dB, now {of['psnr_after']:.2f} dB")
+    lines.append(f"{result['refined']} in {result['seconds']:.0f} s")
+    if out is not None:
+        lines.append(f"train on it with: taichi-avatars train -s {shlex.quote(str(out))} -m ...")
+    return "\n".join(lines)

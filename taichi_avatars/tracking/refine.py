@@ -1,0 +1,263 @@
+"""Tracked parameters refined by pictures: every timestep is fitted to its own, through an avatar whose Gaussians are frozen.
+
+An estimate, not a minimum of the loss: what is sought are the errors of a tracker, of known size and smooth in time, that
+explain best what the pictures show. Energy of the corrections c of a timestep, in standard deviations of such errors:
+
+    evidence * (number of pictures) * loss / (loss at first) + |c|^2 / 2 + sum over its neighbours in time |c - c'|^2 / 2
+
+Levenberg-Marquardt with one Gauss-Newton matrix for all timesteps (`evidence.Actor.probe`): it belongs to the avatar and its
+cameras far more than to a pose.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from taichi_avatars.avatar.avatar import Avatar
+from taichi_avatars.errors import UserError
+from taichi_avatars.evaluation.scores import decibel
+from taichi_avatars.head.sequence import FlameSequence
+from taichi_avatars.scene.views import View
+from taichi_avatars.tracking.evidence import PROBES_PER_VIEW, Actor, Evidence, Pictures, shrunk
+from taichi_avatars.training.interrupts import held_back
+
+PROBES = 5  # per parameter, that the Gauss-Newton matrix is made of
+SMALLEST_GAIN = 0.003  # of the energy, that a step must promise to be worth its pictures
+DAMPING, RELIEF, LEAST_DAMPING = 4.0, 0.5, 0.25
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A pass over all timesteps. divide: of the pictures' size.  every: of the cameras, those looked at.  steps: at most."""
+
+    divide: int
+    every: int
+    steps: int
+
+
+STAGES = (Stage(divide=2, every=2, steps=3), Stage(divide=1, every=1, steps=2))
+
+
+@dataclass(frozen=True)
+class Errors:
+    """How large a tracker's errors are, as standard deviations of each number.
+
+    pose: of the angles of head, neck, jaw and eyes, radians.  translation: metres.  expression: of each coefficient.
+    evidence: how many independent observations a picture counts for; the errors of its pixels are not.
+    """
+
+    pose: float = 0.003
+    translation: float = 0.0003
+    expression: float = 0.02
+    evidence: float = 20.0
+
+    def sigma(self, widths: Mapping[str, int]) -> Tensor:
+        """(P,) in the order of `FlameSequence.table`, whose parts have these widths."""
+        known = {"translation": self.translation, "expr": self.expression}
+        return torch.cat([torch.full((width,), known.get(key, self.pose)) for key, width in widths.items()])
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A timestep after a stage. before, after: PSNR of its pictures as tracked and as refined, dB; 0 but in the last."""
+
+    timestep: int
+    before: float
+    after: float
+
+
+@dataclass
+class State:
+    """How far a refinement is; what `refine` needs to go on.
+
+    Attributes:
+        corrections: (T,P) of the rows of the sequence.
+        fitted: (stages,T) whether a stage has been done.
+        scores: (T,2) PSNR before and after, dB.
+        matrix: (P,P) Gauss-Newton matrix of a picture, empty before it is known.
+    """
+
+    corrections: Tensor
+    fitted: Tensor
+    scores: Tensor
+    matrix: Tensor = field(default_factory=lambda: torch.zeros(0, 0))
+
+    @staticmethod
+    def of(sequence: FlameSequence) -> State:
+        table = sequence.table()
+        done = torch.zeros(len(STAGES), len(table), dtype=torch.bool)
+        return State(torch.zeros_like(table), done, torch.zeros(len(table), 2))
+
+
+@dataclass(frozen=True)
+class _Problem:
+    """What stays the same over all timesteps of a stage."""
+
+    actor: Actor
+    sequence: FlameSequence
+    table: Tensor
+    sigma: Tensor
+    matrix: Tensor
+    evidence: float
+
+
+def refine(
+    avatar: Avatar,
+    sequence: FlameSequence,
+    groups: Sequence[Sequence[View]],
+    background: tuple[float, float, float],
+    errors: Errors,
+    state: State,
+    *,
+    seed: int = 0,
+    on_timestep: Callable[[Fitted], None] | None = None,
+) -> FlameSequence:
+    """Fits the parameters of every timestep of some views to their pictures.
+
+    Args:
+        avatar: of the person in the pictures; it is left as it is.
+        sequence: tracked parameters, of the avatar's head.
+        groups: views that may learn from each other, through the smoothness in time: of training, or held out. A timestep
+            that several groups show belongs to the first of them.
+        background: behind the avatar and behind pictures with alpha.
+        errors: of the tracker.
+        state: changed as the work goes on; one of an interrupted refinement goes on from there.
+        on_timestep: called after each timestep of each stage; may raise to end it, the state is whole then.
+
+    Returns:
+        The refined sequence; timesteps without pictures keep their parameters.
+
+    Raises:
+        UserError: where there is no picture, or one cannot be read.
+    """
+    if avatar.head is None:
+        raise UserError("a static scene has no head whose parameters could be refined; give the model of a head capture")
+    assert avatar.sequence is not None
+    shown = _by_row(sequence, groups)
+    if not shown:
+        raise UserError("there is no picture to refine by: the capture lists none")
+    actor, table = Actor(avatar, sequence, background), sequence.table()
+    if not state.matrix.numel():
+        state.matrix = _matrix(actor, sequence, table, shown, torch.Generator().manual_seed(seed))
+    sigma = errors.sigma(sequence.widths())
+    problem = _Problem(actor, sequence, table, sigma, state.matrix, errors.evidence)
+    for number in range(len(STAGES)):
+        for rows in shown:
+            for row, views in rows.items():
+                if not state.fitted[number, row]:
+                    fitted = _fit(problem, state, number, row, views, list(rows))
+                    if on_timestep is not None:
+                        on_timestep(fitted)
+    return sequence.with_table(table + state.corrections)
+
+
+def _by_row(sequence: FlameSequence, groups: Sequence[Sequence[View]]) -> list[dict[int, list[View]]]:
+    """Of each group, its views by row of the sequence, in time."""
+    taken: set[int] = set()
+    found = []
+    for views in groups:
+        rows: dict[int, list[View]] = {}
+        for view in views:
+            if view.timestep is not None and view.timestep not in taken:
+                rows.setdefault(sequence.row(view.timestep), []).append(view)
+        taken |= {sequence.timesteps[row] for row in rows}
+        if rows:
+            found.append(dict(sorted(rows.items())))
+    return found
+
+
+def _matrix(
+    actor: Actor, sequence: FlameSequence, table: Tensor, shown: list[dict[int, list[View]]], generator: torch.Generator
+) -> Tensor:
+    """(P,P) mean over pixels, and over views spread evenly over all, of dI dI^T."""
+    stage = STAGES[0]
+    views = [(row, view) for rows in shown for row, of_row in rows.items() for view in of_row[:: stage.every]]
+    wanted = -(-PROBES * table.shape[1] // PROBES_PER_VIEW)
+    probes = []
+    for row, view in views[:: max(1, len(views) // wanted)]:
+        offset = _offset(sequence, row)
+        probes.append(actor.probe(table[row], offset, shrunk([view], stage.divide), generator))
+    found = torch.cat(probes)
+    return found.T @ found / len(found)
+
+
+def _fit(problem: _Problem, state: State, number: int, row: int, views: list[View], rows: list[int]) -> Fitted:
+    """One timestep of one stage."""
+    stage, last = STAGES[number], number + 1 == len(STAGES)
+    actor, tracked, offset = problem.actor, problem.table[row], _offset(problem.sequence, row)
+    pictures = Pictures.load(views[:: stage.every], actor.background, stage.divide)
+    centre, weight = _neighbours(problem, state, number, row, rows)
+    begin = state.corrections[row].clone()
+    if number == 0 and weight:  # a neighbour has been fitted: what it found is a better start than none
+        begin = centre / weight
+    found, evidence = _minimum(problem, begin, tracked, offset, pictures, centre, weight, stage.steps)
+    scores = state.scores[row]
+    if last:
+        before = actor.evidence(tracked, offset, pictures, gradient=False)
+        scores = torch.tensor([decibel(before.error), decibel(evidence.error)])
+    with held_back():  # what is saved after Ctrl-C is a timestep as a whole
+        state.corrections[row], state.scores[row], state.fitted[number, row] = found, scores, True
+    return Fitted(problem.sequence.timesteps[row], *state.scores[row].tolist())
+
+
+def _neighbours(problem: _Problem, state: State, number: int, row: int, rows: list[int]) -> tuple[Tensor, float]:
+    """Weighted sum (P,) of the corrections beside a row that are known, and the sum of the weights, 1 for the next timestep."""
+    place, times = rows.index(row), problem.sequence.timesteps
+    centre, weight = torch.zeros_like(problem.sigma), 0.0
+    for other in (rows[place - 1] if place else None, rows[place + 1] if place + 1 < len(rows) else None):
+        if other is None or not state.fitted[max(number - 1, 0), other]:
+            continue
+        near = 1.0 / abs(times[other] - times[row])
+        centre, weight = centre + near * state.corrections[other], weight + near
+    return centre, weight
+
+
+def _minimum(
+    problem: _Problem,
+    correction: Tensor,
+    tracked: Tensor,
+    offset: Tensor | None,
+    pictures: Pictures,
+    centre: Tensor,
+    weight: float,
+    steps: int,
+) -> tuple[Tensor, Evidence]:
+    """The best correction (P,) that some steps of Levenberg-Marquardt find, and the evidence for it."""
+    actor, sigma = problem.actor, problem.sigma
+    now = actor.evidence(tracked + correction, offset, pictures)
+    share = problem.evidence * len(pictures.views) / max(now.loss, 1e-8)
+    curvature = share * problem.matrix / max(now.l1, 1e-8)
+    prior = torch.diag((1.0 + weight) / sigma.square())
+
+    def energy(at: Tensor, loss: float) -> float:
+        # |c|^2 + sum w |c - c'|^2, less what does not depend on c
+        return share * loss + 0.5 * float((((1.0 + weight) * at - 2.0 * centre) * at / sigma.square()).sum())
+
+    damping, best = 1.0, energy(correction, now.loss)
+    for step in range(steps):
+        assert now.gradient is not None
+        slope = share * now.gradient + ((1.0 + weight) * correction - centre) / sigma.square()
+        move = torch.linalg.solve(damping * curvature + prior, slope)
+        promised = float(slope @ move - 0.5 * move @ (curvature + prior) @ move)
+        if damping <= 1.0 and promised < SMALLEST_GAIN * share * now.loss:
+            break
+        trial = correction - move
+        seen = actor.evidence(tracked + trial, offset, pictures, gradient=step + 1 < steps)
+        gained = best - energy(trial, seen.loss)
+        if gained <= 0.0:
+            damping *= DAMPING
+            continue
+        if gained > 0.7 * promised:
+            damping = max(RELIEF * damping, LEAST_DAMPING)
+        correction, now, best = trial, seen, best - gained
+        if now.gradient is None:
+            break
+    return correction, now
+
+
+def _offset(sequence: FlameSequence, row: int) -> Tensor | None:
+    return None if sequence.dynamic_offset is None else sequence.dynamic_offset[row]

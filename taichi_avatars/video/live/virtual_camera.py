@@ -1,0 +1,33 @@
+"""Live pictures as a camera that calls and meetings can choose: OBS' on Windows and macOS, v4l2loopback on Linux."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from taichi_avatars.errors import UserError
+from taichi_avatars.video.live.shot import Shot
+
+
+class VirtualCamera:
+    """A camera of other programs.
+
+    Raises:
+        UserError: where there is none to send to, or its library is not installed.
+    """
+
+    def __init__(self, width: int, height: int, fps: float) -> None:
+        try:
+            import pyvirtualcam  # pyright: ignore[reportMissingImports]
+        except ImportError:
+            raise UserError("camera: a virtual camera needs pyvirtualcam: pip install pyvirtualcam") from None
+        try:
+            self._camera: Any = pyvirtualcam.Camera(width=width, height=height, fps=fps)
+        except Exception as error:  # its back ends raise what they like
+            raise UserError(f"camera: there is no virtual camera to send to ({error}); install OBS, or v4l2loopback") from None
+        self.name = f"camera {self._camera.device}"
+
+    def show(self, shot: Shot, now: float) -> None:
+        self._camera.send(shot.image)
+
+    def close(self, *, failed: bool = False) -> None:
+        self._camera.close()

@@ -1,0 +1,173 @@
+"""Parameters fitted to pictures through a frozen avatar: what is found, what stays, what is written, and going on."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from taichi_avatars import Avatar
+from taichi_avatars.avatar.iterations import REFINED_NAME
+from taichi_avatars.avatar.model_folder import load_model, load_source
+from taichi_avatars.cli import run
+from taichi_avatars.config import TrainConfig
+from taichi_avatars.errors import UserError
+from taichi_avatars.head.sequence import FlameSequence
+from taichi_avatars.scene.capture import load_capture
+from taichi_avatars.tracking import captures, job
+from taichi_avatars.tracking.evidence import Actor, Pictures, Shape
+from taichi_avatars.tracking.refine import STAGES, Errors, State, refine
+from taichi_avatars.training.trainer import train
+
+WHITE = (1.0, 1.0, 1.0)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory, capture, head) -> Path:
+    folder = tmp_path_factory.mktemp("refine") / "model"
+    config = TrainConfig(iterations=30, interval=30, start_gaussians=12_000, white_background=True, sh_degree=0)
+    train(config, capture, head, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def filmed(tmp_path_factory, capture, model) -> tuple[Avatar, list, list]:
+    """The avatar, and training and held-out views with pictures of itself: there is a truth that they show."""
+    avatar, folder = Avatar.load(model), tmp_path_factory.mktemp("filmed")
+    splits = []
+    for views in (capture.train, capture.test):
+        large = [replace(view, camera=view.camera.resized(135, 180)) for view in views]
+        for number, view in enumerate(large):
+            image = avatar.render(view.camera, view.timestep, background=WHITE).image.clamp(0, 1)
+            large[number] = replace(view, image=folder / f"{view.name}.png")
+            Image.fromarray((255 * image).round().byte().permute(1, 2, 0).numpy()).save(large[number].image)
+        splits.append(large)
+    return avatar, *splits
+
+
+def mistracked(avatar: Avatar, errors: Errors) -> FlameSequence:
+    sequence = avatar.sequence
+    sigma = errors.sigma(sequence.widths())
+    off = torch.randn(len(sigma), generator=torch.Generator().manual_seed(3)) * sigma
+    return sequence.with_table(sequence.table() + off)
+
+
+def millimetres(avatar: Avatar, one: FlameSequence) -> torch.Tensor:
+    """(T,) mean distance of the vertices from those of the avatar's own sequence."""
+    shape = Shape(avatar.head, avatar.sequence.rest(avatar.head), one.widths())
+    a, b = (shape.vertices(sequence.table()) for sequence in (one, avatar.sequence))
+    return 1e3 * (a - b).norm(dim=2).mean(1)
+
+
+def test_what_pictures_show_is_found(filmed):
+    avatar, shown, unseen = filmed
+    errors = Errors()
+    tracked, state, fitted = mistracked(avatar, errors), State.of(avatar.sequence), []
+    found = refine(avatar, tracked, [shown, unseen], WHITE, errors, state, on_timestep=fitted.append)
+    before, after = millimetres(avatar, tracked), millimetres(avatar, found)
+    assert (after < 0.75 * before).all(), (before, after)
+    wrong = [(sequence.expr - avatar.sequence.expr).square().mean() for sequence in (tracked, found)]
+    assert wrong[1] < wrong[0], "expressions are no worse in their units"
+    assert all(one.after > one.before + 2.0 for one in fitted[-3:])
+    assert len(fitted) == len(STAGES) * 3 and bool(state.fitted.all())
+
+
+def test_held_out_timesteps_neither_teach_nor_learn(filmed):
+    avatar, shown, unseen = filmed
+    tracked = mistracked(avatar, Errors())
+    both = refine(avatar, tracked, [shown, unseen], WHITE, Errors(), state := State.of(tracked))
+    alone = State.of(tracked)
+    alone.matrix = state.matrix
+    apart = refine(avatar, tracked, [shown], WHITE, Errors(), alone)
+    assert torch.equal(apart.table()[:2], both.table()[:2])
+    assert torch.equal(apart.table()[2], tracked.table()[2]), "without a picture as it was tracked"
+
+
+def test_a_strong_prior_keeps_what_was_tracked(filmed):
+    avatar, shown, _ = filmed
+    tracked = mistracked(avatar, Errors())
+    kept = refine(avatar, tracked, [shown], WHITE, Errors(evidence=1e-6), State.of(tracked))
+    assert torch.allclose(kept.table(), tracked.table(), atol=1e-6)
+
+
+def test_the_jacobian_and_the_gradient_are_those_of_the_head(filmed):
+    avatar, shown, _ = filmed
+    actor, numbers = Actor(avatar, avatar.sequence, WHITE), avatar.sequence.table()[0]
+    direction = torch.randn(len(numbers), generator=torch.Generator().manual_seed(0))
+    ahead, behind = (actor.shape.vertices(numbers + sign * 1e-3 * direction) for sign in (1, -1))
+    assert torch.allclose(actor.shape.jacobian(numbers) @ direction, (ahead - behind).flatten() / 2e-3, atol=2e-3)
+    pictures = Pictures.load(shown[:2], WHITE)
+    away = numbers + 0.003 * direction
+    slope = actor.evidence(away, None, pictures).gradient
+    downhill = actor.evidence(away - 1e-3 * slope / slope.norm(), None, pictures, gradient=False)
+    assert downhill.loss < actor.evidence(away, None, pictures, gradient=False).loss
+
+
+def test_into_the_model_and_as_a_capture(tmp_path, capture, model, monkeypatch):
+    trained = load_model(model)
+    source = load_source(trained)
+    out = tmp_path / "refined"
+    result = job.refine_model(trained, source, out, Errors())
+    assert all(one["psnr_after"] >= one["psnr_before"] for one in result["timesteps"])
+    assert [one["split"] for one in result["timesteps"]] == ["train", "train", "test"]
+    again = load_capture(out, head=trained.avatar.head)
+    for split in ("train", "val", "test"):
+        pairs = list(zip(getattr(again, split), getattr(source, split), strict=True))
+        assert all(a.image.samefile(b.image) and a.timestep == b.timestep and a.name == b.name for a, b in pairs)
+        assert all(torch.equal(a.camera.world_to_camera, b.camera.world_to_camera) for a, b in pairs)
+    assert torch.equal(again.flame.shape, trained.avatar.sequence.shape)
+    assert not torch.equal(again.flame.expr, trained.avatar.sequence.expr)
+    assert json.loads((out / "refined.json").read_text())["test"]["timesteps"] == 1
+    job.refine_model(trained, source, out, Errors())  # its own capture is replaced
+    with pytest.raises(UserError, match="not make"):
+        captures.check_place(capture.path, out)
+    with pytest.raises(UserError, match="itself"):
+        captures.check_place(out, out)
+
+
+def test_an_interrupted_one_goes_on_to_the_same_numbers(tmp_path, model):
+    trained = load_model(model)
+    source = load_source(trained)
+    job.refine_model(trained, source, tmp_path / "whole", Errors())
+
+    def interrupt(done, total, fitted):
+        if done == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        job.refine_model(trained, source, tmp_path / "parts", Errors(), on_progress=interrupt)
+    assert not (tmp_path / "parts").exists()
+    with pytest.raises(UserError, match="other options"):
+        job.refine_model(trained, source, tmp_path / "parts", Errors(evidence=3.0), resume=True)
+    done = []
+    job.refine_model(
+        trained, source, tmp_path / "parts", Errors(), resume=True, on_progress=lambda count, *_: done.append(count)
+    )
+    assert done == [5, 6]
+    for name in ("00000", "00001", "00002"):
+        whole, parts = (np.load(tmp_path / folder / "flame_param" / f"{name}.npz") for folder in ("whole", "parts"))
+        assert all(np.array_equal(whole[key], parts[key]) for key in whole)
+    with pytest.raises(UserError, match="no refinement here"):
+        job.refine_model(trained, source, tmp_path / "parts", Errors(), resume=True)
+
+
+def test_the_command_and_the_name_under_which_it_is_measured(model, capsys):
+    assert run(["eval", "-m", str(model), "--lpips", "none", "-q", "--json"]) == 0
+    tracked = json.loads(capsys.readouterr().out)
+    assert tracked["parameters"] == "tracked"
+    assert run(["eval", "-m", str(model), "--parameters", "refined", "-q"]) == 1
+    assert "run `refine` first" in capsys.readouterr().err
+    assert run(["refine", "-m", str(model), "-q", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert Path(result["refined"]).name == REFINED_NAME
+    assert run(["eval", "-m", str(model), "--lpips", "none", "--parameters", "both", "-q", "--json"]) == 0
+    both = json.loads(capsys.readouterr().out)["models"]
+    assert [one["parameters"] for one in both] == ["tracked", "refined"]
+    assert both[0]["test"]["psnr"] == tracked["test"]["psnr"] < both[1]["test"]["psnr"]
+    held = json.loads((model / "results.json").read_text())
+    assert set(held) == {"ours_30", "ours_30_refined"}
+    assert load_model(model).parameters == "refined"
+    (next(model.glob(f"point_cloud/*/{REFINED_NAME}"))).unlink()
