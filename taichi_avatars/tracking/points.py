@@ -75,6 +75,7 @@ class HeadPoints:
             landmark, triangle, barycentric, sigma = (
                 torch.from_numpy(file[name]) for name in ("landmark", "triangle", "barycentric", "sigma")
             )
+        assert head.rig.regressor is not None  # the built-in head's joints follow its vertices
         corners = head.faces[triangle.long()]
         at = barycentric[..., None]
         basis = vertex_basis(head)

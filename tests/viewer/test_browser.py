@@ -52,13 +52,15 @@ def eventually(page: browser.Call, script: str) -> Any:
 
 
 def click(page: browser.Call, text: str) -> None:
-    """Clicks a button or a tab with the mouse."""
+    """Clicks a button or a tab with the mouse, once it has come to rest and nothing covers it."""
     place = eventually(
         page,
         "(() => { const all = [...document.querySelectorAll('button, [role=tab]')];"
         f" const one = all.find(b => b.textContent.trim() == {json.dumps(text)}); if (!one) return null;"
-        " one.scrollIntoView({block: 'center'}); const r = one.getBoundingClientRect();"
-        " return [r.x + r.width / 2, r.y + r.height / 2]; })()",
+        " one.scrollIntoView({block: 'center', behavior: 'instant'}); const r = one.getBoundingClientRect();"
+        " const at = [r.x + r.width / 2, r.y + r.height / 2], before = window.lastPlace; window.lastPlace = at;"
+        " const hit = document.elementFromPoint(...at);"
+        " return hit && one.contains(hit) && before && before[0] == at[0] && before[1] == at[1] ? at : null; })()",
     )
     assert place, f"there is no button {text}"
     for kind in ("mousePressed", "mouseReleased"):
