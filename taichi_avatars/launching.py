@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from taichi_avatars.errors import UserError
+
 
 class Array(NamedTuple):
     """What a tensor argument must be; `element` is the shape of one entry of the array, () for numbers."""
@@ -42,6 +44,7 @@ def quick(launch: Callable[..., object]) -> Callable[..., object]:
                     program.compile_kernel(program.config(), program.get_device_caps(), plan.compiled), context
                 )
                 return None
+        check_types(kernel, args)
         result = launch(kernel, *args, **kwargs)
         if kernel not in plans:
             plans[kernel] = _plan(kernel)
@@ -54,9 +57,34 @@ def detached(launch: Callable[..., object]) -> Callable[..., object]:
     """`Kernel.__call__` for a GPU, where Taichi would also carry the gradients of tensors that require one there and back."""
 
     def call(kernel: Any, *args: object, **kwargs: object) -> object:
+        check_types(kernel, args)
         return launch(kernel, *(a.detach() if isinstance(a, Tensor) else a for a in args), **kwargs)
 
     return call
+
+
+def check_types(kernel: Any, args: tuple[object, ...]) -> None:
+    """Raises a UserError where a tensor is not of the type that a kernel reads: Taichi would read past its end, or half of it.
+
+    Ops check what they are given and make the rest as it must be; this is the net below them.
+    """
+    import taichi as ti
+    from taichi.lang.util import to_pytorch_type
+
+    for argument, value in zip(kernel.arguments, args, strict=False):
+        wanted = argument.annotation
+        if not isinstance(value, Tensor) or not isinstance(wanted, ti.types.ndarray) or wanted.dtype is None:
+            continue
+        dtype = to_pytorch_type(getattr(wanted.dtype, "dtype", wanted.dtype))
+        if value.dtype is not dtype:
+            raise UserError(
+                f"{argument.name}: the kernel {kernel.func.__name__} got {_name(value.dtype)}, want {_name(dtype)}; "
+                "torch.set_default_dtype may have been changed: give tensors their type"
+            )
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def _plan(kernel: Any) -> Plan | None:

@@ -5,14 +5,12 @@ Nothing here runs at import. The first op, or `init`, starts the backend; there 
 
 import io
 import os
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from taichi_avatars import frontend, ranks
+from taichi_avatars import frontend, machine, ranks
 from taichi_avatars.errors import UserError
 from taichi_avatars.launching import detached, quick
 
@@ -23,6 +21,7 @@ DEVICES = ("auto", "cpu", "cuda", "vulkan")
 
 _started: str | None = None
 _threads = 1
+_forked = False  # whether this is the child of a process in which Taichi ran
 # Taichi starts, compiles and launches for one thread at a time: two at once take each other's settings or kill the process.
 _one_at_a_time = threading.RLock()
 
@@ -44,6 +43,7 @@ def init(device: str = "auto", threads: int | None = None, **options: object) ->
         raise UserError(f"device {device!r} is not supported: use {', '.join(DEVICES[:-1])} or {DEVICES[-1]}")
     if threads is not None and threads < 1:
         raise UserError(f"threads must be at least 1, got {threads}")
+    _refuse_if_forked()  # before the lock, which another thread may have held
     with _one_at_a_time:
         if _started is None:
             return _start(_best() if device == "auto" else device, threads, options)
@@ -57,6 +57,7 @@ def init(device: str = "auto", threads: int | None = None, **options: object) ->
 def _best() -> str:
     import torch
 
+    machine.give_home()
     frontend.lighten()
     import taichi as ti
     from taichi.lang.misc import is_arch_supported
@@ -68,6 +69,7 @@ def _start(device: str, threads: int | None, options: dict[str, object]) -> str:
     global _started, _threads
     import torch
 
+    machine.give_home()
     frontend.lighten()
     import taichi as ti
     from taichi.lang.misc import is_arch_supported
@@ -76,8 +78,7 @@ def _start(device: str, threads: int | None, options: dict[str, object]) -> str:
         raise UserError("device cuda: torch finds no CUDA device: install its CUDA build and the driver, or use cpu")
     if device == "vulkan" and not is_arch_supported(ti.vulkan):
         raise UserError("device vulkan: there is no Vulkan driver: install one (without a GPU: Mesa's lavapipe), or use cpu")
-    cores = len(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1))
-    count = threads or max(1, cores // ranks.on_this_machine())
+    count = threads or max(1, machine.cores() // ranks.on_this_machine())
     _choose_vector_code()
     torch.set_num_threads(count)
     cache = _kernel_cache()
@@ -91,6 +92,7 @@ def _start(device: str, threads: int | None, options: dict[str, object]) -> str:
         raise UserError(f"device {device}: Taichi cannot use it here and would run on {arch.name}: use another device")
     _flush_denormals()
     _serve_all_threads(device)
+    _refuse_in_children()
     _keep_freed_memory()
     _started, _threads = device, count
     return device
@@ -105,6 +107,7 @@ def _serve_all_threads(device: str) -> None:
     launch = (quick if device == "cpu" else detached)(Kernel.__call__)
 
     def launch_alone(self: Kernel, *args: object, **kwargs: object) -> object:
+        _refuse_if_forked()
         with _one_at_a_time:
             return launch(self, *args, **kwargs)
 
@@ -112,17 +115,26 @@ def _serve_all_threads(device: str) -> None:
 
 
 def _kernel_cache() -> dict[str, object]:
-    """Where compiled kernels are kept; says on stderr that they will be compiled, where there are none yet."""
-    try:
-        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "taichi_avatars" / "kernels"
-        folder.mkdir(parents=True, exist_ok=True)
-        empty = not any(folder.iterdir())
-    except (OSError, RuntimeError) as error:  # RuntimeError: there is no home
-        print(f"compiled kernels cannot be kept, every run compiles them again: {error}", file=sys.stderr)
-        return {"offline_cache": False}
-    if empty:
-        print("First run on this machine: compiling kernels as they are needed, half a minute in all.", file=sys.stderr)
-    return {"offline_cache": True, "offline_cache_file_path": str(folder)}
+    return {"offline_cache": True, "offline_cache_file_path": str(machine.kernel_folder())}
+
+
+def _refuse_in_children() -> None:
+    """Has the children that fork from now on refuse to launch: they have none of Taichi's threads, and would wait for them."""
+
+    def forked() -> None:
+        global _forked
+        _forked = True
+
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=forked)
+
+
+def _refuse_if_forked() -> None:
+    if _forked:
+        raise UserError(
+            "this process was forked after Taichi had started, and has none of its threads: "
+            "start workers with multiprocessing.get_context('spawn'), or fork before the first use"
+        )
 
 
 def _choose_vector_code() -> None:
@@ -173,7 +185,7 @@ def _keep_freed_memory() -> None:
 
 def start() -> None:
     """Starts the default backend unless one runs already. Every op calls this before its first launch."""
-    if _started is None:
+    if _started is None or _forked:
         init()
 
 

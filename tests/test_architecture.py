@@ -17,6 +17,7 @@ ROOMS = (
     "files",
     "ranks",
     "frontend",
+    "machine",
     "launching",
     "runtime",
     "config",

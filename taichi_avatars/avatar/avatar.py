@@ -152,7 +152,7 @@ def _vector(name: str, value: object, size: int) -> Tensor:
     """A part of a pose as a (size,) tensor; short expressions are padded with zeros."""
     vector = torch.as_tensor(value, dtype=torch.float32).reshape(-1)
     if name == "expr" and len(vector) < size:
-        vector = torch.cat([vector, torch.zeros(size - len(vector))])
+        vector = torch.cat([vector, torch.zeros(size - len(vector), dtype=torch.float32)])
     if len(vector) != size:
         raise UserError(f"flame: {name} has {len(vector)} numbers, the head wants {size}")
     return vector

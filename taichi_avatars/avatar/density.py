@@ -30,7 +30,7 @@ class DensityControl:
 
     def restart(self, count: int) -> None:
         """Forget what was collected; there are `count` Gaussians from now on."""
-        self.gradient, self.seen = torch.zeros(2, count, device=runtime.device()).unbind()
+        self.gradient, self.seen = torch.zeros(2, count, device=runtime.device(), dtype=torch.float32).unbind()
 
     def observe(self, observed: Tensor) -> None:
         """Adds what `observation` gives, summed over the views of a step."""
@@ -65,9 +65,12 @@ class DensityControl:
         many = join(*[parents] * SPLIT_INTO)
         quats = torch.nn.functional.normalize(many.quats.detach(), dim=1)
         rotation = unitquat_to_rotmat(quats[:, [1, 2, 3, 0]])  # roma: x,y,z,w
-        noise = torch.randn(len(many), 3, generator=self.generator).to(many.means.device) * many.log_scales.detach().exp()
+        noise = (
+            torch.randn(len(many), 3, generator=self.generator, dtype=torch.float32).to(many.means.device)
+            * many.log_scales.detach().exp()
+        )
         many.means = many.means + (rotation @ noise[:, :, None])[:, :, 0]
-        many.log_scales = many.log_scales - torch.tensor(SPLIT_SHRINK).log()
+        many.log_scales = many.log_scales - torch.tensor(SPLIT_SHRINK, dtype=torch.float32).log()
         return many
 
 

@@ -18,6 +18,17 @@ from taichi_avatars.scene.georeference import NOWHERE, Origin, as_comment, from_
 
 C0 = 0.28209479177387814  # SH band 0: colour = C0 * coefficient + 0.5
 START_OPACITY = 0.1
+# What exports are, to those who take one for an avatar's file.
+SHOWN_ONLY = {
+    ".splat": "a .splat file",
+    ".ksplat": "a .ksplat file",
+    ".spz": "an .spz file",
+    ".sog": "an .sog file",
+    ".glb": "a mesh (.glb)",
+    ".obj": "a mesh (.obj)",
+    ".zip": "a zip of frames",
+    ".npz": "an .npz of arrays",
+}
 
 
 @dataclass(eq=False)
@@ -72,8 +83,14 @@ class Gaussians:
     @staticmethod
     def on_triangles(count: int, degree: int, generator: torch.Generator) -> Gaussians:
         """One Gaussian per triangle, as large as the triangle, nearly grey and nearly transparent (GaussianAvatars, 3.2)."""
-        grey = (torch.rand(count, 3, generator=generator) / 255.0 - 0.5) * 0.1 / C0
-        return _fresh(torch.zeros(count, 3), torch.zeros(count, 3), grey, degree, torch.arange(count, dtype=torch.int32))
+        grey = (torch.rand(count, 3, generator=generator, dtype=torch.float32) / 255.0 - 0.5) * 0.1 / C0
+        return _fresh(
+            torch.zeros(count, 3, dtype=torch.float32),
+            torch.zeros(count, 3, dtype=torch.float32),
+            grey,
+            degree,
+            torch.arange(count, dtype=torch.int32),
+        )
 
     @staticmethod
     def from_points(points: Tensor, colors: Tensor, degree: int) -> Gaussians:
@@ -96,7 +113,7 @@ class Gaussians:
         rest = self.sh_rest.detach().transpose(1, 2).flatten(1)  # channel by channel
         columns = {
             **_named("", ("x", "y", "z"), self.means),
-            **_named("", ("nx", "ny", "nz"), torch.zeros(len(self), 3)),
+            **_named("", ("nx", "ny", "nz"), torch.zeros(len(self), 3, dtype=torch.float32)),
             **_named("f_dc_", range(3), self.sh_base[:, 0]),
             **_named("f_rest_", range(rest.shape[1]), rest),
             "opacity": self.logit_opacities.detach().cpu().numpy(),
@@ -146,7 +163,7 @@ def read_gaussians(path: Path | str) -> tuple[Gaussians, Origin]:
         if any(shift):
             near = [table[name].astype(np.float64) - by for name, by in zip(wanted, shift, strict=True)]
             return torch.from_numpy(np.stack(near, 1).astype(np.float32))
-        return torch.from_numpy(_as_floats(table[wanted])) if wanted else torch.zeros(len(table), 0)
+        return torch.from_numpy(_as_floats(table[wanted])) if wanted else torch.zeros(len(table), 0, dtype=torch.float32)
 
     bound = "binding_0" in names
     origin = NOWHERE if bound else _origin(table, comments)
@@ -196,11 +213,11 @@ def _fresh(means: Tensor, log_scales: Tensor, sh_base: Tensor, degree: int, bind
     count = len(means)
     return Gaussians(
         means=means.float(),
-        quats=torch.tensor([1.0, 0.0, 0.0, 0.0]).repeat(count, 1),
+        quats=torch.tensor([1.0, 0.0, 0.0, 0.0], dtype=torch.float32).repeat(count, 1),
         log_scales=log_scales.float(),
-        logit_opacities=torch.full((count,), START_OPACITY).logit(),
+        logit_opacities=torch.full((count,), START_OPACITY, dtype=torch.float32).logit(),
         sh_base=sh_base.float()[:, None].contiguous(),
-        sh_rest=torch.zeros(count, (degree + 1) ** 2 - 1, 3),
+        sh_rest=torch.zeros(count, (degree + 1) ** 2 - 1, 3, dtype=torch.float32),
         binding=binding,
     )
 
@@ -213,9 +230,19 @@ def _named(prefix: str, keys: object, values: Tensor) -> dict[str, np.ndarray]:
 def _read_vertices(path: Path) -> tuple[np.ndarray, list[str]]:
     if not path.is_file():
         raise UserError(f"{path}: no such file; give an avatar's point_cloud.ply or its model folder")
+    if path.suffix.lower() in SHOWN_ONLY:
+        raise UserError(
+            f"{path}: is {SHOWN_ONLY[path.suffix.lower()]}, which viewers show but from which no avatar can be read back; "
+            "give the point_cloud.ply that it was made from, or its model folder"
+        )
     ply = read_ply(path)
     if "vertex" not in ply:
         raise UserError(f"{path}: has no vertices; is it a Gaussian splatting PLY?")
+    if "packed_position" in (ply["vertex"].data.dtype.names or ()):
+        raise UserError(
+            f"{path}: is a compressed PLY, which viewers show but from which no avatar can be read back; "
+            "give the point_cloud.ply that it was made from, or its model folder"
+        )
     return ply["vertex"].data, list(ply.comments)
 
 
@@ -224,7 +251,7 @@ def _neighbour_distance(points: Tensor) -> Tensor:
     from scipy.spatial import KDTree
 
     if len(points) < 2:
-        return torch.full((len(points),), 0.01)
+        return torch.full((len(points),), 0.01, dtype=torch.float32)
     places = points.numpy().astype(np.float64)
     distances, _ = KDTree(places).query(places, k=min(4, len(points)))
     return torch.from_numpy(np.sqrt(np.square(distances[:, 1:]).mean(1))).float()

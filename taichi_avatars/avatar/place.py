@@ -32,7 +32,12 @@ def place(avatar: Avatar) -> Place:
     """Measures an avatar's place over its motion."""
     sequence = avatar.sequence
     assert sequence is not None
-    rows = torch.linspace(0, len(sequence.timesteps) - 1, min(SAMPLES, len(sequence.timesteps))).round().long().tolist()
+    rows = (
+        torch.linspace(0, len(sequence.timesteps) - 1, min(SAMPLES, len(sequence.timesteps)), dtype=torch.float32)
+        .round()
+        .long()
+        .tolist()
+    )
     rotation = roma.special_procrustes(sequence.facing(rows, torch.float32).mean(0))
     assert isinstance(rotation, Tensor)
     with torch.no_grad():

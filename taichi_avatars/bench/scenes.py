@@ -52,13 +52,19 @@ def dense_scene(count: int, width: int, height: int, seed: int = 0) -> Scene:
     100,000 of them make about 65 million pairs of a Gaussian and a pixel at 550 x 802.
     """
     random = torch.Generator().manual_seed(seed)
-    direction = torch.nn.functional.normalize(torch.randn(count, 3, generator=random), dim=1)
-    means = direction * torch.tensor(HEAD_AXES) * (1.0 + SHELL * torch.randn(count, 1, generator=random))
-    quats = torch.randn(count, 4, generator=random)
-    scales = torch.exp(0.5 * torch.randn(count, 3, generator=random)) * SPREAD * math.sqrt(10_000 / count)
-    opacities = torch.sigmoid(1.5 * torch.randn(count, generator=random) - 1.0)
-    sh = 0.2 * torch.randn(count, 16, 3, generator=random)
-    camera = Camera.look_at(torch.tensor([0.0, 0.0, DISTANCE]), torch.zeros(3), FOV_Y, width, height)
+    direction = torch.nn.functional.normalize(torch.randn(count, 3, generator=random, dtype=torch.float32), dim=1)
+    means = (
+        direction
+        * torch.tensor(HEAD_AXES, dtype=torch.float32)
+        * (1.0 + SHELL * torch.randn(count, 1, generator=random, dtype=torch.float32))
+    )
+    quats = torch.randn(count, 4, generator=random, dtype=torch.float32)
+    scales = torch.exp(0.5 * torch.randn(count, 3, generator=random, dtype=torch.float32)) * SPREAD * math.sqrt(10_000 / count)
+    opacities = torch.sigmoid(1.5 * torch.randn(count, generator=random, dtype=torch.float32) - 1.0)
+    sh = 0.2 * torch.randn(count, 16, 3, generator=random, dtype=torch.float32)
+    camera = Camera.look_at(
+        torch.tensor([0.0, 0.0, DISTANCE], dtype=torch.float32), torch.zeros(3, dtype=torch.float32), FOV_Y, width, height
+    )
     on = runtime.device()
     return Scene(means.to(on), quats.to(on), scales.to(on), opacities.to(on), sh.to(on), camera)
 
@@ -74,17 +80,20 @@ def example_avatar(count: int, seed: int = 0) -> Avatar:
     start = Gaussians.on_triangles(head.num_faces, 3, random).parameters()
     gaussians = Gaussians(**{name: values[binding] for name, values in start.items()}, binding=binding.to(torch.int32))
     largest = LARGEST - 0.5 * math.log(max(count / TRAINED, 0.25))
-    gaussians.means = 0.35 * torch.randn(count, 3, generator=random)
-    gaussians.log_scales = largest - torch.empty(count, 3).exponential_(1.0 / DECAY, generator=random)
-    gaussians.quats = torch.randn(count, 4, generator=random)
-    gaussians.logit_opacities = LOGIT_OPACITY[0] + LOGIT_OPACITY[1] * torch.randn(count, generator=random)
+    gaussians.means = 0.35 * torch.randn(count, 3, generator=random, dtype=torch.float32)
+    gaussians.log_scales = largest - torch.empty(count, 3, dtype=torch.float32).exponential_(1.0 / DECAY, generator=random)
+    gaussians.quats = torch.randn(count, 4, generator=random, dtype=torch.float32)
+    gaussians.logit_opacities = LOGIT_OPACITY[0] + LOGIT_OPACITY[1] * torch.randn(count, generator=random, dtype=torch.float32)
     sequence = FlameSequence(
         timesteps=list(range(TIMESTEPS)),
-        shape=torch.zeros(head.n_shape),
-        expr=0.2 * torch.rand(TIMESTEPS, head.n_expr, generator=random),
-        **{name: 0.05 * torch.randn(TIMESTEPS, 3, generator=random) for name in ("rotation", "neck_pose", "jaw_pose")},
-        eyes_pose=0.05 * torch.randn(TIMESTEPS, 6, generator=random),
-        translation=torch.zeros(TIMESTEPS, 3),
+        shape=torch.zeros(head.n_shape, dtype=torch.float32),
+        expr=0.2 * torch.rand(TIMESTEPS, head.n_expr, generator=random, dtype=torch.float32),
+        **{
+            name: 0.05 * torch.randn(TIMESTEPS, 3, generator=random, dtype=torch.float32)
+            for name in ("rotation", "neck_pose", "jaw_pose")
+        },
+        eyes_pose=0.05 * torch.randn(TIMESTEPS, 6, generator=random, dtype=torch.float32),
+        translation=torch.zeros(TIMESTEPS, 3, dtype=torch.float32),
     )
     return Avatar(gaussians, head, sequence)
 

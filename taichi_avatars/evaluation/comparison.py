@@ -101,7 +101,7 @@ def _scale(pen: ImageDraw.ImageDraw, size: tuple[int, int], span: int) -> None:
     """What the colours of the error mean."""
     width, height = 220, 12
     x, y = MARGIN + CAPTION + span - width - 40, size[1] - MARGIN - height - 8
-    ramp = error_colors(torch.linspace(0.0, FULL_ERROR, width)[None].repeat(height, 1))
+    ramp = error_colors(torch.linspace(0.0, FULL_ERROR, width, dtype=torch.float32)[None].repeat(height, 1))
     for column in range(width):
         red, green, blue = ramp[0, column].tolist()
         pen.line([(x + column, y), (x + column, y + height)], (red, green, blue))

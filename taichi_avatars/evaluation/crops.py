@@ -31,7 +31,9 @@ def boxes(head: FlameModel, vertices: Tensor, camera: SplatCamera) -> dict[str, 
         depth = place[:, 2:]
         if bool((depth <= 0).any()):
             continue
-        pixels = place[:, :2] / depth * torch.tensor([camera.fx, camera.fy]) + torch.tensor([camera.cx, camera.cy])
+        pixels = place[:, :2] / depth * torch.tensor([camera.fx, camera.fy], dtype=torch.float32) + torch.tensor(
+            [camera.cx, camera.cy], dtype=torch.float32
+        )
         low, high = pixels.amin(0), pixels.amax(0)
         margin = MARGIN * float((high - low).min())
         left, top = (max(0, int(value)) for value in (low - margin).floor().tolist())

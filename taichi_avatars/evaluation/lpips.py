@@ -84,7 +84,7 @@ class Lpips:
             scaled: to [-1,1], as the network expects; False hands [0,1] over, as some published numbers were made.
         """
         pair = [_prepared(values, scaled, SMALLEST[self.net]) for values in (image, truth)]
-        distance, first = torch.zeros(()), 0
+        distance, first = torch.zeros((), dtype=torch.float32), 0
         for stage, head in zip(STAGES[self.net], self.heads, strict=True):
             weights = self.convolutions[first : first + len(stage.convolutions)]
             first += len(stage.convolutions)
@@ -110,7 +110,9 @@ def _prepared(image: Tensor, scaled: bool, smallest: int) -> Tensor:
     if min(height, width) < smallest:
         values = torch.nn.functional.interpolate(values, (max(height, smallest), max(width, smallest)), mode="bilinear")
     values = 2.0 * values - 1.0 if scaled else values
-    return (values - torch.tensor(SHIFT).view(1, 3, 1, 1)) / torch.tensor(SCALE).view(1, 3, 1, 1)
+    return (values - torch.tensor(SHIFT, dtype=torch.float32).view(1, 3, 1, 1)) / torch.tensor(SCALE, dtype=torch.float32).view(
+        1, 3, 1, 1
+    )
 
 
 def _features(values: Tensor, stage: Stage, weights: list[tuple[Tensor, Tensor]]) -> Tensor:

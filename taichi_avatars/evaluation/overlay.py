@@ -110,7 +110,7 @@ def gaussians_per_face(avatar: Avatar) -> Tensor:
 def count_colors(counts: Tensor) -> Tensor:
     """Colours (F,3) of numbers (F,): a logarithmic scale from 1 to the largest, and neutral grey for 0."""
     colors = scale_colors(_place(counts.clamp(min=1).double(), int(counts.max()) if len(counts) else 1))
-    return torch.where(counts[:, None] > 0, colors, torch.tensor(NONE_COLOR))
+    return torch.where(counts[:, None] > 0, colors, torch.tensor(NONE_COLOR, dtype=torch.float32))
 
 
 def with_legend(picture: np.ndarray, largest: int) -> np.ndarray:
@@ -132,11 +132,11 @@ def with_legend(picture: np.ndarray, largest: int) -> np.ndarray:
     pen.rectangle((pad, y, pad + bar, y + bar), fill=grey)
     pen.text((pad + bar // 2, label), "0", (235, 235, 235), font, anchor="mt")
     left, right = pad + 3 * bar, width - 2 * pad
-    ramp = as_uint8(scale_colors(torch.linspace(0.0, 1.0, right - left)).T[:, None].expand(3, bar + 1, -1))
+    ramp = as_uint8(scale_colors(torch.linspace(0.0, 1.0, right - left, dtype=torch.float32)).T[:, None].expand(3, bar + 1, -1))
     page.paste(Image.fromarray(ramp), (left, y))
     taken = -1.0
     for value in _ticks(largest):
-        x = left + float(_place(torch.tensor(float(value)), largest)) * (right - left - 1)
+        x = left + float(_place(torch.tensor(float(value), dtype=torch.float32), largest)) * (right - left - 1)
         half = 0.5 * pen.textlength(str(value), font)
         if x - half > taken and x + half < width:
             pen.line([(x, y + bar), (x, y + bar + 0.25 * points)], (235, 235, 235))
@@ -157,10 +157,10 @@ def _ticks(largest: int) -> list[int]:
 
 def _part_colors(head: FlameModel) -> Tensor:
     """(V,3): teeth and eyes told apart from the rest where the head says which they are."""
-    colors = torch.tensor(MESH_COLOR).repeat(head.num_vertices, 1)
+    colors = torch.tensor(MESH_COLOR, dtype=torch.float32).repeat(head.num_vertices, 1)
     for name, vertices in head.regions.items():
         if name.startswith("teeth"):
-            colors[vertices] = torch.tensor(TEETH_COLOR)
+            colors[vertices] = torch.tensor(TEETH_COLOR, dtype=torch.float32)
         elif name in ("eye_left", "eye_right", "left_eyeball", "right_eyeball"):
-            colors[vertices] = torch.tensor(EYE_COLOR)
+            colors[vertices] = torch.tensor(EYE_COLOR, dtype=torch.float32)
     return colors

@@ -67,7 +67,9 @@ def vertex_normals(vertices: Tensor, faces: Tensor) -> Tensor:
     for corner in range(3):
         summed.index_add_(0, faces[:, corner], normals)
     length = summed.norm(dim=1, keepdim=True)
-    return torch.where(length > 0, summed / length.clamp_min(1e-300), torch.tensor([0.0, 0.0, 1.0]).double()).float()
+    return torch.where(
+        length > 0, summed / length.clamp_min(1e-300), torch.tensor([0.0, 0.0, 1.0], dtype=torch.float32).double()
+    ).float()
 
 
 def _split_seams(faces: np.ndarray, uv: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -224,10 +224,10 @@ def _first_view(avatar: Avatar, camera: Camera | None) -> tuple[Camera, list[flo
         where = place(avatar)
         return camera or frontal_camera(where, *SIZE), where.center.tolist()
     means = avatar.gaussians.means.detach()
-    middle = means.median(0).values if len(means) else torch.zeros(3)
+    middle = means.median(0).values if len(means) else torch.zeros(3, dtype=torch.float32)
     if camera is None:
         radius = float((means - middle).norm(dim=1).quantile(0.9)) if len(means) else 1.0
-        eye = middle + torch.tensor([0.0, 0.0, max(1.0, 2.0 * radius / FOV_Y)])
+        eye = middle + torch.tensor([0.0, 0.0, max(1.0, 2.0 * radius / FOV_Y)], dtype=torch.float32)
         return Camera.look_at(eye, middle, FOV_Y, *SIZE), middle.tolist()
     forward = camera.world_to_camera[2, :3].detach()
     ahead = max(2.0 * camera.near, float(forward @ (middle - camera.center)))

@@ -42,7 +42,7 @@ def y_down(gaussians: Gaussians) -> Gaussians:
     half turn when it opens it. The turn maps x and y to -x and -y, so a basis function changes sign where its degree in x
     and y together is odd, which is every other one in the order of the files.
     """
-    means = gaussians.means * torch.tensor([-1.0, -1.0, 1.0])
+    means = gaussians.means * torch.tensor([-1.0, -1.0, 1.0], dtype=torch.float32)
     w, x, y, z = gaussians.quats.unbind(1)
     signs = 1.0 - 2.0 * (torch.arange(1, gaussians.sh_rest.shape[1] + 1) % 2)
     return replace(

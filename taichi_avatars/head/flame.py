@@ -92,7 +92,7 @@ class FlameModel:
         if isinstance(arrays.joints, tuple):
             template, components = arrays.joints
             self._own_joints = torch.from_numpy(template), torch.from_numpy(components)
-            regressor, moved = None, torch.zeros(count, 3, self.n_expr)
+            regressor, moved = None, torch.zeros(count, 3, self.n_expr, dtype=torch.float32)
         else:
             regressor = torch.from_numpy(arrays.joints)
             moved = regressed(exprdirs, regressor)
@@ -188,7 +188,7 @@ class FlameModel:
         """Offsets of vertices (B,V,3) and what they do to the joints, as shapes (B,S). Differentiable."""
         if self._rig.regressor is not None:
             return with_joints(offsets, self._rig.regressor)
-        return pack_shape(offsets, torch.zeros(len(offsets), len(self.roles), 3))
+        return pack_shape(offsets, torch.zeros(len(offsets), len(self.roles), 3, dtype=torch.float32))
 
     def rest(self, shape: Tensor | None = None, static_offset: Tensor | None = None) -> Rest:
         """What neither expression nor pose changes, to be computed once. Differentiable in both.
@@ -296,4 +296,4 @@ class _Given:
         return value.expand(self.size, *value.shape[1:])
 
     def fill(self, value: Tensor | None, size: int) -> Tensor:
-        return torch.zeros(self.size, size) if value is None else self.spread(value)
+        return torch.zeros(self.size, size, dtype=torch.float32) if value is None else self.spread(value)

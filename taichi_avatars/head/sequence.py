@@ -249,7 +249,7 @@ def _read(keys: Mapping[str, np.ndarray], path: Path, parts: Sequence[Part]) -> 
             raise UserError(f"{path}: {key} is not 0, but the head has no such joint: choose the head that the file is for")
     known = ("shape", "expr", *sizes, "static_offset", "dynamic_offset")
     values = {key: _tensor(keys[key], key, path) for key in known if key in keys and keys[key].size + (key == "expr")}
-    values["shape"] = _one_shape(values.get("shape", torch.zeros(0)), path)
+    values["shape"] = _one_shape(values.get("shape", torch.zeros(0, dtype=torch.float32)), path)
     out: dict[str, Any] = dict.fromkeys(SIZES)
     out["shape"] = _form(values, "shape", ("S",), path)
     for key, size in {"expr": "E", **sizes}.items():

@@ -17,6 +17,7 @@ from taichi_avatars.avatar.iterations import FLAME_NAME
 from taichi_avatars.errors import UserError
 from taichi_avatars.files.json import read_json
 from taichi_avatars.files.npz import load_npz
+from taichi_avatars.files.pickles import plain
 from taichi_avatars.files.ply import read_ply
 from taichi_avatars.head.assets import read_head_json, resolve_head
 from taichi_avatars.head.flame import FlameModel
@@ -25,6 +26,7 @@ from taichi_avatars.head.sequence import FlameSequence
 
 OFFSETS = ("static_offset", "dynamic_offset")
 REST_COUNTS = {3 * (degree + 1) ** 2 - 3: degree for degree in range(4)}
+NORMALS = ("nx", "ny", "nz")  # which every file of this kind has, empty
 RAW = (
     "x",
     "y",
@@ -213,12 +215,26 @@ def describe_avatar(path: Path) -> Description:
     missing = [name for name in RAW if name not in names]
     if missing:
         described.add(UserError(f"{path}: has no {', '.join(missing)}; give the PLY of a 3D Gaussian avatar"))
-    for name in names:
-        if rows[name].dtype.kind != "f" or rows[name].dtype.itemsize != 4:
-            described.add(UserError(f"{path}: {name} is {rows[name].dtype}, want float32; save it again"))
-        elif not np.isfinite(rows[name]).all():
-            count = int((~np.isfinite(rows[name])).sum())
-            described.add(UserError(f"{path}: {name}: NaN or Inf in {count} of {len(rows)} Gaussians; train again"))
+    used = [name for name in names if name in RAW or name.startswith("f_rest_") or name == "binding_0"]
+    for name in used:
+        if rows[name].dtype.kind not in "fiu":
+            described.add(UserError(f"{path}: {name} holds {rows[name].dtype}, want numbers; save it again"))
+            continue
+        broken = ~np.isfinite(rows[name])
+        if broken.any():
+            described.add(
+                UserError(
+                    f"{path}: {name}: NaN or Inf in {int(broken.sum())} of {len(rows)} Gaussians, first in Gaussian "
+                    f"{int(broken.argmax())}; delete those in an editor of splats, copy the file again, or train again"
+                )
+            )
+    others = sorted({str(rows[name].dtype) for name in used} - {"float32"})
+    if others:
+        described.notes.append(f"holds {', '.join(others)}: read as float32")
+    if used and len(names) > len(used):
+        ignored = [name for name in names if name not in used and name not in NORMALS]
+        if ignored:
+            described.notes.append(f"{len(ignored)} other properties are not read: {', '.join(map(plain, ignored[:5]))}")
     if bound and len(rows):
         triangles = rows["binding_0"]
         if (triangles < 0).any() or (triangles != np.floor(triangles)).any():

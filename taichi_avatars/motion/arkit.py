@@ -48,13 +48,13 @@ def read_arkit(path: Path | str, head: FlameModel) -> tuple[FlameSequence, float
     turn, has = _limited(take.poses), {part.name for part in head.parts}
     sequence = FlameSequence(
         timesteps=list(range(len(weights))),
-        shape=torch.zeros(head.n_shape),
+        shape=torch.zeros(head.n_shape, dtype=torch.float32),
         expr=rows[:, place["expr"]],
         rotation=(1.0 - NECK_SHARE) * turn if "neck" in has else turn,
         neck_pose=NECK_SHARE * turn if "neck" in has else None,
         jaw_pose=rows[:, place["jaw"]] if "jaw" in has else None,
         eyes_pose=rows[:, place["eyes"]] if "eyes" in has else None,
-        translation=torch.zeros(len(weights), 3),
+        translation=torch.zeros(len(weights), 3, dtype=torch.float32),
     )
     return sequence, take.fps
 

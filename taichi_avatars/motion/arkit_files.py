@@ -48,7 +48,11 @@ class Take:
 
     def weight(self, name: str) -> Tensor:
         """(T,), zero where it was not recorded."""
-        return self.weights[:, self.names.index(name)] if name in self.names else torch.zeros(len(self.weights))
+        return (
+            self.weights[:, self.names.index(name)]
+            if name in self.names
+            else torch.zeros(len(self.weights), dtype=torch.float32)
+        )
 
 
 def read_take(path: Path) -> Take:

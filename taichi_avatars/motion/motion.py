@@ -16,7 +16,7 @@ from taichi_avatars.head.flame import FlameModel
 from taichi_avatars.head.sequence import FlameSequence
 from taichi_avatars.motion.arkit import read_arkit
 from taichi_avatars.scene.capture import capture_kind
-from taichi_avatars.scene.head_capture import read_head_frames
+from taichi_avatars.scene.head_capture import FLAME_FOLDER, SPLITS, lacks_pictures, read_flame_files, read_head_frames
 from taichi_avatars.scene.transforms import PrincipalPoint
 from taichi_avatars.scene.views import View
 
@@ -81,17 +81,33 @@ def load_motion(
             return _performed(name, FlameSequence.load_npz(path, parts=head.parts), head, path, [])
         raise UserError(f"{path}: cannot drive an avatar; {WANTED}")
     if capture_kind(path) == "head":
-        frames = read_head_frames(path, principal_point=principal_point, resolution=resolution)
-        views = [view for split, held in frames.splits.items() if splits is None or split in splits for view in held]
-        if not views:
-            raise UserError(f"{path}: holds no views in {', '.join(splits or frames.splits)}; choose another --split")
-        timesteps = {view.timestep for view in views}
-        files = {timestep: file for timestep, file in frames.flame_files.items() if timestep in timesteps}
-        return _performed(name, FlameSequence.from_frames(files, parts=head.parts), head, path, views)
-    files = sorted(path.glob("*.npz"))
+        return _of_capture(path, name, head, splits, principal_point, resolution)
+    files = sorted(path.glob("*.npz")) or sorted((path / FLAME_FOLDER).glob("*.npz"))
     if not files:
         raise UserError(f"{path}: holds no .npz files; {WANTED}")
     return _performed(name, FlameSequence.from_frames(dict(enumerate(files)), parts=head.parts), head, path, [])
+
+
+def _of_capture(
+    path: Path, name: str, head: FlameModel, splits: Sequence[str] | None, principal_point: PrincipalPoint, resolution: int
+) -> Motion:
+    """What a head capture shows; without its pictures, where these are missing: a motion needs none."""
+    remark = None
+    try:
+        frames = read_head_frames(path, principal_point=principal_point, resolution=resolution)
+        held = [view for split, views in frames.splits.items() if splits is None or split in splits for view in views]
+        timesteps = {view.timestep for view in held if view.timestep is not None}
+        known = frames.flame_files
+    except UserError as problem:
+        if not lacks_pictures(path):
+            raise
+        held, known, timesteps = [], read_flame_files(path, splits), None
+        remark = f"driven without the capture's pictures: {problem}"
+    files = {timestep: file for timestep, file in known.items() if timesteps is None or timestep in timesteps}
+    if not files:
+        raise UserError(f"{path}: holds no views in {', '.join(splits or SPLITS)}; choose another --split")
+    motion = _performed(name, FlameSequence.from_frames(files, parts=head.parts), head, path, held)
+    return replace(motion, remark="; ".join(filter(None, (motion.remark, remark))) or None)
 
 
 def own_motion(avatar: Avatar, views: list[View], name: str) -> Motion:
@@ -123,7 +139,7 @@ def drive(avatar: Avatar, motion: Motion) -> Avatar:
 
 def _performed(name: str, sequence: FlameSequence, head: FlameModel, path: Path, views: list[View]) -> Motion:
     """Expressions and poses alone: who performed them may have a shape or offsets that this head cannot hold."""
-    bare = replace(sequence, shape=torch.zeros(head.n_shape), static_offset=None, dynamic_offset=None)
+    bare = replace(sequence, shape=torch.zeros(head.n_shape, dtype=torch.float32), static_offset=None, dynamic_offset=None)
     try:
         fitted = bare.fit(head)
     except UserError as error:

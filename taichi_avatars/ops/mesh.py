@@ -58,7 +58,7 @@ def rasterize_mesh(vertices: Tensor, faces: Tensor, camera: PinholeCamera, super
     from taichi_avatars.kernels import mesh as kernels
 
     projection, face, nearest = rasterize_depth(vertices, faces, camera, supersample)
-    barycentric = torch.empty(*face.shape, 3)
+    barycentric = torch.empty(*face.shape, 3, dtype=torch.float32)
     kernels.find_barycentrics(*projection, face, barycentric)
     return MeshBuffers(face, barycentric, nearest.reciprocal())
 
@@ -77,9 +77,9 @@ def rasterize_depth(
         raise UserError(f"mesh: faces name vertices outside 0..{len(vertices) - 1}")
     runtime.start()
     width, height = camera.width * supersample, camera.height * supersample
-    face, nearest = torch.empty(height, width, dtype=torch.int32), torch.empty(height, width)
+    face, nearest = torch.empty(height, width, dtype=torch.int32), torch.empty(height, width, dtype=torch.float32)
     faces = faces.to(torch.int32).contiguous()
-    grid, inverse_depth = torch.empty(len(vertices), 2, dtype=torch.int32), torch.empty(len(vertices))
+    grid, inverse_depth = torch.empty(len(vertices), 2, dtype=torch.int32), torch.empty(len(vertices), dtype=torch.float32)
     projection = Projection(faces, grid, inverse_depth)
     if len(faces) and runtime.on_gpu():
         _draw_on_gpu(vertices, projection, camera, supersample, face, nearest)
@@ -108,8 +108,8 @@ def _draw_on_gpu(
     depth = view[:, 2:]
     sample = record[12:14] * view[:, :2] / depth + record[14:]
     drawn = (depth[:, 0] > camera.near) & (sample.abs().amax(1) < kernels.FARTHEST)
-    grid.copy_(torch.where(drawn[:, None], (sample * kernels.GRID).round(), torch.zeros(())))
-    inverse_depth.copy_(torch.where(drawn, 1.0 / depth[:, 0], torch.zeros(())))
+    grid.copy_(torch.where(drawn[:, None], (sample * kernels.GRID).round(), torch.zeros((), dtype=torch.float32)))
+    inverse_depth.copy_(torch.where(drawn, 1.0 / depth[:, 0], torch.zeros((), dtype=torch.float32)))
     bounds = torch.empty(len(faces), 4, dtype=torch.int32)
     kernels.bound_faces(faces, grid, inverse_depth, face.shape[1], face.shape[0], bounds)
     mesh_gpu.draw_faces(faces, grid, inverse_depth, bounds, face, nearest)
@@ -186,9 +186,16 @@ def shade_mesh(
     if vertex_colors is not None:
         colors = vertex_colors.detach().float()[faces]
     else:
-        one_each = torch.tensor(SKIN_GREY).expand(len(faces), 3) if face_colors is None else face_colors.detach().float()
+        one_each = (
+            torch.tensor(SKIN_GREY, dtype=torch.float32).expand(len(faces), 3)
+            if face_colors is None
+            else face_colors.detach().float()
+        )
         colors = one_each[:, None].expand(-1, 3, -1)
-    rgb, alpha = torch.empty(3, camera.height, camera.width), torch.empty(camera.height, camera.width)
+    rgb, alpha = (
+        torch.empty(3, camera.height, camera.width, dtype=torch.float32),
+        torch.empty(camera.height, camera.width, dtype=torch.float32),
+    )
     over = torch.as_tensor(background, dtype=torch.float32).contiguous()
     lit = (
         vertices,
@@ -212,12 +219,12 @@ def wireframe(vertices: Tensor, faces: Tensor, camera: PinholeCamera, width: flo
     buffers = rasterize_mesh(vertices, faces, camera)
     pose = camera.world_to_camera.detach().float()
     view = vertices.detach().float() @ pose[:3, :3].T + pose[:3, 3]
-    screen = view[:, :2] * torch.tensor([camera.fx, camera.fy]) / view[:, 2:].clamp(min=camera.near)
+    screen = view[:, :2] * torch.tensor([camera.fx, camera.fy], dtype=torch.float32) / view[:, 2:].clamp(min=camera.near)
     corners = screen[faces.long()]
     sides = corners.roll(1, 1) - corners.roll(-1, 1)  # opposite to each corner
     area = (sides[:, 0, 0] * sides[:, 1, 1] - sides[:, 0, 1] * sides[:, 1, 0]).abs()
     altitudes = area[:, None] / sides.norm(dim=2).clamp(min=1e-6)
-    half = torch.minimum(altitudes.amin(1) * WIRE_SHARE, torch.tensor(0.5 * width))
+    half = torch.minimum(altitudes.amin(1) * WIRE_SHARE, torch.tensor(0.5 * width, dtype=torch.float32))
     seen = buffers.face.clamp(min=0).long()
     distance = (buffers.barycentric * altitudes[seen]).amin(2)
     return (half[seen] + 0.5 - distance).clamp(0.0, 1.0) * (2.0 * half[seen]).clamp(max=1.0) * (buffers.face >= 0)

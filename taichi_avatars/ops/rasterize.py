@@ -79,7 +79,7 @@ def rasterize(
     image, alpha, depth = splat(splats.rows, behind, camera.width, camera.height)
     rendering = Rendering(image, alpha, depth, splats.radii)
     if splats.rows.requires_grad:
-        half_size = torch.tensor([0.5 * camera.width, 0.5 * camera.height], device=means.device)
+        half_size = torch.tensor([0.5 * camera.width, 0.5 * camera.height], device=means.device, dtype=torch.float32)
         kept = rendering._mean2d
         splats.rows.register_hook(lambda grad: kept.__setitem__(slice(None), [grad[:, :2] * half_size]))
     return rendering

@@ -76,8 +76,10 @@ def pack_basis(components: Tensor, joints: Tensor, correctives: Tensor | None = 
     """
     count, basis = components.shape[2], torch.cat([components, joints])
     if correctives is not None:
-        basis = torch.cat([basis, torch.cat([correctives, torch.zeros(len(joints), 3, correctives.shape[2])])], 2)
-    flat = torch.zeros(shape_size(len(components), len(joints)), basis.shape[2])
+        basis = torch.cat(
+            [basis, torch.cat([correctives, torch.zeros(len(joints), 3, correctives.shape[2], dtype=torch.float32)])], 2
+        )
+    flat = torch.zeros(shape_size(len(components), len(joints)), basis.shape[2], dtype=torch.float32)
     flat[: 3 * len(basis)] = basis.flatten(0, 1)
     values = flat.view(len(flat) // LANES, LANES, basis.shape[2]).transpose(1, 2).contiguous()
     if not local or not count:

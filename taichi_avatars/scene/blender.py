@@ -131,5 +131,5 @@ def _looked_at(views: Sequence[View]) -> tuple[Tensor, float]:
 def random_points() -> tuple[Tensor, Tensor]:
     """Points to start from where a scene brings none: positions (P,3) in [-1.3,1.3]^3 and grey colours (P,3) in [0,1]."""
     generator = torch.Generator().manual_seed(SEED)
-    points = (2.0 * torch.rand(POINTS, 3, generator=generator) - 1.0) * HALF_SIZE
-    return points, torch.full((POINTS, 3), 0.5)
+    points = (2.0 * torch.rand(POINTS, 3, generator=generator, dtype=torch.float32) - 1.0) * HALF_SIZE
+    return points, torch.full((POINTS, 3), 0.5, dtype=torch.float32)

@@ -12,7 +12,7 @@ from taichi_avatars.errors import UserError
 from taichi_avatars.ops.pose import look_at_pose
 
 # Camera axes of OpenGL files (x right, y up, z back) in OpenCV's (x right, y down, z forward): y and z change sign.
-OPENCV_FROM_OPENGL = torch.diag(torch.tensor([1.0, -1.0, -1.0, 1.0]))
+OPENCV_FROM_OPENGL = torch.diag(torch.tensor([1.0, -1.0, -1.0, 1.0], dtype=torch.float32))
 
 
 @dataclass(frozen=True, eq=False)

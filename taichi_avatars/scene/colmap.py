@@ -144,7 +144,7 @@ def _view(
     if not np.isfinite(values).all() or norm < 1e-8:
         raise UserError(f"{where}: its pose is NaN, Inf or has no rotation; remove it from the model")
     rotation = _rotation(values[:4] / norm)
-    pose = torch.eye(4)
+    pose = torch.eye(4, dtype=torch.float32)
     pose[:3, :3] = torch.from_numpy(rotation)
     pose[:3, 3] = torch.from_numpy(values[4:] + rotation @ np.array(origin))
     lens = intrinsics[image.camera]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from taichi_avatars.scene.transforms import IMAGE_SUFFIXES, CameraReader, Frame,
 from taichi_avatars.scene.views import TEST_EVERY, OnProblem, View, stop
 
 SPLITS = ("train", "val", "test")
+FLAME_FOLDER = "flame_param"
 MARKER = "canonical_flame_param.npz"
 TRAIN, ALL = "transforms_train.json", "transforms.json"
 
@@ -66,7 +68,8 @@ def read_head_frames(
         for frame in frames:
             try:
                 view, flame_file = _read_frame(frame, cameras, use_mask)
-                _note_flame_file(found.flame_files, frame, view, flame_file)
+                assert view.timestep is not None
+                _note_flame_file(found.flame_files, frame, view.timestep, flame_file)
                 found.splits[split].append(view)
             except UserError as problem:
                 on_problem(problem)
@@ -74,6 +77,42 @@ def read_head_frames(
         _hold_out(found.splits)
     _make_names_unique(found.splits)
     return found
+
+
+def read_flame_files(folder: Path, splits: Sequence[str] | None = None) -> dict[int, Path]:
+    """Timestep -> file of its FLAME parameters, without regard to pictures and cameras.
+
+    Args:
+        splits: of which the files are wanted; None for all, also of a capture that lists none: those in `flame_param/`.
+
+    Raises:
+        UserError: where a frame names no file that is there.
+    """
+    files: dict[int, Path] = {}
+    names = listings(folder)
+    for split, name in zip(SPLITS, names, strict=False):
+        path = folder / name
+        if not path.is_file() or (splits is not None and names != [ALL] and split not in splits):
+            continue
+        for frame in read_transforms(path):
+            timestep, file = frame.integer("timestep_index"), frame.file("flame_param_path")
+            if timestep is None or file is None:
+                raise frame.error("has no timestep_index or no flame_param_path; export it again")
+            _note_flame_file(files, frame, timestep, file)
+    if not any((folder / name).is_file() for name in names) and splits is None:
+        return dict(enumerate(sorted((folder / FLAME_FOLDER).glob("*.npz"))))
+    return dict(sorted(files.items()))
+
+
+def lacks_pictures(folder: Path) -> bool:
+    """Whether a capture names pictures that are not there."""
+    for path in filter(Path.is_file, (folder / name for name in listings(folder))):
+        for frame in read_transforms(path):
+            try:
+                frame.file("file_path", IMAGE_SUFFIXES)
+            except UserError:
+                return True
+    return False
 
 
 def listings(folder: Path) -> list[str]:
@@ -110,12 +149,11 @@ def _read_frame(frame: Frame, cameras: CameraReader, use_mask: bool) -> tuple[Vi
     return View(camera, timestep, camera_index, camera_id, image.stem, image, mask, lens), flame_file
 
 
-def _note_flame_file(known: dict[int, Path], frame: Frame, view: View, flame_file: Path) -> None:
-    assert view.timestep is not None
-    other = known.setdefault(view.timestep, flame_file)
+def _note_flame_file(known: dict[int, Path], frame: Frame, timestep: int, flame_file: Path) -> None:
+    other = known.setdefault(timestep, flame_file)
     if other != flame_file and not other.samefile(flame_file):
         raise frame.error(
-            f"timestep_index {view.timestep} has two FLAME files, {other} and {flame_file}; "
+            f"timestep_index {timestep} has two FLAME files, {other} and {flame_file}; "
             "give every timestep of a united set its own index"
         )
 

@@ -54,7 +54,7 @@ def of_all_views(run: Run, views: Sequence[View], own: StepSums) -> tuple[StepSu
         rows = list(dict.fromkeys(run.tuner.sequence.row(view.timestep) for view in views if view.timestep is not None))
     nothing = torch.zeros_like(next(iter(flame.values()))) if flame else None
     of_rows = [flame.get(row, nothing).to(device) for row in rows]  # pyright: ignore[reportOptionalMemberAccess]
-    figures = torch.tensor([own.loss, own.error], device=device)
+    figures = torch.tensor([own.loss, own.error], device=device, dtype=torch.float32)
     observed = [] if own.observed is None else [own.observed]
 
     sums = iter(ranks.add_up([*gradients, *of_rows, figures, *observed]))

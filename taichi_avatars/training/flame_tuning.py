@@ -50,7 +50,7 @@ class FlameTuner:
         values = sequence.moving()
         if config.tunes_offset:
             offsets = sequence.dynamic_offset
-            empty = torch.zeros(len(sequence), 3 * num_vertices)
+            empty = torch.zeros(len(sequence), 3 * num_vertices, dtype=torch.float32)
             values["dynamic_offset"] = empty if offsets is None else offsets.flatten(1)
         values = {key: values[key] for key in rates if key in values}
         self.table = torch.cat(list(values.values()), 1).contiguous()
@@ -60,13 +60,15 @@ class FlameTuner:
             columns["dynamic_offset"] = columns["dynamic_offset"].unflatten(1, (-1, 3))
         self.sequence = replace(sequence, **columns)
         stretch = MOMENTUM_BETWEEN_VISITS * min(max(ENOUGH_VISITS / max(visits, 1.0), 1.0), LARGEST_STRETCH)
-        self.rates = stretch * torch.cat([torch.full((n,), rates[key]) for key, n in self.sizes.items()])
+        self.rates = stretch * torch.cat([torch.full((n,), rates[key], dtype=torch.float32) for key, n in self.sizes.items()])
         self.weight = config.flame_prior
         sigmas = {part.key: config.flame_pose_sigma if part.joints else config.flame_trans_sigma for part in PARTS}
         sigmas["expr"] = config.flame_expr_sigma
-        self.sigma = torch.cat([torch.full((n,), sigmas[key]) for key, n in self.sizes.items() if key in sigmas])
+        self.sigma = torch.cat(
+            [torch.full((n,), sigmas[key], dtype=torch.float32) for key, n in self.sizes.items() if key in sigmas]
+        )
         self.tracked = self.table[:, : len(self.sigma)].clone()
-        self.moments = torch.zeros(2, *self.table.shape)
+        self.moments = torch.zeros(2, *self.table.shape, dtype=torch.float32)
         self.steps = torch.zeros(len(self.table), dtype=torch.int64)
         self._leaves: dict[int, Tensor] = {}  # of the rows that the step has seen so far
 

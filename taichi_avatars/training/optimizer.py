@@ -51,7 +51,7 @@ class GaussianAdam:
                 continue
             if name not in self.moments:
                 self.moments[name] = {moment: torch.zeros_like(leaf) for moment in MOMENTS}
-                self.moments[name]["step"] = torch.zeros((), device=leaf.device)
+                self.moments[name]["step"] = torch.zeros((), device=leaf.device, dtype=torch.float32)
             held = self.moments[name]
             held["step"] += 1
             torch._fused_adam_(  # pyright: ignore[reportPrivateImportUsage]
@@ -108,7 +108,7 @@ class GaussianAdam:
     def reset_opacities(self) -> None:
         """Lowers every opacity to at most 0.01, so that what is not needed can be told and pruned; moments begin at 0."""
         old = self.gaussians.logit_opacities
-        new = old.detach().clamp(max=torch.tensor(RESET_OPACITY).logit().item()).requires_grad_()
+        new = old.detach().clamp(max=torch.tensor(RESET_OPACITY, dtype=torch.float32).logit().item()).requires_grad_()
         for moment in MOMENTS if "logit_opacities" in self.moments else ():
             self.moments["logit_opacities"][moment] = torch.zeros_like(new)
         self.gaussians.logit_opacities = new

@@ -115,6 +115,6 @@ class Results:
 
 def _running(psnr: float, error: float, count: int) -> float:
     """Mean over about the last 100 of `count` steps."""
-    latest = -10.0 * torch.tensor(max(error, 1e-10)).log10().item()
+    latest = -10.0 * torch.tensor(max(error, 1e-10), dtype=torch.float32).log10().item()
     share = max(1.0 / count, 0.01)
     return psnr + share * (latest - psnr)

@@ -47,7 +47,7 @@ def on_surface(vertices: Tensor, faces: Tensor, count: int, degree: int, generat
     triangles = torch.arange(len(faces))
     binding = torch.cat([triangles, triangles.repeat_interleave(more)])
 
-    at = torch.rand(len(binding), 2, generator=generator)
+    at = torch.rand(len(binding), 2, generator=generator, dtype=torch.float32)
     root = at[:, 0].sqrt()
     weights = torch.stack([1.0 - root, root * (1.0 - at[:, 1]), root * at[:, 1]], 1)  # even over the triangle
     weights[: len(faces)][more == 0] = 1.0 / 3.0
@@ -82,7 +82,7 @@ def carve(
     Returns:
         Painted Gaussians; None where images have no opacity or are opaque all over, or nothing is left: a scene elsewhere.
     """
-    places = (2.0 * torch.rand(CANDIDATES, 3, generator=generator) - 1.0) * HALF_SIZE
+    places = (2.0 * torch.rand(CANDIDATES, 3, generator=generator, dtype=torch.float32) - 1.0) * HALF_SIZE
     for view in views:
         alpha = load_alpha(view)
         if alpha is None:
@@ -98,7 +98,7 @@ def carve(
         seen = weight[:, 0] > SEEN
         places, colour = places[seen][:count], colour[seen][:count]
     gaussians = Gaussians.from_points(places, colour, degree)
-    gaussians.logit_opacities = torch.full((len(places),), OPACITY).logit()
+    gaussians.logit_opacities = torch.full((len(places),), OPACITY, dtype=torch.float32).logit()
     return gaussians
 
 
@@ -121,12 +121,15 @@ def _shown(avatar: Avatar, views: Sequence[View], background: tuple[float, float
     """
     gaussians = avatar.gaussians
     device = gaussians.means.device
-    opacities = torch.full((len(gaussians),), OPAQUE, device=device)
-    colour, weight = torch.zeros(len(gaussians), 3, device=device), torch.zeros(len(gaussians), 1, device=device)
+    opacities = torch.full((len(gaussians),), OPAQUE, device=device, dtype=torch.float32)
+    colour, weight = (
+        torch.zeros(len(gaussians), 3, device=device, dtype=torch.float32),
+        torch.zeros(len(gaussians), 1, device=device, dtype=torch.float32),
+    )
     for view in views:
         with torch.no_grad():
             world, _ = avatar.world(None if avatar.head is None else avatar.mesh(view.timestep))
-        sh = torch.zeros(len(gaussians), 1, 3, device=device, requires_grad=True)
+        sh = torch.zeros(len(gaussians), 1, 3, device=device, requires_grad=True, dtype=torch.float32)
         image = ops.rasterize(*world, opacities, sh, camera=view.camera).image
         (of_truth,) = torch.autograd.grad(image, sh, load_image(view, background).to(device), retain_graph=True)
         (of_one,) = torch.autograd.grad(image, sh, torch.ones_like(image))

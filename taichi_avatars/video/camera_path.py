@@ -171,7 +171,7 @@ def _numbers(value: Any, shape: tuple[int, ...], where: str) -> Tensor:
     try:
         numbers = torch.tensor(value, dtype=torch.float64)
     except (TypeError, ValueError, RuntimeError, OverflowError):
-        numbers = torch.full(shape, math.nan)
+        numbers = torch.full(shape, math.nan, dtype=torch.float32)
     if numbers.shape != shape or not bool(torch.isfinite(numbers).all()):
         wanted = "a number" if not shape else f"{' x '.join(map(str, shape))} numbers"
         raise UserError(f"{where}: want {wanted}, all finite")

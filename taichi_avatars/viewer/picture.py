@@ -66,7 +66,7 @@ def draw(avatar: Avatar, flame: HeadPose | None, camera: Camera, look: Look) -> 
     pixels: Tensor | np.ndarray = image
     if mesh is not None and avatar.head is not None and look.overlay == "wireframe":
         weight = look.opacity * wireframe(mesh.vertices, avatar.head.faces, camera)
-        pixels = image.clamp(0.0, 1.0) * (1.0 - weight) + torch.tensor(WIRE_COLOR)[:, None, None] * weight
+        pixels = image.clamp(0.0, 1.0) * (1.0 - weight) + torch.tensor(WIRE_COLOR, dtype=torch.float32)[:, None, None] * weight
     elif mesh is not None and look.overlay in ("mesh", "Gaussians per face"):
         colors = "parts" if look.overlay == "mesh" else "gaussians"
         style = MeshStyle(colors, opacity=look.opacity)
@@ -82,7 +82,7 @@ def _layer(out: Rendering, look: Look) -> Tensor:
         return out.image
     if look.layer == "alpha":
         return out.alpha.expand(3, -1, -1)
-    empty = torch.tensor(look.background, device=out.image.device)[:, None, None].expand_as(out.image)
+    empty = torch.tensor(look.background, device=out.image.device, dtype=torch.float32)[:, None, None].expand_as(out.image)
     if look.layer == "nothing":
         return empty
     solid = out.alpha > SOLID

@@ -88,8 +88,8 @@ class Subject:
         added = look.pose
         for name, values in (("jaw", added.jaw), ("neck", added.neck), ("eyes", (*added.eyes, 0.0) * 2)):
             if name in parts:
-                parts[name] += torch.tensor(values)
-        parts["expr"][: len(added.expr)] += torch.tensor(added.expr)
+                parts[name] += torch.tensor(values, dtype=torch.float32)
+        parts["expr"][: len(added.expr)] += torch.tensor(added.expr, dtype=torch.float32)
         return HeadPose(**parts)
 
     def shown(self, look: Look) -> Avatar:
@@ -125,7 +125,7 @@ def _place_of(gaussians: Gaussians) -> Place:
     """Where the middle nine tenths of a scene's Gaussians are; y up, since nothing tells."""
     means = gaussians.means.detach().cpu()
     if not len(means):
-        return Place(torch.zeros(3), torch.eye(3), torch.ones(3))
+        return Place(torch.zeros(3, dtype=torch.float32), torch.eye(3, dtype=torch.float32), torch.ones(3, dtype=torch.float32))
     some = means[:: 1 + len(means) // 100_000]
     low, high = some.quantile(0.05, dim=0), some.quantile(0.95, dim=0)
-    return Place(0.5 * (low + high), torch.eye(3), (high - low).clamp(min=1e-3))
+    return Place(0.5 * (low + high), torch.eye(3, dtype=torch.float32), (high - low).clamp(min=1e-3))

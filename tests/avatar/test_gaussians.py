@@ -1,11 +1,15 @@
 """Raw parameters, and the PLY that holds them."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+from plyfile import PlyData, PlyElement
 
-from taichi_avatars.avatar.gaussians import Gaussians
+from taichi_avatars.avatar.gaussians import Gaussians, read_gaussians
 from taichi_avatars.errors import UserError
+from taichi_avatars.export.compressed import write_compressed_ply
 
 
 def random_gaussians(count: int = 7, degree: int = 2, bound: bool = True) -> Gaussians:
@@ -119,3 +123,38 @@ def test_points_far_from_the_origin_know_their_neighbours():
     points = torch.cartesian_prod(axis, axis, axis) + 8.0
     scales = Gaussians.from_points(points, torch.zeros(64, 3), 0).log_scales.exp()
     assert torch.allclose(scales, torch.tensor(1e-3), rtol=2e-3)  # float32 knows coordinates of 8 m to half a micrometre
+
+
+@pytest.mark.parametrize("name", ["means", "logit_opacities", "sh_rest"])
+def test_the_first_broken_gaussian_is_named(tmp_path: Path, name: str) -> None:
+    broken = random_gaussians()
+    getattr(broken, name)[3] = float("inf")
+    broken.save_ply(tmp_path / "a.ply")
+    with pytest.raises(UserError, match=rf"{name} holds NaN or Inf in 1 of \d+ Gaussians, first in Gaussian 3; delete"):
+        Gaussians.load_ply(tmp_path / "a.ply")
+
+
+@pytest.mark.parametrize("name", ["a.splat", "a.ksplat", "a.spz", "a.npz", "a.zip", "a.glb"])
+def test_what_only_viewers_show_is_no_avatar(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(bytes(64))
+    with pytest.raises(UserError, match=rf"{name}: is .*, which viewers show .* give the point_cloud.ply") as error:
+        Gaussians.load_ply(tmp_path / name)
+    assert "copy it again" not in str(error.value)
+
+
+def test_a_compressed_ply_is_no_avatar(tmp_path: Path) -> None:
+    write_compressed_ply(Gaussians.from_points(torch.rand(9, 3), torch.rand(9, 3), 0), tmp_path / "a.ply")
+    with pytest.raises(UserError, match="is a compressed PLY, which viewers show"):
+        Gaussians.load_ply(tmp_path / "a.ply")
+
+
+def test_numbers_of_64_bits(tmp_path: Path) -> None:
+    """Scripts of others save float64; near the origin nothing is moved."""
+    written = random_gaussians()
+    written.save_ply(tmp_path / "a.ply")
+    table = PlyData.read(str(tmp_path / "a.ply"))["vertex"].data
+    wide = table.astype([(name, "f8") for name in table.dtype.names])
+    PlyData([PlyElement.describe(wide, "vertex")]).write(str(tmp_path / "b.ply"))
+    gaussians, origin = read_gaussians(tmp_path / "b.ply")
+    assert origin == (0.0, 0.0, 0.0)
+    assert torch.equal(gaussians.means, written.means) and torch.equal(gaussians.sh_rest, written.sh_rest)

@@ -4,10 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from plyfile import PlyData, PlyElement
 from scene.tiny_capture import flame_parameters, read_split, write_split, write_tiny_capture
 
+from taichi_avatars.avatar.gaussians import Gaussians
 from taichi_avatars.errors import UserError
 from taichi_avatars.head.flame import FlameModel
 from taichi_avatars.inspection.files import RAW
@@ -252,7 +254,8 @@ def test_plys_of_other_kinds(tmp_path: Path) -> None:
     assert "cannot be read as a PLY" in problems_of(path)[0]
     save_ply(path, np.zeros(3, dtype=[("x", "f4"), ("y", "f8"), ("z", "f4")]))
     assert any("has no f_dc_0" in problem for problem in problems_of(path))
-    assert any("y is float64, want float32" in problem for problem in problems_of(path))
+    assert not any("float64" in problem for problem in problems_of(path))  # `render` reads it, too
+    assert "holds float64: read as float32" in describe(path)["notes"]
 
 
 def test_motions(tmp_path: Path) -> None:
@@ -350,3 +353,46 @@ def test_a_camera_path(tmp_path: Path) -> None:
     path.write_text(json.dumps({"keys": [{"time": 0}]}))
     (problem,) = problems_of(path)
     assert "key frame 0" in problem
+
+
+def test_a_splat_of_another_program_is_whole(tmp_path: Path) -> None:
+    """Gaussians without a size are nothing to mend: some programs keep those that they have faded out."""
+    (tmp_path / "a.splat").write_bytes(bytes(64))
+    described = describe(tmp_path / "a.splat")
+    assert described["whole"] and described["notes"] == ["2 of 2 Gaussians have no size: they are not seen"]
+
+
+def test_info_and_render_read_the_same_plys(tmp_path: Path) -> None:
+    gaussians = Gaussians.from_points(torch.rand(5, 3), torch.rand(5, 3), 0)
+    gaussians.save_ply(tmp_path / "a.ply")
+    table = PlyData.read(str(tmp_path / "a.ply"))["vertex"].data
+    kinds = [(name, "f8") for name in table.dtype.names if name not in ("nx", "ny", "nz")]
+    other = np.zeros(5, [*kinds, ("label", "i4"), ("f_extra", "f4")])
+    for name, _ in kinds:
+        other[name] = table[name]
+    other["f_extra"] = np.nan
+    save_ply(tmp_path / "b.ply", other)
+    described = describe(tmp_path / "b.ply")
+    assert described["whole"], described["problems"]
+    assert described["notes"] == ["holds float64: read as float32", "2 other properties are not read: label, f_extra"]
+    assert torch.equal(Gaussians.load_ply(tmp_path / "b.ply").means, gaussians.means)
+    other["opacity"][3] = np.inf
+    save_ply(tmp_path / "b.ply", other)
+    assert any(
+        "opacity: NaN or Inf in 1 of 5 Gaussians, first in Gaussian 3" in line for line in problems_of(tmp_path / "b.ply")
+    )
+
+
+def test_notes_of_lenses_and_surveys(tmp_path: Path) -> None:
+    folder = write_tiny_capture(tmp_path)
+    content = read_split(folder, "train")
+    write_split(folder, "train", {**content, "k1": 0.1})
+    notes = describe(folder)["notes"]
+    assert isinstance(notes, list) and any("lens distortion is taken out of 4 of 9 pictures" in note for note in notes)
+
+
+def test_dropped_frames_are_noted(tmp_path: Path) -> None:
+    lines = ["Timecode,BlendShapeCount,JawOpen", *(f"0:0:0:{i},1,0.5" for i in (0, 1, 2, 5, 6))]
+    (tmp_path / "t.csv").write_text("\n".join(lines))
+    notes = describe(tmp_path / "t.csv")["notes"]
+    assert notes == ["2 frames were dropped by the app: they lie between those before and after"]

@@ -191,3 +191,31 @@ def test_an_actor_moves_to_where_the_cameras_are(tmp_path: Path, avatar: Avatar,
     actor = drive(avatar, load_motion(tmp_path / "far.npz", head))
     assert (place(actor).center - place(avatar).center).norm() > 3
     torch.testing.assert_close(place(moved(actor, to=avatar)).center, place(avatar).center, rtol=0, atol=1e-4)
+
+
+def test_a_capture_without_its_pictures(tmp_path: Path, head: FlameModel) -> None:
+    """Motions are passed on without the pictures of who performed them."""
+    folder = write_tiny_capture(tmp_path / "c")
+    whole = load_motion(folder, head)
+    shutil.rmtree(folder / "images")
+    bare = load_motion(folder, head)
+    assert bare.views == [] and bare.sequence.timesteps == whole.sequence.timesteps == list(TIMESTEPS)
+    assert torch.equal(bare.sequence.expr, whole.sequence.expr)
+    assert bare.remark is not None and "without the capture's pictures" in bare.remark and "\n" not in bare.remark
+    assert load_motion(folder, head, splits=["test"]).sequence.timesteps == [TIMESTEPS[-1]]
+
+
+def test_a_capture_of_nothing_but_flame_parameters(tmp_path: Path, head: FlameModel) -> None:
+    folder = write_tiny_capture(tmp_path / "c")
+    for file in folder.glob("transforms_*.json"):
+        file.unlink()
+    (folder / "canonical_flame_param.npz").unlink()
+    assert len(load_motion(folder, head).sequence) == len(TIMESTEPS)
+
+
+def test_what_is_wrong_with_a_motion_is_not_excused_by_missing_pictures(tmp_path: Path, head: FlameModel) -> None:
+    folder = write_tiny_capture(tmp_path / "c")
+    shutil.rmtree(folder / "images")
+    (folder / "flame_param/00004.npz").unlink()
+    with pytest.raises(UserError, match=r"flame_param_path: the file .*00004\.npz is missing"):
+        load_motion(folder, head)

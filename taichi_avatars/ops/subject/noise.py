@@ -18,7 +18,7 @@ def fractal_noise(points: Tensor, wavelength: float, seed: int, octaves: int = 1
     from taichi_avatars.kernels.subject import noise as kernels
 
     runtime.start()
-    out = torch.empty(len(points), 4)
+    out = torch.empty(len(points), 4, dtype=torch.float32)
     kernels.fractal_noise(points.float().contiguous(), 1.0 / wavelength, octaves, gain, seed, out)
     return out[:, 0], out[:, 1:]
 
@@ -28,6 +28,6 @@ def scattered_points(points: Tensor, spacing: float, seed: int) -> tuple[Tensor,
     from taichi_avatars.kernels.subject import noise as kernels
 
     runtime.start()
-    out = torch.empty(len(points), 2)
+    out = torch.empty(len(points), 2, dtype=torch.float32)
     kernels.scattered_points(points.float().contiguous(), 1.0 / spacing, seed, out)
     return out[:, 0] * spacing, out[:, 1]

@@ -41,8 +41,8 @@ def draw_strands(
     if runtime.backend() == "vulkan":
         raise UserError("strands of hair are not drawn on vulkan: use --device cpu here; the capture is the same")
     count, links, _ = points.shape
-    screen, rows = torch.empty(count, links, 5), torch.empty(count, 2, dtype=torch.int32)
-    strand, along = torch.empty(nearest.shape, dtype=torch.int32), torch.empty(nearest.shape)
+    screen, rows = torch.empty(count, links, 5, dtype=torch.float32), torch.empty(count, 2, dtype=torch.int32)
+    strand, along = torch.empty(nearest.shape, dtype=torch.int32), torch.empty(nearest.shape, dtype=torch.float32)
     if count:
         fading = count if solid is None else solid
         strands.project_strands(points, radius, camera_record(camera, supersample), camera.near, fading, screen, rows)

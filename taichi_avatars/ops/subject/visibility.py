@@ -29,7 +29,7 @@ def disc_directions(toward: Tensor, radius: float, count: int) -> Tensor:
     """Unit directions (count,3) over a round light seen in direction `toward` (3,) with angular radius `radius`, radians."""
     k = torch.arange(count) + 0.5
     r, turn = radius * (k / count).sqrt(), k * math.pi * (3 - math.sqrt(5))
-    side = torch.nn.functional.normalize(torch.linalg.cross(toward, torch.tensor([0.0, 1.0, 0.01])), dim=0)
+    side = torch.nn.functional.normalize(torch.linalg.cross(toward, torch.tensor([0.0, 1.0, 0.01], dtype=torch.float32)), dim=0)
     over = torch.linalg.cross(side, toward)
     return torch.nn.functional.normalize(toward + r[:, None] * (turn.cos()[:, None] * side + turn.sin()[:, None] * over), dim=1)
 
@@ -94,7 +94,7 @@ def visible_share(
     center = 0.5 * (shown.amin(0) + shown.amax(0))
     reach = float((shown - center).norm(dim=1).max()) + 0.03
     queries = [query._replace(points=query.points.contiguous()) for query in queries]
-    totals = [torch.zeros(len(query.points), 2) for query in queries]
+    totals = [torch.zeros(len(query.points), 2, dtype=torch.float32) for query in queries]
     for direction in directions:
         camera = depth_map(direction, center, reach, size)
         _, _, nearest = rasterize_depth(vertices, faces, camera)

@@ -63,7 +63,7 @@ class Broadcast:
     ) -> None:
         self._avatar, self._performer, self._source = avatar, performer, source
         self._camera, self._outputs, self._period = camera, outputs, 1.0 / fps
-        self._background = torch.tensor(background)
+        self._background = torch.tensor(background, dtype=torch.float32)
         self._news, self._stop = threading.Event(), threading.Event()
         self.shown = Shown()
         self._newest = 0.0  # arrival of the newest packet that was drawn
