@@ -149,7 +149,7 @@ def _choose_vector_code() -> None:
 
 
 def _flush_denormals() -> None:
-    """Has all threads of torch take denormal numbers for zero, as Taichi makes the one that starts it do.
+    """Has all threads of torch round denormal numbers to zero, as Taichi makes the one that starts it do.
 
     A thread begins as the one was that made it. torch's that are there already would go on otherwise than this one: where a
     tensor is cut among them its halves would be rounded differently, and Adam makes whole steps of gradients that small.
@@ -157,9 +157,6 @@ def _flush_denormals() -> None:
     """
     import ctypes
 
-    import torch
-
-    torch.set_flush_denormal(True)
     hard = 2  # omp_pause_hard
     try:
         with open("/proc/self/maps", encoding="utf-8") as maps:

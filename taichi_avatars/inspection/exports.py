@@ -35,8 +35,12 @@ def describe_splat(path: Path) -> Description:
     wrong = int((~np.isfinite(numbers)).any(1).sum())
     if wrong:
         described.add(UserError(f"{path}: NaN or Inf in {wrong} of {len(records)} Gaussians; {AGAIN}"))
-    flat = int((records["scale"] <= 0).any(1).sum())
-    if flat:
+    if wrong := int((records["scale"] < 0).any(1).sum()):
+        described.add(UserError(f"{path}: {wrong} of {len(records)} Gaussians are smaller than nothing; {AGAIN}"))
+    flat = int((records["scale"] == 0).any(1).sum())
+    if flat == len(records):
+        described.add(UserError(f"{path}: none of its {flat} Gaussians has a size; {AGAIN}"))
+    elif flat:
         described.notes.append(f"{flat} of {len(records)} Gaussians have no size: they are not seen")
     return described
 

@@ -11,6 +11,7 @@ from scene.tiny_capture import flame_parameters, read_split, write_split, write_
 
 from taichi_avatars.avatar.gaussians import Gaussians
 from taichi_avatars.errors import UserError
+from taichi_avatars.export.splat import RECORD
 from taichi_avatars.head.flame import FlameModel
 from taichi_avatars.inspection.files import RAW
 from taichi_avatars.inspection.info import describe, text
@@ -357,9 +358,13 @@ def test_a_camera_path(tmp_path: Path) -> None:
 
 def test_a_splat_of_another_program_is_whole(tmp_path: Path) -> None:
     """Gaussians without a size are nothing to mend: some programs keep those that they have faded out."""
-    (tmp_path / "a.splat").write_bytes(bytes(64))
+    records = np.zeros(2, RECORD)
+    records["scale"][1] = 0.01
+    (tmp_path / "a.splat").write_bytes(records.tobytes())
     described = describe(tmp_path / "a.splat")
-    assert described["whole"] and described["notes"] == ["2 of 2 Gaussians have no size: they are not seen"]
+    assert described["whole"] and described["notes"] == ["1 of 2 Gaussians have no size: they are not seen"]
+    (tmp_path / "b.splat").write_bytes(bytes(64))
+    assert not describe(tmp_path / "b.splat")["whole"]
 
 
 def test_info_and_render_read_the_same_plys(tmp_path: Path) -> None:
