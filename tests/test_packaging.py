@@ -4,7 +4,6 @@ import re
 import shutil
 import subprocess
 import sys
-import tarfile
 import zipfile
 from pathlib import Path
 
@@ -59,8 +58,7 @@ def test_a_wheel_holds_the_package_and_its_licence(source: Path, tmp_path: Path)
 
 
 def test_a_wheel_can_be_built_from_the_source_archive(source: Path, tmp_path: Path) -> None:
-    with tarfile.open(build("sdist", source, tmp_path / "sdist")) as archive:
-        archive.extractall(tmp_path / "unpacked", filter="data")
+    shutil.unpack_archive(build("sdist", source, tmp_path / "sdist"), tmp_path / "unpacked")
     (tree,) = (tmp_path / "unpacked").iterdir()
     with zipfile.ZipFile(build("wheel", tree, tmp_path / "again")) as wheel:
         assert {name for name in wheel.namelist() if name.startswith("taichi_avatars/")} == wanted()
