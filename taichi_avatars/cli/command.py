@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TextIO, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TextIO
 
 import typer
 
@@ -206,7 +206,8 @@ def _paragraphs(function: Callable[..., None]) -> str:
 
 
 def _parameters(function: Callable[..., None]) -> list[inspect.Parameter]:
-    hints = get_type_hints(function, include_extras=True)
+    # get_type_hints of Python 3.10 hides what is said of an option behind an Optional where its default is None
+    hints = inspect.get_annotations(function, eval_str=True)
     signature = inspect.signature(function)
     return [p.replace(annotation=hints[p.name], kind=p.KEYWORD_ONLY) for p in signature.parameters.values()]
 
