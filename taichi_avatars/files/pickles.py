@@ -59,6 +59,8 @@ def load_npy(path: Path | str) -> Any:
             shape, dtype = npy_header(file)
             if dtype is None:
                 raise ValueError("its header is none")
+            if min(shape, default=0) < 0:  # numpy before 2 reads all there is
+                raise ValueError(f"it claims to hold {shape}")
             if prod(shape) * dtype.itemsize > path.stat().st_size and not dtype.hasobject:
                 raise ValueError(f"it claims to hold {shape}, more than its bytes")
             if dtype.hasobject:

@@ -49,7 +49,7 @@ def colours(path: Path, image: Image.Image) -> tuple[np.ndarray, np.ndarray | No
             return np.repeat(grey[..., None], 3, 2), opacity
         _scale_key(image)
         if image.has_transparency_data:
-            pixels = np.asarray(image.convert("RGBA"))
+            pixels = np.asarray(_levelled(image).convert("RGBA"))
             return pixels[..., :3], pixels[..., 3]
         return np.asarray(image.convert("RGB")), None
     except UNREADABLE as error:
@@ -124,6 +124,15 @@ def _range(path: Path, values: np.ndarray) -> tuple[float, float]:
     if not (np.isfinite(low) and np.isfinite(high)):
         raise UserError(f"{path}: holds NaN or Inf; export it with 8 bits per colour")
     return low, high
+
+
+def _levelled(image: Image.Image) -> Image.Image:
+    """An image of one bit as one of eight: in the former Pillow before 13 does not heed the level that is transparent."""
+    if image.mode != "1":
+        return image
+    levelled = image.convert("L")
+    levelled.info["transparency"] = image.info.get("transparency")
+    return levelled
 
 
 def _scale_key(image: Image.Image) -> None:
