@@ -90,7 +90,7 @@ def _start(device: str, threads: int | None, options: dict[str, object]) -> str:
     if arch != getattr(ti, device):  # Taichi goes on elsewhere, with no more than a warning; so it does where TI_ARCH is set
         ti.reset()
         raise UserError(f"device {device}: Taichi cannot use it here and would run on {arch.name}: use another device")
-    _flush_denormals()
+    _round_alike()
     _serve_all_threads(device)
     _refuse_in_children()
     _keep_freed_memory()
@@ -148,22 +148,26 @@ def _choose_vector_code() -> None:
     torch.ones(1).exp()
 
 
-def _flush_denormals() -> None:
-    """Has all threads of torch round denormal numbers to zero, as Taichi makes the one that starts it do.
+def _round_alike() -> None:
+    """Has torch's threads round denormal numbers to zero, as Taichi makes the thread that starts it do.
 
-    A thread begins as the one was that made it. torch's that are there already would go on otherwise than this one: where a
-    tensor is cut among them its halves would be rounded differently, and Adam makes whole steps of gradients that small.
-    OpenMP lets them end; the next operation makes new ones.
+    A thread begins as the one was that made it, so those of torch that are there already would go on otherwise than this one:
+    where a tensor is cut among them its halves would be rounded differently, and Adam makes whole steps of such gradients.
+    GNU's OpenMP lets each of them take over the floating-point environment of this one.
     """
     import ctypes
 
-    hard = 2  # omp_pause_hard
+    import torch
+
     try:
         with open("/proc/self/maps", encoding="utf-8") as maps:
-            loaded = {line.split(None, 5)[5].strip() for line in maps if "libgomp" in line or "libomp" in line}
+            loaded = {line.split(None, 5)[5].strip() for line in maps if "libgomp" in line}
+        mathematics = ctypes.CDLL("libm.so.6")
+        environment = ctypes.create_string_buffer(64)  # glibc's fenv_t is smaller on every processor
+        mathematics.fegetenv(environment)
         for library in sorted(loaded):
-            ctypes.CDLL(library).omp_pause_resource_all(hard)
-    except (OSError, AttributeError):  # not Linux, or an OpenMP before version 5
+            ctypes.CDLL(library).GOMP_parallel(mathematics.fesetenv, environment, torch.get_num_threads(), 0)
+    except (OSError, AttributeError):  # another system, whose OpenMP is another
         return
 
 
