@@ -48,8 +48,9 @@ def colours(path: Path, image: Image.Image) -> tuple[np.ndarray, np.ndarray | No
             opacity = np.where(values == key, 0, 255).astype(np.uint8) if isinstance(key, int) else None
             return np.repeat(grey[..., None], 3, 2), opacity
         _scale_key(image)
+        image = _levelled(image)
         if image.has_transparency_data:
-            pixels = np.asarray(_levelled(image).convert("RGBA"))
+            pixels = np.asarray(image.convert("RGBA"))
             return pixels[..., :3], pixels[..., 3]
         return np.asarray(image.convert("RGB")), None
     except UNREADABLE as error:
@@ -128,10 +129,11 @@ def _range(path: Path, values: np.ndarray) -> tuple[float, float]:
 
 def _levelled(image: Image.Image) -> Image.Image:
     """An image of one bit as one of eight: in the former Pillow before 13 does not heed the level that is transparent."""
-    if image.mode != "1":
+    key = image.info.get("transparency")
+    if image.mode != "1" or key is None:
         return image
     levelled = image.convert("L")
-    levelled.info["transparency"] = image.info.get("transparency")
+    levelled.info["transparency"] = 255 if key else 0  # which Pillow has called 1, too
     return levelled
 
 
