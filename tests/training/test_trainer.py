@@ -78,7 +78,7 @@ def test_images_with_opacity_are_learnt_over_any_colour(tmp_path, head):
     found = {}
     for random in (True, False):
         config = TrainConfig(
-            iterations=60, interval=60, start_gaussians=12_000, white_background=True, random_background=random
+            iterations=60, interval=60, start_gaussians=12_000, white_background=True, training_background="random" if random else "shown"
         )  # fmt: skip
         avatar = train(config, capture, head, tmp_path / str(random))
         found[random] = [evaluate(avatar, capture.train, background).mean["PSNR"] for background in ((0, 0, 0), (1, 1, 1))]
@@ -89,10 +89,11 @@ def test_images_with_opacity_are_learnt_over_any_colour(tmp_path, head):
 def test_the_colour_behind_is_that_of_the_step(capture, head):
     run = trainer.Run(TrainConfig(start_gaussians=12_000, white_background=True), capture, head)
     run.stream.close()
-    first = run.behind()
-    assert run.behind() == first and all(0.0 <= value <= 1.0 for value in first)
-    run.iteration += 1
-    assert run.behind() != first
+    colours = []
+    for run.iteration in range(4):
+        colours.append(run.behind())
+        assert run.behind() == colours[-1] and all(0.0 <= value <= 1.0 for value in colours[-1])
+    assert colours[1] == colours[3] == run.background and len(set(colours)) == 3, "every other step over another colour"
     assert run.background == (1.0, 1.0, 1.0), "what is shown and evaluated"
 
 
