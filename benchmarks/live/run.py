@@ -2,7 +2,7 @@
 
     python benchmarks/live/run.py latency MODEL [--size 275x401] [--seconds 20]
     python benchmarks/live/run.py network MODEL
-    python benchmarks/live/run.py malformed [--count 100000]
+    python benchmarks/live/run.py malformed [--count 100000] [--protocol vmc]
     python benchmarks/live/run.py long MODEL [--minutes 10]
 
 Senders are processes of their own and speak over this machine's loopback. Memory is read from /proc, so it wants Linux.
@@ -17,6 +17,7 @@ import os
 import random
 import socket
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -24,11 +25,14 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
 
 import numpy as np
-from motion.live import packets
+from motion.live import broken, packets
 
 from taichi_avatars import Avatar
 from taichi_avatars.avatar.avatar import on_device
 from taichi_avatars.avatar.place import place
+from taichi_avatars.motion.live import ifacialmocap
+from taichi_avatars.motion.live.datagrams import Datagrams
+from taichi_avatars.motion.live.performer import Performer
 from taichi_avatars.motion.live.setup import prepare
 from taichi_avatars.video.live.broadcast import Broadcast
 from taichi_avatars.video.live.shot import Shot
@@ -199,6 +203,111 @@ def long(model: Path, minutes: float) -> None:
     print(f"{shown.pictures} pictures in {shown.seconds:.0f} s; MiB every half minute: {held}")
 
 
+def flood(protocol: str, address: tuple[str, int], count: int) -> None:
+    """Malformed packets, about 5,000 a second; over one connection after another where it is a WebSocket."""
+    from websockets.exceptions import WebSocketException
+    from websockets.sync.client import connect
+
+    chance = random.Random(0)
+    out = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    connection: Any = None
+    began = time.monotonic()
+    for number in range(count):
+        if number % 50 == 0 and (ahead := began + number / 5000.0 - time.monotonic()) > 0.0:
+            time.sleep(ahead)
+        packet = broken.packet(protocol, chance)
+        if protocol != "websocket":
+            if 0 < len(packet) < 65_000:
+                out.sendto(packet, address)
+            continue
+        try:
+            if connection is None:
+                connection = connect(f"ws://{address[0]}:{address[1]}", compression=None, open_timeout=10)
+            connection.send(packet if chance.random() < 0.5 else packet.decode("latin-1"))
+            if chance.random() < 0.001:
+                connection.socket.sendall(chance.randbytes(50))  # no frame at all: the server ends this connection
+        except (WebSocketException, OSError):
+            connection = None
+
+
+def speak(protocol: str, address: tuple[str, int], stop: Any) -> None:
+    """A good sender, sixty times a second."""
+    from websockets.exceptions import WebSocketException
+    from websockets.sync.client import connect
+
+    chance = random.Random(1)
+    out = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    connection: Any = None
+    while not stop.wait(1.0 / RATE):
+        packet = broken.true(protocol, chance)
+        if protocol != "websocket":
+            out.sendto(packet, address)
+            continue
+        try:
+            connection = connection or connect(f"ws://{address[0]}:{address[1]}", compression=None)
+            connection.send(packet)
+        except (WebSocketException, OSError):
+            connection = None
+
+
+def malformed(count: int, protocols: list[str]) -> None:
+    """Half of the packets while a good sender has the avatar, half before anybody has."""
+    from taichi_avatars.bench import example_avatar
+
+    avatar = example_avatar(100)
+    failures: list[str] = []
+    threading.excepthook = lambda failure: failures.append(repr(failure.exc_value))
+    context = multiprocessing.get_context("spawn")
+    for protocol in protocols:
+        if protocol == "ifacialmocap":
+            performer, _ = prepare(avatar, "livelink:0")
+            opened: Any = Datagrams(protocol, "127.0.0.1", 0, ifacialmocap.read)
+        else:
+            performer, opened = prepare(avatar, f"{protocol}:0")
+        arrivals: list[float] = []
+
+        def take(face: Any, arrival: float, new: bool, performer: Performer = performer, arrivals: Any = arrivals) -> None:
+            performer.take(face, arrival, new)
+            arrivals.append(arrival)
+
+        opened.start(take)
+        first = context.Process(target=flood, args=(protocol, opened.address, 2000), daemon=True)
+        first.start()
+        first.join()
+        before = resident()
+        alone = context.Process(target=flood, args=(protocol, opened.address, count // 2), daemon=True)
+        alone.start()
+        while alone.is_alive():
+            performer.pose(time.monotonic())
+            time.sleep(0.03)
+        time.sleep(1.2)  # whoever was heard last is silent
+        stop = context.Event()
+        good = context.Process(target=speak, args=(protocol, opened.address, stop), daemon=True)
+        good.start()
+        faces = opened.traffic.faces
+        while opened.traffic.faces < faces + RATE:
+            time.sleep(0.01)
+        arrivals.clear()
+        together = context.Process(target=flood, args=(protocol, opened.address, count - count // 2), daemon=True)
+        began = time.monotonic()
+        together.start()
+        while together.is_alive():
+            performer.pose(time.monotonic())
+            time.sleep(0.03)
+        seconds = time.monotonic() - began
+        stop.set()
+        good.join()
+        gap = max(np.diff(arrivals), default=math.inf)
+        opened.close()
+        print(
+            f"{protocol}: {count:,} malformed packets, the second half in {seconds:.0f} s; {len(failures)} exceptions, memory "
+            f"{resident() - before:+.1f} MiB; longest time without motion {1000 * gap:.0f} ms; {opened.traffic}",
+            flush=True,
+        )
+    for failure in failures:
+        print("  ", failure)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["latency", "network", "malformed", "long"])
@@ -208,11 +317,14 @@ def main() -> None:
     parser.add_argument("--fps", type=float, default=30.0)
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--count", type=int, default=100_000)
+    parser.add_argument("--protocol", choices=broken.PROTOCOLS, action="append")
     given = parser.parse_args()
     if given.what == "latency":
         latency(given.model, given.size, given.seconds, given.fps)
     elif given.what == "network":
         network(given.model)
+    elif given.what == "malformed":
+        malformed(given.count, given.protocol or list(broken.PROTOCOLS))
     elif given.what == "long":
         long(given.model, given.minutes)
 

@@ -68,6 +68,9 @@ def live(
     white: Annotated[
         bool | None, typer.Option("--white/--black", rich_help_panel=OUTPUT, help="Background.", show_default="as trained")
     ] = None,
+    audio: Annotated[
+        bool, typer.Option("--audio", rich_help_panel=OUTPUT, help="Recordings keep the sound of a video that is the source.")
+    ] = False,
     seconds: Annotated[
         float | None, typer.Option(rich_help_panel=OUTPUT, min=0, help="End after so long.", show_default="Ctrl-C")
     ] = None,
@@ -76,23 +79,27 @@ def live(
 ) -> None:
     """Be the avatar: live motion from a phone, a face-tracking program, or a program of your own.
 
-    livelink is Epic's Live Link Face, ifacialmocap the app of that name, vmc what VTuber programs send, websocket JSON from
-    anything else. Without --to, the viewer opens. Listens on this machine alone unless --host says otherwise. Enter makes the
-    present face the neutral one. Ctrl-C ends it.
+    webcam, or a video in its place, finds the face itself; livelink is Epic's Live Link Face, ifacialmocap the app of that
+    name, vmc what VTuber programs send, websocket JSON from anything else. Without --to, the viewer opens. Listens on this
+    machine alone unless --host says otherwise. Enter makes the present face the neutral one. Ctrl-C ends it.
 
     Example: taichi-avatars live output/me --from livelink --host 0.0.0.0 --to me.mp4 --to mjpeg
     """
     if source is None:
         raise typer.BadParameter(f"--from: where does the motion come from? {SOURCES}")
     shape = None if size is None else pixels("--size", size)
+    sound = Path(source) if audio else None
     from taichi_avatars import runtime
     from taichi_avatars.avatar.avatar import on_device
     from taichi_avatars.avatar.model_folder import load_model
     from taichi_avatars.avatar.place import place
+    from taichi_avatars.video.audio import check_sound
     from taichi_avatars.video.live.broadcast import Broadcast
     from taichi_avatars.video.live.outputs import open_output
     from taichi_avatars.video.viewpoints import frontal_camera
 
+    if sound is not None:
+        check_sound(sound)
     trained = load_model(model, head=head, iteration=iteration)
     performer, opened = prepared(
         session, trained, trained.avatar, source, host=host, sender=sender, smoothing=smoothing, relative=relative,
@@ -110,7 +117,8 @@ def live(
     avatar.render(camera, background=background)  # compiles kernels before somebody waits for a picture
     outputs = [
         open_output(
-            text, avatar, performer.rig, (width, height), fps, host=to_host, background=background, title=name
+            text, avatar, performer.rig, (width, height), fps, host=to_host, background=background, title=name,
+            sound=sound,
         )
         for text in dict.fromkeys(to)
     ]  # fmt: skip

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from taichi_avatars.viewer.subject import Subject
 
 MOTION = "Motion"
-SOURCES = "livelink[:PORT]|ifacialmocap:PHONE|vmc[:PORT]|websocket[:PORT]"
+SOURCES = "webcam[:N]|VIDEO|livelink[:PORT]|ifacialmocap:PHONE|vmc[:PORT]|websocket[:PORT]"
 
 From = Annotated[
     str | None,

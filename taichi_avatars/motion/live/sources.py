@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from pathlib import Path
 
 from taichi_avatars.errors import UserError
 from taichi_avatars.motion.live import ifacialmocap, livelink, vmc, websocket
@@ -11,7 +12,7 @@ from taichi_avatars.motion.live.source import Source
 from taichi_avatars.motion.live.websocket import WebSocket
 
 HOST = "127.0.0.1"
-KINDS = "livelink[:PORT], ifacialmocap:PHONE, vmc[:PORT], websocket[:PORT]"
+KINDS = "webcam[:N], a video file, livelink[:PORT], ifacialmocap:PHONE, vmc[:PORT], websocket[:PORT]"
 PORTS = {"livelink": livelink.PORT, "vmc": vmc.PORT, "websocket": websocket.PORT}
 
 
@@ -28,6 +29,10 @@ def open_source(text: str, names: tuple[str, ...], *, host: str = HOST, sender: 
         UserError: where there is no such source, or it cannot be opened.
     """
     kind, _, detail = text.partition(":")
+    if kind == "webcam" or (kind not in (*PORTS, "ifacialmocap") and Path(text).is_file()):
+        from taichi_avatars.motion.live.webcam import Webcam
+
+        return Webcam(detail or "0") if kind == "webcam" else Webcam(file=Path(text))
     if kind == "ifacialmocap":
         return _phone(detail, host)
     if kind not in PORTS:

@@ -172,11 +172,12 @@ class WebSocket:
 
     def _hear(self, message: str | bytes, address: tuple[str, int], complain: _Complaints) -> None:
         now = time.monotonic()
-        with self._lock:
-            if not self._senders.admits(address):
-                self.traffic.others += 1
-                complain("somebody else moves this avatar")
-                return
+        with self._lock:  # for no longer than this: an answer may have to wait until its connection takes it
+            admitted = self._senders.admits(address)
+            self.traffic.others += not admitted
+        if not admitted:
+            complain("somebody else moves this avatar")
+            return
         try:
             face = read(message, self._names)
         except Refused as error:

@@ -123,7 +123,8 @@ class Broadcast:
         if last is not None and np.array_equal(row, last.row) and last.moving == (pose is not None):
             return last
         rendering = self._avatar.render(self._camera, flame=rig.pose(row), background=self._background)
-        shot = Shot(as_uint8(rendering.image), rendering, self._background, row, pose is not None)
+        age = 0.0 if pose is None else now - pose.arrival
+        shot = Shot(as_uint8(rendering.image), rendering, self._background, row, pose is not None, age)
         self.shown.pictures += 1
         if pose is not None and pose.arrival > self._newest:
             self._newest = pose.arrival

@@ -16,6 +16,7 @@ from taichi_avatars.video.live.shot import Shot
 from taichi_avatars.video.mp4 import write_mp4
 
 WAITING = 8  # pictures that may wait for the encoder
+STEADY, MOST_BEHIND = 0.1, 0.3  # share of every picture in the mean of their ages; seconds
 PATIENCE = 0.1  # seconds between looks at whether the encoder still lives
 
 
@@ -24,11 +25,13 @@ class _Failed(Exception):
 
 
 class Recording:
-    """An mp4 of constant rate: a picture is repeated until another one is due. It begins with the first face.
+    """An mp4 of constant rate: a picture is repeated until another one is due.
+
+    It begins with the first face; with sound, at once.
 
     Args:
         own: the avatar's sequence.
-        sound: a file whose sound goes along.
+        sound: a file whose sound goes along, in step with the pictures that were made from it.
 
     Raises:
         UserError: for a name that is no mp4's.
@@ -43,12 +46,16 @@ class Recording:
         self._rows: list[np.ndarray] = []
         self._began: float | None = None
         self._last: Shot | None = None
+        self._behind = 0.0  # seconds
         self._error: BaseException | None = None
         self._thread: threading.Thread | None = None
 
     def show(self, shot: Shot, now: float) -> None:
-        if not shot.moving:
+        if not shot.moving and self._sound is None:
             return
+        if self._sound is not None:  # a picture shows what was heard earlier
+            self._behind += STEADY * (min(shot.age, MOST_BEHIND) - self._behind)
+            now -= self._behind
         if self._began is None:
             self._began = now
             self._thread = threading.Thread(target=self._write, daemon=True, name="live-recording")

@@ -24,6 +24,7 @@ class Shot:
         rendering: it was made from, of the avatar on `background`, on the CPU.
         row: the pose, see `motion.live.rig.FaceRig`.
         moving: whether a sender has shown a face yet.
+        age: seconds from the arrival of what it shows to the moment it was drawn for.
     """
 
     image: np.ndarray
@@ -31,6 +32,7 @@ class Shot:
     background: Tensor
     row: np.ndarray
     moving: bool
+    age: float = 0.0
 
     @cached_property
     def cutout(self) -> np.ndarray:
@@ -51,7 +53,7 @@ class Output(Protocol):
     name: str
 
     def show(self, shot: Shot, now: float) -> None:
-        """Takes a picture; `now` is when its pose was that of the sender (time.monotonic)."""
+        """Takes a picture that was drawn for a moment (time.monotonic)."""
         ...
 
     def close(self, *, failed: bool = False) -> None:

@@ -18,6 +18,7 @@ import av
 import numpy as np
 import pytest
 import torch
+from export import browser
 from motion.live import packets
 from PIL import Image
 
@@ -288,3 +289,27 @@ def test_the_command(avatar: Avatar, tmp_path: Path, capsys: pytest.CaptureFixtu
     for wrong, code in ((f"live {tmp_path / 'me'}", 2), (f"live {tmp_path / 'me'} --from radio --to a.mp4", 1)):
         assert run(wrong.split()) == code
     assert "is no source of motion" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(browser.BROWSER is None, reason="no Chromium is installed")
+@pytest.mark.parametrize("page", ["/", "/alpha"])
+def test_a_browser_shows_the_stream(avatar: Avatar, camera: Camera, tmp_path: Path, page: str) -> None:
+    server = Mjpeg("127.0.0.1", 0, "Me", BACKGROUND)
+    shots = [shot_of(avatar, camera), shot_of(avatar, camera, jaw=[0.3, 0, 0], rotation=[0, 0.6, 0])]
+
+    def seen() -> np.ndarray:
+        server.show(shot, 0.0)  # a stream goes on
+        try:
+            return np.asarray(Image.open(io.BytesIO(browser.screenshot(call))).convert("RGB")).astype(float)
+        except RuntimeError:  # the page is still loading
+            return np.zeros((SIZE[1], SIZE[0], 3))
+
+    try:
+        with browser.opened(f"http://127.0.0.1:{server.port}{page}", tmp_path / "profile", *SIZE) as call:
+            for shot in shots:
+                alpha = shot.cutout[..., 3:] / 255.0
+                wanted = shot.image if page == "/" else alpha * shot.cutout[..., :3] + (1.0 - alpha) * 255.0
+                while np.abs(seen()[2:-2, 2:-2] - wanted[2:-2, 2:-2]).mean() > 8.0:
+                    pass  # the browser's watchdog ends this where it never comes
+    finally:
+        server.close()
