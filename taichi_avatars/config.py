@@ -25,7 +25,7 @@ PAPER = {
     "flame_trans_lr": 1e-6,
     "flame_expr_lr": 1e-3,
     "flame_prior": 0.0,
-    "random_background": False,
+    "training_background": "shown",
     "lr_final_share": 1.0,
     "densify_until_iter": 600_000,
     "densify_grad_threshold": 0.0002,
@@ -34,7 +34,7 @@ PAPER = {
 
 # What the fast schedule has of its own for a static scene, whose Gaussians move in the world instead of on triangles.
 STATIC = {
-    "random_background": False,
+    "training_background": "shown",
     "start_gaussians": 30_000,
     "position_lr_init": 0.00032,
     "position_lr_final": 0.000016,
@@ -59,9 +59,9 @@ class TrainConfig(BaseModel):
     """Degree of the spherical harmonics of the colour; 0 is the better choice for a single camera."""
     white_background: bool = False
     """Composite over white instead of black."""
-    random_background: bool = True
-    """Train images with opacity over another colour in every step, so that no Gaussian takes the place of a background; what is
-    shown and evaluated stays black or white. Off in the paper's schedule and in static scenes."""
+    training_background: Literal["random", "shown"] = "random"
+    """random: images with opacity are trained over another colour in every other step, so that no Gaussian takes the place of a
+    background; shown: over black or white, as they are shown and evaluated, as in the paper's schedule and static scenes."""
     resolution: int = -1
     """1, 2, 4, 8 divide the image size; -1 caps the width at 1600; any other value is the width in pixels."""
     use_mask: bool = False

@@ -28,7 +28,7 @@ SHORT_NAMES = {"resolution": "-r", "white_background": "-w", "images": "-i"}
 COMMON_FIELDS = ("seed",)  # every command has these
 # Panel of an option: the first whose words its name holds.
 PANELS = {
-    "Data and results": ("resolution", "white_background", "use_mask", "principal_point", "images", "camera", "strict_paths"),
+    "Data and results": ("resolution", "background", "use_mask", "principal_point", "images", "camera", "strict_paths"),
     "FLAME": ("flame",),
     "Density control": ("dens", "opacity_reset", "max_gaussians"),
     "Learning rates": ("_lr",),
