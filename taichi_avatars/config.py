@@ -137,6 +137,8 @@ class TrainConfig(BaseModel):
     """Measure that size in metres."""
     lambda_opacity: float = Field(default=0.0, ge=0)
     """Weight of semi-transparency, 4 o (1 - o) of every opacity o: heads that shine through become solid."""
+    lambda_features: float = Field(default=0.0, ge=0)
+    """How much more the pixels of mouth and eyes count, where the head names these regions; LPIPS looks there, too."""
     lambda_perceptual: float = Field(default=0.0, ge=0)
     """Weight of LPIPS (its weights: see eval) on a random 128x128 crop, in every fourth step of the last third."""
     lambda_dynamic_offset: float = Field(default=0.0, ge=0)

@@ -16,7 +16,7 @@ from taichi_avatars.bench import bench_avatar
 from taichi_avatars.config import TrainConfig
 from taichi_avatars.errors import UserError
 from taichi_avatars.evaluation.comparison import Row, write_comparison
-from taichi_avatars.evaluation.scores import evaluate, write_scores
+from taichi_avatars.evaluation.scores import evaluate, of_features, write_scores
 from taichi_avatars.files.atomic import atomic_path
 from taichi_avatars.head.flame import FlameModel
 from taichi_avatars.motion.motion import load_motion
@@ -200,7 +200,7 @@ def _evaluate(model: Path, avatar: Avatar, capture: Capture, chosen: Quality, wa
             shown.update(done)
 
         for split, name in SPLITS.items():
-            scores = evaluate(avatar, getattr(capture, split), WHITE, on_view=on_view)
+            scores = evaluate(avatar, getattr(capture, split), WHITE, crops=of_features(avatar), on_view=on_view)
             write_scores(model / split, f"ours_{chosen.iterations}", scores)
             found[name] = {metric.lower(): value for metric, value in scores.mean.items()}
     return found

@@ -7,9 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from avatar.small_avatar import small_avatar, small_motion
+from head.gnm_layout import gnm_arrays
 from PIL import Image
 from scene.tiny_capture import write_tiny_capture
 
@@ -34,6 +36,7 @@ COMMANDS = (
     "bench",
     "profile",
     "convert-flame",
+    "convert-head",
 )
 
 
@@ -69,7 +72,8 @@ def test_every_command_has_help_and_the_common_options(command: str, capsys: pyt
         assert option in text
 
 
-def test_help_of_train_is_the_configuration(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_of_train_is_the_configuration(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "160")  # in a narrow terminal long names are cut
     assert run(["train", "--help"]) == 0
     text = " ".join(capsys.readouterr().out.replace("│", " ").split())
     for name in TrainConfig.model_fields:
@@ -332,6 +336,13 @@ def test_a_model_folder_that_is_a_file(capture: Path, tmp_path: Path, capsys: py
     (tmp_path / "m").write_text("something")
     assert run(["train", "-s", str(capture), "-m", str(tmp_path / "m"), "--head", "builtin"]) == 1
     assert capsys.readouterr().err == f"error: {tmp_path / 'm'}: is a file; give a folder with -m\n"
+
+
+def test_convert_head(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    np.savez(tmp_path / "gnm_head.npz", **gnm_arrays())  # pyright: ignore[reportArgumentType]
+    values = printed(capsys, ["convert-head", str(tmp_path / "gnm_head.npz")])
+    assert values == {"file": str(tmp_path / "gnm_head-converted.npz")}
+    assert {"v_template", "J_template", "joint_names"} <= set(np.load(values["file"]).files)
 
 
 def test_convert_flame(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -33,9 +33,7 @@ def place(avatar: Avatar) -> Place:
     sequence = avatar.sequence
     assert sequence is not None
     rows = torch.linspace(0, len(sequence.timesteps) - 1, min(SAMPLES, len(sequence.timesteps))).round().long().tolist()
-    neck = roma.rotvec_to_rotmat(sequence.neck_pose[rows].detach().float())
-    turns = roma.rotvec_to_rotmat(sequence.rotation[rows].detach().float()) @ neck
-    rotation = roma.special_procrustes(turns.mean(0))
+    rotation = roma.special_procrustes(sequence.facing(rows, torch.float32).mean(0))
     assert isinstance(rotation, Tensor)
     with torch.no_grad():
         points = torch.stack([avatar.mesh(sequence.timesteps[row]).vertices for row in rows]) @ rotation

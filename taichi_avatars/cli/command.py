@@ -70,7 +70,7 @@ Head = Annotated[
     str | None,
     typer.Option(
         metavar="builtin|FILE",
-        help="Head model: the one that ships with the package, or a FLAME file (.pkl, .npz).",
+        help="Head model: the one that ships with the package, a FLAME file (.pkl, .npz) or GNM's npz.",
         show_default="what head.json beside the data names, then $TAICHI_AVATARS_FLAME",
     ),
 ]

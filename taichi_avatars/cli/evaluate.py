@@ -30,6 +30,10 @@ METRICS = {
     "PSNR_paper": "PSNR (paper)",
     "LPIPS_paper": "LPIPS (paper)",
     "PSNR_hair": "PSNR (hair)",
+    "PSNR_mouth": "PSNR (mouth)",
+    "LPIPS_mouth": "LPIPS (mouth)",
+    "PSNR_eyes": "PSNR (eyes)",
+    "LPIPS_eyes": "LPIPS (eyes)",
 }
 
 
@@ -173,7 +177,13 @@ def _measure(
                 shown.update(min(len(done) * ranks.size(), shown.total))  # the others are about as far
 
             scores = measure.evaluate(
-                trained.avatar, views, trained.background, protocol=protocol, perceptual=perceptual, on_view=on_view
+                trained.avatar,
+                views,
+                trained.background,
+                protocol=protocol,
+                perceptual=perceptual,
+                crops=measure.of_features(trained.avatar),
+                on_view=on_view,
             )
         if not ranks.is_first():
             continue

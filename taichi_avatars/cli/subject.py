@@ -158,15 +158,16 @@ def _story(result: dict[str, Any]) -> RenderableType:
 
     table = Table(title="Avatar of the built-in subject, on views that training never saw", title_justify="left")
     table.add_column("")
-    for heading in ("PSNR", "SSIM", "PSNR in the hair"):
+    for heading in ("PSNR", "SSIM", "PSNR in the hair", "of the mouth", "of the eyes"):
         table.add_column(heading, justify="right")
     for name, words in (
         ("novel_view", "novel views (held-out camera)"),
         ("self_reenactment", "self-reenactment (held-out expressions)"),
     ):
         scores = result[name]
-        hair = f"{scores['psnr_hair']:.2f} dB" if "psnr_hair" in scores else "-"
-        table.add_row(words, f"{scores['psnr']:.2f} dB", f"{scores['ssim']:.4f}", hair)
+        parts = [scores.get(f"psnr_{part}") for part in ("hair", "mouth", "eyes")]
+        shown = ["-" if value is None else f"{value:.2f} dB" for value in parts]
+        table.add_row(words, f"{scores['psnr']:.2f} dB", f"{scores['ssim']:.4f}", *shown)
     seconds, files = result["seconds"], result["files"]
     facts = Table.grid(padding=(0, 2))
     for name, value in (

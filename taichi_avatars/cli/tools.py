@@ -1,4 +1,4 @@
-"""`info` and `convert-flame`."""
+"""`info`, `convert-flame` and `convert-head`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from taichi_avatars.cli.command import Session, command
 def add_to(app: typer.Typer) -> None:
     command(app, "Tools")(info)
     command(app, "Tools")(convert_flame)
+    command(app, "Tools")(convert_head)
 
 
 def info(
@@ -20,15 +21,20 @@ def info(
     *,
     path: Annotated[Path, typer.Argument(metavar="PATH", help="Folder or file.")],
 ) -> None:
-    """Say what a folder or file is, and whether it is whole: capture, avatar, FLAME file, motion.
+    """Say what a folder or file is, and whether it is whole: capture, avatar, FLAME file, motion; or a video, fit to track.
 
     Lists everything that is wrong, each with the file and what to do. Exit code 1 where something is.
     """
     from rich.text import Text
 
     from taichi_avatars.inspection.info import describe, text
+    from taichi_avatars.tracking.examine import examine, is_filmed
 
-    described = describe(path)
+    if is_filmed(path):
+        with session.progress(f"look at {path.name}", 0, "pictures") as bar:
+            described = examine(path, bar)
+    else:
+        described = describe(path)
     session.result(described, Text(text(described)))
     if not described["whole"]:
         raise typer.Exit(1)
@@ -53,4 +59,24 @@ def convert_flame(
     from taichi_avatars.head.assets import convert_flame as convert
 
     written = convert(file, out or file.with_suffix(".npz"), landmarks, masks)
+    session.result({"file": str(written)}, f"{written}")
+
+
+def convert_head(
+    session: Session,
+    *,
+    file: Annotated[Path, typer.Argument(metavar="FILE.npz", help="GNM Head's npz, or one that this command made of it.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="FILE.npz", show_default="FILE-converted.npz beside it")
+    ] = None,
+) -> None:
+    """Write a GNM head under the keys of this program's head files, or such a file as GNM's again.
+
+    Nothing needs it: commands read GNM's npz as it is. It is for tools that know FLAME's names.
+
+    Example: taichi-avatars convert-head gnm_head.npz -o head.npz
+    """
+    from taichi_avatars.head.assets import convert_head as convert
+
+    written = convert(file, out or file.with_name(f"{file.stem}-converted.npz"))
     session.result({"file": str(written)}, f"{written}")

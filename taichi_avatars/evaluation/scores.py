@@ -13,7 +13,9 @@ from torch import Tensor
 from torch.nn.functional import conv2d
 
 from taichi_avatars import ranks
+from taichi_avatars.avatar.avatar import Avatar
 from taichi_avatars.errors import UserError
+from taichi_avatars.evaluation.crops import Box, boxes
 from taichi_avatars.evaluation.lpips import Lpips
 from taichi_avatars.evaluation.lpips_weights import Net
 from taichi_avatars.files.atomic import atomic_path
@@ -124,6 +126,7 @@ def evaluate(
     *,
     protocol: EvaluationProtocol = "standard",
     perceptual: Sequence[Lpips] = (),
+    crops: Callable[[View], Mapping[str, Box]] | None = None,
     on_view: Callable[[View, Tensor, Tensor], None] | None = None,
 ) -> Scores:
     """Renders views and compares them with their images.
@@ -136,6 +139,7 @@ def evaluate(
         views: a split; its images are composited over `background`, which is also given to the model.
         protocol: "standard", or "paper" for the published numbers beside the standard ones.
         perceptual: see `lpips.load_lpips`.
+        crops: parts of a view by name; "PSNR_name" and "LPIPS_name" (AlexNet) are of these alone, see `of_features`.
         on_view: called after each view of this process with it, the rendered image and the true one, (3,H,W).
 
     Raises:
@@ -153,10 +157,25 @@ def evaluate(
         hair = _hair_mask(view)
         if hair is not None:
             scores[view.name]["PSNR_hair"] = psnr(image.clamp(0.0, 1.0), truth, hair)
+        for name, box in ({} if crops is None else crops(view)).items():
+            part, true_part = image[box].clamp(0.0, 1.0), truth[box]
+            scores[view.name][f"PSNR_{name}"] = psnr(part, true_part)
+            scores[view.name] |= {f"LPIPS_{name}": lpips(part, true_part) for lpips in perceptual if lpips.net == "alex"}
         if on_view is not None:
             on_view(view, image, truth)
     found = {name: values for part in ranks.gather(scores) for name, values in part.items()}
     return Scores({view.name: found[view.name] for view in ordered})
+
+
+def of_features(avatar: Avatar) -> Callable[[View], Mapping[str, Box]]:
+    """Crops of mouth and eyes for `evaluate`, as far as the avatar's head names them."""
+
+    def crops(view: View) -> Mapping[str, Box]:
+        if avatar.head is None or view.timestep is None:
+            return {}
+        return boxes(avatar.head, avatar.mesh(view.timestep).vertices, view.camera)
+
+    return crops
 
 
 def write_scores(folder: Path | str, method: str, scores: Scores) -> tuple[Path, Path]:

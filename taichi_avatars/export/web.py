@@ -6,11 +6,13 @@
   activation (8 float16); then spherical harmonics, coefficient by coefficient (float16).
 - of an avatar: `rest`, vertices and joints before expression and pose; `basis`, what each expression and pose corrective adds
   to them, as int16 times `basis_scale`; `weights`, `faces`; `dynamic_offset` where there is one;
-- `motion` (T, E + 18): expressions, rotation, neck, jaw, eyes, translation of every frame.
+- `motion` (T, E + 3J + 3): expressions, axis-angles of the J joints, translation of every frame. The joints are root, neck,
+  jaw, left eye, right eye, unless `head.joints` in `avatar.json` says which of them, and `head.parents` how they hang together.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 from collections.abc import Mapping
@@ -27,12 +29,12 @@ from taichi_avatars.export.world import unit_quats
 from taichi_avatars.files.atomic import atomic_folder
 from taichi_avatars.files.json import parse_json
 from taichi_avatars.head.flame import FlameModel
+from taichi_avatars.head.pose import ROLES
 from taichi_avatars.head.sequence import FlameSequence
 from taichi_avatars.motion.arkit import LARGEST_TURN, NECK_SHARE
-from taichi_avatars.motion.face_map import face_map
+from taichi_avatars.motion.face_map import columns, face_map
 from taichi_avatars.motion.live.face import rotvec
 from taichi_avatars.motion.live.rig import stand_of
-from taichi_avatars.ops.skinning import JOINTS, with_joints
 from taichi_avatars.scene.cameras import Camera
 from taichi_avatars.video.viewpoints import frontal_camera
 
@@ -166,8 +168,8 @@ def _words(avatar: Avatar, degree: int | None) -> np.ndarray:
 def _rig(head: FlameModel, sequence: FlameSequence) -> dict[str, np.ndarray]:
     """The head with this shape, and its motion, as the player wants them."""
     rig = head.rig
-    size = 3 * (head.num_vertices + JOINTS)
-    basis = rig.basis.permute(1, 0, 2).flatten(1)[:, :size].numpy()
+    size = 3 * (head.num_vertices + len(head.roles))
+    basis = rig.basis.values.permute(1, 0, 2).flatten(1)[:, :size].numpy()
     step = np.abs(basis).max(1, initial=0.0) / np.iinfo(np.int16).max
     arrays = {
         "rest": sequence.rest(head).shapes[0, :size].numpy(),
@@ -178,14 +180,16 @@ def _rig(head: FlameModel, sequence: FlameSequence) -> dict[str, np.ndarray]:
         "motion": torch.cat(list(sequence.moving().values()), 1).numpy(),
     }
     if sequence.dynamic_offset is not None:
-        arrays["dynamic_offset"] = with_joints(sequence.dynamic_offset, rig.regressor)[:, :size].numpy()
+        arrays["dynamic_offset"] = head.offset_shape(sequence.dynamic_offset)[:, :size].numpy()
     return arrays
 
 
 def _head(head: FlameModel) -> dict[str, object]:
     expressions = head.n_expr
-    correctives = head.rig.basis.shape[1] - expressions
+    correctives = head.rig.basis.values.shape[1] - expressions
+    joints = {} if head.roles == ROLES else {"joints": list(head.roles), "parents": list(head.rig.parents)}
     return {
+        **joints,
         "vertices": head.num_vertices,
         "expressions": expressions,
         "correctives": correctives,
@@ -197,14 +201,18 @@ def _live(avatar: Avatar) -> dict[str, object]:
     """How the page makes rows of live poses: what each weight adds to which columns, and where the head is at rest."""
     assert avatar.head is not None
     mapped, stand = face_map(avatar.head), stand_of(avatar)
+    # Columns of the map that the page's rows have, which hold the head's own parts only.
+    every, own = columns(avatar.head.n_expr), columns(avatar.head.n_expr, avatar.head.parts)
+    pairs = [zip(range(every[part].start, every[part].stop), range(at.start, at.stop), strict=True) for part, at in own.items()]
+    kept = dict(itertools.chain.from_iterable(pairs))
     weights = {
-        name: [[int(column), float(row[column])] for column in row.nonzero()[0]]
+        name: [[kept[column], float(row[column])] for column in row.nonzero()[0].tolist() if column in kept]
         for name, row in zip(mapped.names, mapped.matrix, strict=True)
     }
     return {
         "weights": weights,
         "largest_turn": LARGEST_TURN,
-        "neck_share": NECK_SHARE,
+        "neck_share": NECK_SHARE if "neck" in avatar.head.roles else 0.0,
         "rotation": rotvec(stand.rotation),
         "translation": stand.translation.tolist(),
     }

@@ -8,12 +8,14 @@ import numpy as np
 
 from taichi_avatars.faces.detector import Detection, find_faces
 from taichi_avatars.faces.landmarks import CHIN, FOREHEAD, LEFT_EYE_CORNER, RIGHT_EYE_CORNER, FaceLandmarks, find_landmarks
+from taichi_avatars.faces.look import Look, look_of
 from taichi_avatars.faces.regions import Picture, Region
 
 PRESENT = 0.5  # presence below which a face is lost
 MOST_FACES = 3  # followed at once
 SMALLEST_SHARE = 0.15  # faces smaller than this share of the largest are not followed
 LOOK_EVERY = 10  # pictures between two looks for further faces
+STILL_AFTER = 30  # pictures after which a face that did not change its shape is looked at now and then only
 PATIENCE = 10  # pictures for which a lost face is looked for before its track ends
 CUT = 0.12  # mean change of a thumbnail's brightness, of 1, above which a new scene begins
 THUMBNAIL = 24  # pixels
@@ -29,11 +31,13 @@ class FaceTrack:
         frames: numbers of the N pictures that it was seen in, increasing.
         points: N times (478,3) float32, pixels, as in `FaceLandmarks`.
         presence: N times 0 to 1.
+        look: N times how the face is exposed and how sharp it is.
     """
 
     frames: list[int] = field(default_factory=list)
     points: list[np.ndarray] = field(default_factory=list)
     presence: list[float] = field(default_factory=list)
+    look: list[Look] = field(default_factory=list)
 
     def size(self) -> float:
         """Median height from forehead to chin, pixels."""
@@ -63,6 +67,7 @@ class _Followed:
     region: Region
     size: float
     lost: int = 0  # pictures since it was seen
+    still: bool = False  # a poster's: it is enough to look at it now and then
 
 
 class FaceFollower:
@@ -76,10 +81,9 @@ class FaceFollower:
         count: pictures so far.
     """
 
-    def __init__(self) -> None:
-        self.tracks: list[FaceTrack] = []
-        self.cuts: list[int] = []
-        self.count = 0
+    def __init__(self, tracks: list[FaceTrack] | None = None, cuts: list[int] | None = None, count: int = 0) -> None:
+        """Begins, or goes on where another was interrupted: with new tracks."""
+        self.tracks, self.cuts, self.count = tracks or [], cuts or [], count
         self._followed: list[_Followed] = []
         self._thumbnail: np.ndarray | None = None
 
@@ -89,7 +93,8 @@ class FaceFollower:
             self.cuts.append(self.count)
             self._followed = []
         for followed in list(self._followed):
-            self._follow(picture, followed)
+            if not followed.still or self.count % LOOK_EVERY == 0:
+                self._follow(picture, followed)
         if not any(f.lost == 0 for f in self._followed):
             self._look(picture, coarsest=3, finest=3) if self.count % LOOK_EVERY == 0 else self._look(
                 picture, coarsest=0, finest=1
@@ -116,14 +121,17 @@ class FaceFollower:
             if followed.lost > PATIENCE:
                 self._followed.remove(followed)
             return
-        self._note(followed, found)
+        self._note(picture, followed, found)
 
-    def _note(self, followed: _Followed, found: FaceLandmarks) -> None:
+    def _note(self, picture: Picture, followed: _Followed, found: FaceLandmarks) -> None:
         followed.track.frames.append(self.count)
         followed.track.points.append(found.points)
         followed.track.presence.append(found.presence)
+        followed.track.look.append(look_of(picture, found.region))
         followed.region, followed.lost = found.next_region(), 0
         followed.size = followed.region.size
+        if len(followed.track.frames) % STILL_AFTER == 0:
+            followed.still = len(self._followed) > 1 and followed.track.motion() < ALIVE
 
     def _find_again(self, picture: Picture, followed: _Followed) -> FaceLandmarks | None:
         """The nearest face of about this size in the same picture."""
@@ -156,7 +164,7 @@ class FaceFollower:
             track = FaceTrack()
             self.tracks.append(track)
             self._followed.append(_Followed(track, found.region, found.region.size))
-            self._note(self._followed[-1], found)
+            self._note(picture, self._followed[-1], found)
             largest = max(largest, found.region.size)
 
 
@@ -188,13 +196,31 @@ class Person:
     size: float
     frames: int
 
-    def landmarks(self, count: int) -> tuple[np.ndarray, np.ndarray]:
-        """Landmarks (count,478,3) of all pictures of the film, NaN where the face is not, and presence (count,), 0 there."""
-        points, presence = np.full((count, 478, 3), np.nan, np.float32), np.zeros(count, np.float32)
+    def over(self, count: int) -> FaceOverTime:
+        """What was seen in all pictures of the film."""
+        points, values = np.full((count, 478, 3), np.nan, np.float32), np.full((count, 3), np.nan, np.float32)
+        presence = np.zeros(count, np.float32)
         for track in self.tracks:
             points[track.frames] = np.stack(track.points)
             presence[track.frames] = track.presence
-        return points, presence
+            values[track.frames] = [(look.sharpness, look.brightness, look.clipped) for look in track.look]
+        return FaceOverTime(points, presence, *values.T)
+
+
+@dataclass(frozen=True, eq=False)
+class FaceOverTime:
+    """One person's face in T pictures.
+
+    Attributes:
+        points: (T,478,3) landmarks, NaN where the face is not; presence: (T,), 0 there.
+        sharpness, brightness, clipped: (T,) as `Look` has them, NaN where the face is not.
+    """
+
+    points: np.ndarray
+    presence: np.ndarray
+    sharpness: np.ndarray
+    brightness: np.ndarray
+    clipped: np.ndarray
 
 
 def people(tracks: list[FaceTrack]) -> list[Person]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Mapping
 from math import prod
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -42,6 +44,36 @@ def load_npz(path: Path | str) -> dict[str, np.ndarray]:
         raise UserError(f"{path}: {plain(key)} cannot be read ({plain(error)}); export it again as plain numbers") from None
 
 
+def float_array(keys: Mapping[str, Any], key: str, path: Path, shape: tuple[int | str, ...]) -> np.ndarray:
+    """An array of finite float32 in the wanted shape, where a name stands for any size.
+
+    Raises:
+        UserError: naming file and key.
+    """
+    value = _get(keys, key, path)
+    _fit(value, key, path, shape)
+    value = np.array(value, dtype=np.float32, order="C")
+    if not np.isfinite(value).all():
+        raise UserError(f"{path}: {key} holds NaN or infinite numbers")
+    return value
+
+
+def index_array(keys: Mapping[str, Any], key: str, path: Path, shape: tuple[int | str, ...], count: int) -> np.ndarray:
+    """An array of int64 below `count` in the wanted shape.
+
+    Raises:
+        UserError: naming file and key.
+    """
+    value = _get(keys, key, path)
+    _fit(value, key, path, shape)
+    if value.dtype.kind == "f" and value.size:
+        raise UserError(f"{path}: {key} holds {value.dtype} numbers, want indices")
+    value = np.array(value, dtype=np.int64, order="C")
+    if value.size and not 0 <= value.min() <= value.max() < count:
+        raise UserError(f"{path}: {key} holds indices from {value.min()} to {value.max()}, want 0 to {count - 1}")
+    return value
+
+
 def _check_sizes(file: np.lib.npyio.NpzFile, path: Path) -> None:
     """Raises UserError where the arrays are larger than any head or capture has, or than their bytes in the file."""
     assert file.zip is not None  # it is open
@@ -54,3 +86,17 @@ def _check_sizes(file: np.lib.npyio.NpzFile, path: Path) -> None:
             shape, dtype = npy_header(member)
         if dtype is not None and not dtype.hasobject and prod(shape) * dtype.itemsize > entry.file_size:
             raise UserError(f"{path}: {plain(entry.filename)} claims to hold {shape}, more than its bytes; export it again")
+
+
+def _get(keys: Mapping[str, Any], key: str, path: Path) -> np.ndarray:
+    if key not in keys:
+        raise UserError(f"{path}: lacks {key}; it holds {', '.join(sorted(map(str, keys))) or 'nothing'}")
+    value = np.asarray(keys[key])
+    if value.dtype.kind not in "biuf":
+        raise UserError(f"{path}: {key} holds no numbers but {value.dtype}")
+    return value
+
+
+def _fit(value: np.ndarray, key: str, path: Path, shape: tuple[int | str, ...]) -> None:
+    if value.ndim != len(shape) or any(isinstance(s, int) and n != s for n, s in zip(value.shape, shape, strict=False)):
+        raise UserError(f"{path}: {key} has shape {value.shape}, want ({', '.join(map(str, shape))})")

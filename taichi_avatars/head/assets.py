@@ -12,14 +12,17 @@ import numpy as np
 
 from taichi_avatars.errors import UserError
 from taichi_avatars.files.atomic import atomic_path
+from taichi_avatars.files.npz import load_npz
 from taichi_avatars.files.text import decoded
 from taichi_avatars.head.flame import FlameModel
-from taichi_avatars.head.flame_files import read_head, read_landmarks, read_masks
+from taichi_avatars.head.flame_files import head_from_keys, read_head, read_landmarks, read_masks
+from taichi_avatars.head.gnm_files import KEPT, MARK, gnm_keys, own_keys
 
 HEAD_FILE = "head.json"
 VARIABLE = "TAICHI_AVATARS_FLAME"
-# What a FLAME file in the user's configuration folder may be called: what convert-flame writes, then the original names.
+# What a head file in the user's configuration folder may be called: what convert-flame writes, then the original names.
 FLAME_NAMES = ("flame.npz", "flame.pkl", "flame2023.npz", "flame2023.pkl", "flame2023_no_jaw.pkl", "generic_model.pkl")
+GNM_NAMES = ("gnm_head.npz",)
 
 
 def config_folder() -> Path:
@@ -89,6 +92,8 @@ def convert_flame(
     if target.suffix != ".npz":
         raise UserError(f"{target}: want a name that ends in .npz")
     head = read_head(source)
+    if isinstance(head.joints, tuple):
+        raise UserError(f"{source}: is no FLAME file but one of GNM's kind; convert it with convert-head")
     points = head.landmarks if landmarks is None else read_landmarks(landmarks, len(head.faces))
     regions = head.regions if masks is None else read_masks(masks, len(head.v_template))
     arrays: dict[str, Any] = {
@@ -96,7 +101,7 @@ def convert_flame(
         "shapedirs": np.concatenate([head.shapedirs, head.exprdirs], 2),
         "n_shape": np.array(head.shapedirs.shape[2]),
         "n_expr": np.array(head.exprdirs.shape[2]),
-        "J_regressor": head.regressor.T,
+        "J_regressor": head.joints.T,
         "kintree_table": np.array([[-1, 0, 1, 1, 1], [0, 1, 2, 3, 4]], np.int32),
         "weights": head.weights,
         "f": head.faces.astype(np.int32),
@@ -115,6 +120,27 @@ def convert_flame(
     return target
 
 
+def convert_head(source: Path | str, target: Path | str) -> Path:
+    """Writes GNM's npz as one with the keys of our head files, or such a file as GNM's again.
+
+    Raises:
+        UserError: for a source that is missing, broken or neither of the two, or a target that is not an .npz.
+    """
+    source, target = Path(source), Path(target)
+    if target.suffix != ".npz":
+        raise UserError(f"{target}: want a name that ends in .npz")
+    if source.suffix != ".npz":
+        raise UserError(f"{source}: want the .npz of a GNM head; FLAME's .pkl goes to convert-flame")
+    keys = load_npz(source)
+    if MARK not in keys and KEPT + "joint_names" not in keys:
+        raise UserError(f"{source}: is no GNM head, and was made from none; a FLAME file goes to convert-flame")
+    head_from_keys(keys, source)  # whatever is wrong with it is said before something is written
+    arrays = own_keys(keys, source) if MARK in keys else gnm_keys(keys, source)
+    with atomic_path(target) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, **arrays)
+    return target
+
+
 def _folder(beside: Path) -> Path:
     return beside if beside.is_dir() else beside.parent
 
@@ -122,13 +148,13 @@ def _folder(beside: Path) -> Path:
 def _own_files() -> list[Path]:
     """The user's FLAME files, in the order in which they are to be taken."""
     given = os.environ.get(VARIABLE)
-    found = [folder / name for folder in [config_folder()] for name in FLAME_NAMES if (folder / name).is_file()]
+    found = [folder / name for folder in [config_folder()] for name in (*FLAME_NAMES, *GNM_NAMES) if (folder / name).is_file()]
     return [Path(given), *found] if given else found
 
 
 def _stated_head(stated: dict[str, Any], folder: Path) -> FlameModel:
     where = folder / HEAD_FILE
-    if stated["head"] != "flame":
+    if stated["head"] not in ("flame", "gnm"):
         builtin = FlameModel.builtin()
         if stated["head"] not in ("builtin", builtin.identity["head"]):
             raise UserError(
@@ -144,6 +170,6 @@ def _stated_head(stated: dict[str, Any], folder: Path) -> FlameModel:
             return FlameModel.load(path, teeth=teeth if isinstance(teeth, bool) else None)
     looked = ", ".join(str(p) for p in candidates if p.is_file()) or "none"
     raise UserError(
-        f"{where}: asks for the FLAME file {file or 'of unknown name'} (sha256 {str(digest)[:12]}...); "
+        f"{where}: asks for the {stated['head'].upper()} file {file or 'of unknown name'} (sha256 {str(digest)[:12]}...); "
         f"found {looked}: give yours with --head PATH or {VARIABLE}"
     )

@@ -1,4 +1,4 @@
-"""The FLAME head model (Li et al. 2017): parameters in, vertices, joints and landmarks out."""
+"""The head model (FLAME, Li et al. 2017, and heads like it): parameters in, vertices, joints and landmarks out."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from taichi_avatars.head.flame_files import (
 from taichi_avatars.head.pose import NEUTRAL, PARTS, HeadPose
 from taichi_avatars.head.teeth import add_teeth
 from taichi_avatars.ops.checks import check
-from taichi_avatars.ops.skinning import Rig, blend, pack_basis, skin, with_joints
+from taichi_avatars.ops.skinning import Basis, Rig, blend, pack_basis, pack_shape, regressed, skin, with_joints
 
 BUILTIN = Path(__file__).resolve().parent.parent / "assets" / "builtin_head.npz"
 
@@ -34,7 +34,7 @@ class HeadMesh(NamedTuple):
     Attributes:
         vertices: (V,3) world space.
         canonical: (V,3) with shape, expression and offsets, before pose correctives and pose.
-        joints: (5,3) world space: root, neck, jaw, left eye, right eye.
+        joints: (J,3) world space, those of the head in the order root, neck, jaw, left eye, right eye.
         landmarks: (L,3) world space, 70 of FLAME's; None where the model has none.
     """
 
@@ -58,9 +58,12 @@ class Rest:
 
 
 class FlameModel:
-    """A head with FLAME's structure: FLAME itself, or the head that comes with the package.
+    """A head of identity, expressions and joints: FLAME, the head that comes with the package, or GNM, which has no jaw joint.
 
     Attributes:
+        kind: "flame", or "gnm" for a head whose joints follow from identity alone, not from expressions and offsets.
+        roles: of its joints: root and any of neck, jaw, left eye, right eye, in this order.
+        parts: of the pose, those that it has.
         v_template: (V,3) float32, metres.
         faces: (F,3) int64.
         n_shape, n_expr: number of identity and expression components.
@@ -71,6 +74,8 @@ class FlameModel:
     """
 
     def __init__(self, arrays: HeadArrays, source: Path | None = None, added_teeth: bool = False) -> None:
+        self.kind, self.roles = arrays.kind, arrays.roles
+        self.parts = tuple(part for part in PARTS if set(part.joints) <= set(arrays.roles))
         self.v_template = torch.from_numpy(arrays.v_template)
         self.faces = torch.from_numpy(arrays.faces)
         self.n_shape, self.n_expr = arrays.shapedirs.shape[2], arrays.exprdirs.shape[2]
@@ -82,9 +87,18 @@ class FlameModel:
         self._shapedirs = torch.from_numpy(arrays.shapedirs)
         self._source, self._name, self._added_teeth = source, arrays.name, added_teeth
         posedirs = None if arrays.posedirs is None else torch.from_numpy(arrays.posedirs)
-        regressor = torch.from_numpy(arrays.regressor)
-        basis = pack_basis(torch.from_numpy(arrays.exprdirs), regressor, posedirs)
-        self._rig = Rig(torch.from_numpy(arrays.weights), regressor, basis, self.n_expr)
+        exprdirs, count = torch.from_numpy(arrays.exprdirs), len(arrays.roles)
+        self._own_joints: tuple[Tensor, Tensor] | None = None  # template (J,3) and identity components (J,3,S)
+        if isinstance(arrays.joints, tuple):
+            template, components = arrays.joints
+            self._own_joints = torch.from_numpy(template), torch.from_numpy(components)
+            regressor, moved = None, torch.zeros(count, 3, self.n_expr)
+        else:
+            regressor = torch.from_numpy(arrays.joints)
+            moved = regressed(exprdirs, regressor)
+        corrected = count - (0 if posedirs is None else posedirs.shape[2] // 9)
+        basis = pack_basis(exprdirs, moved, posedirs, local=self.kind == "gnm")
+        self._rig = Rig(torch.from_numpy(arrays.weights), regressor, basis, self.n_expr, arrays.parents, corrected)
 
     @staticmethod
     def load(
@@ -95,7 +109,7 @@ class FlameModel:
         landmarks: Path | str | None = None,
         masks: Path | str | None = None,
     ) -> FlameModel:
-        """A head from FLAME's .pkl, which is read without running it, or from an .npz with the same keys.
+        """A head from FLAME's .pkl, which is read without running it, from an .npz with the same keys, or from GNM's npz.
 
         Args:
             n_shape, n_expr: how many components to use; None for all in the file.
@@ -109,9 +123,11 @@ class FlameModel:
         """
         path = Path(path)
         arrays = read_head(path)
+        kept = _components("n_shape", n_shape, arrays.shapedirs.shape[2], path)
         arrays = replace(
             arrays,
-            shapedirs=arrays.shapedirs[..., : _components("n_shape", n_shape, arrays.shapedirs.shape[2], path)],
+            shapedirs=arrays.shapedirs[..., :kept],
+            joints=(arrays.joints[0], arrays.joints[1][..., :kept]) if isinstance(arrays.joints, tuple) else arrays.joints,
             exprdirs=arrays.exprdirs[..., : _components("n_expr", n_expr, arrays.exprdirs.shape[2], path)],
             expression_names=arrays.expression_names and arrays.expression_names[:n_expr],
         )
@@ -151,15 +167,28 @@ class FlameModel:
         if self._source is None:
             return {"head": self._name or "builtin"}
         digest = hashlib.sha256(self._source.read_bytes()).hexdigest()
+        if self.kind == "gnm":
+            return {"head": "gnm", "file": self._source.name, "sha256": digest}
         return {"head": "flame", "file": self._source.name, "sha256": digest, "teeth": self._added_teeth}
 
     @cached_property
     def _template(self) -> Tensor:
-        return with_joints(self.v_template[None], self._rig.regressor)
+        if self._own_joints is not None:
+            return pack_shape(self.v_template[None], self._own_joints[0][None])
+        return self.offset_shape(self.v_template[None])
 
     @cached_property
-    def _identity_basis(self) -> Tensor:
-        return pack_basis(self._shapedirs, self._rig.regressor)
+    def _identity_basis(self) -> Basis:
+        if self._own_joints is not None:
+            return pack_basis(self._shapedirs, self._own_joints[1], local=True)
+        assert self._rig.regressor is not None
+        return pack_basis(self._shapedirs, regressed(self._shapedirs, self._rig.regressor))
+
+    def offset_shape(self, offsets: Tensor) -> Tensor:
+        """Offsets of vertices (B,V,3) and what they do to the joints, as shapes (B,S). Differentiable."""
+        if self._rig.regressor is not None:
+            return with_joints(offsets, self._rig.regressor)
+        return pack_shape(offsets, torch.zeros(len(offsets), len(self.roles), 3))
 
     def rest(self, shape: Tensor | None = None, static_offset: Tensor | None = None) -> Rest:
         """What neither expression nor pose changes, to be computed once. Differentiable in both.
@@ -178,7 +207,7 @@ class FlameModel:
         if shape is not None:
             shapes = blend(shapes, given.spread(shape), self._identity_basis)
         if static_offset is not None:
-            shapes = shapes + with_joints(given.spread(static_offset), self._rig.regressor)
+            shapes = shapes + self.offset_shape(given.spread(static_offset))
         return Rest(shapes, given.batched)
 
     def pose(self, rest: Rest, pose: HeadPose = NEUTRAL, *, zero_centred: bool = False) -> HeadMesh:
@@ -193,13 +222,16 @@ class FlameModel:
         """
         given = _Given(len(rest.shapes), rest.batched)
         expr = given.take("expr", pose.expr, (self.n_expr,))
-        parts = {part.name: given.take(part.name, getattr(pose, part.name), (part.size,)) for part in PARTS}
+        absent = [part.name for part in PARTS if part not in self.parts and getattr(pose, part.name) is not None]
+        if absent:
+            raise UserError(f"{absent[0]}: this head has no such joint; it has {', '.join(self.roles)}: leave it out")
+        parts = {part.name: given.take(part.name, getattr(pose, part.name), (part.size,)) for part in self.parts}
         dynamic_offset = given.take("dynamic_offset", pose.dynamic_offset, (self.num_vertices, 3))
 
         shapes = given.spread(rest.shapes)
         if dynamic_offset is not None:
-            shapes = shapes + given.spread(with_joints(dynamic_offset, self._rig.regressor))
-        turns = torch.cat([given.fill(parts[part.name], part.size) for part in PARTS if part.joints], 1)
+            shapes = shapes + given.spread(self.offset_shape(dynamic_offset))
+        turns = torch.cat([given.fill(parts[part.name], part.size) for part in self.parts if part.joints], 1)
         moved = given.fill(parts["translation"], 3)
         vertices, joints, canonical = skin(shapes, given.fill(expr, self.n_expr), turns, moved, self._rig)
         if zero_centred:

@@ -1,4 +1,4 @@
-"""The files that describe a head, as plain arrays: FLAME's pickles, the same as npz, region masks, landmarks."""
+"""The files that describe a head, as plain arrays: FLAME's pickles, the same as npz, GNM's npz, region masks, landmarks."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 
 from taichi_avatars.errors import UserError
-from taichi_avatars.files.npz import load_npz
+from taichi_avatars.files.npz import float_array, index_array, load_npz
 from taichi_avatars.files.pickles import load_npy, load_pickle
+from taichi_avatars.head.gnm_files import MARK, own_keys
+from taichi_avatars.head.pose import ROLES
 
 JOINTS = 5
 PARENTS = (-1, 0, 1, 1, 1)
@@ -26,10 +28,13 @@ class HeadArrays:
     Attributes:
         v_template: (V,3).
         shapedirs, exprdirs: (V,3,S) and (V,3,E), identity and expression components.
-        posedirs: (V,3,36) pose correctives, or None where the model has none.
-        regressor: (V,5), joints root, neck, jaw, left eye, right eye from vertices.
-        weights: (V,5), skinning.
+        posedirs: (V,3,9C) pose correctives of the last C joints, or None where the model has none.
+        joints: joints from vertices (V,J); or template (J,3) and identity components (J,3,S) of the joints themselves.
+        weights: (V,J), skinning.
         faces: (F,3).
+        roles: what each of the J joints is, in the order of `pose.ROLES`; the first is the root.
+        parents: of each joint, before it.
+        kind: "flame", or "gnm" for a head whose joints follow from identity alone.
         uv: (F,3,2) texture coordinates of each corner, or None.
         landmarks: faces (L,) and barycentric weights (L,3), or None.
         regions: vertex ids by name.
@@ -41,7 +46,7 @@ class HeadArrays:
     shapedirs: np.ndarray
     exprdirs: np.ndarray
     posedirs: np.ndarray | None
-    regressor: np.ndarray
+    joints: np.ndarray | tuple[np.ndarray, np.ndarray]
     weights: np.ndarray
     faces: np.ndarray
     uv: np.ndarray | None = None
@@ -49,6 +54,12 @@ class HeadArrays:
     regions: dict[str, np.ndarray] = field(default_factory=dict)
     expression_names: list[str] | None = None
     name: str | None = None
+    roles: tuple[str, ...] = ROLES
+    parents: tuple[int, ...] = PARENTS
+
+    @property
+    def kind(self) -> str:
+        return "gnm" if isinstance(self.joints, tuple) else "flame"
 
     @property
     def has_flame_topology(self) -> bool:
@@ -56,7 +67,7 @@ class HeadArrays:
 
 
 def read_head(path: Path | str) -> HeadArrays:
-    """A head model from FLAME's .pkl, read without running it, or from an .npz with the same keys.
+    """A head model from FLAME's .pkl, read without running it, from an .npz with the same keys, or from GNM's npz.
 
     Raises:
         UserError: naming the file and what of it is missing, refused or of the wrong shape.
@@ -73,16 +84,26 @@ def read_head(path: Path | str) -> HeadArrays:
 
 
 def head_from_keys(keys: Mapping[str, Any], path: Path) -> HeadArrays:
-    """A head model from arrays with FLAME's names; `path` is for the errors."""
-    template = _array(keys, "v_template", path, ("V", 3))
+    """A head model from arrays with FLAME's names, or with GNM's; `path` is for the errors."""
+    if MARK in keys:
+        keys = own_keys(keys, path)
+    template = float_array(keys, "v_template", path, ("V", 3))
     n_vertices = len(template)
-    components = _array(keys, "shapedirs", path, (n_vertices, 3, "K"))
+    components = float_array(keys, "shapedirs", path, (n_vertices, 3, "K"))
     n_shape = _count(keys, "n_shape", FLAME_IDENTITY, components.shape[2], path)
     n_expr = _count(keys, "n_expr", components.shape[2] - n_shape, components.shape[2] - n_shape, path)
-    faces = _indices(keys, "f", path, ("F", 3), n_vertices)
-    posedirs = _array(keys, "posedirs", path, (n_vertices, 3, 9 * (JOINTS - 1))) if "posedirs" in keys else None
-    if "kintree_table" in keys:
-        _check_parents(np.asarray(keys["kintree_table"]), path)
+    faces = index_array(keys, "f", path, ("F", 3), n_vertices)
+    joints: np.ndarray | tuple[np.ndarray, np.ndarray]
+    if "J_template" in keys:
+        roles, parents = _tree(keys, path)
+        j_template = float_array(keys, "J_template", path, (len(roles), 3))
+        joints, corrected = (j_template, float_array(keys, "J_shapedirs", path, (len(roles), 3, n_shape))), len(roles)
+    else:
+        roles, parents = ROLES, PARENTS
+        if "kintree_table" in keys:
+            _check_parents(np.asarray(keys["kintree_table"]), path)
+        joints, corrected = np.ascontiguousarray(_regressor(keys, n_vertices, path).T), JOINTS - 1
+    posedirs = float_array(keys, "posedirs", path, (n_vertices, 3, 9 * corrected)) if "posedirs" in keys else None
     names = [str(n) for n in np.asarray(keys["expression_names"]).tolist()] if "expression_names" in keys else None
     if names is not None and len(names) != n_expr:
         raise UserError(f"{path}: expression_names holds {len(names)} names, want {n_expr}")
@@ -91,19 +112,35 @@ def head_from_keys(keys: Mapping[str, Any], path: Path) -> HeadArrays:
         shapedirs=components[..., :n_shape],
         exprdirs=components[..., n_shape : n_shape + n_expr],
         posedirs=posedirs if posedirs is not None and posedirs.any() else None,
-        regressor=np.ascontiguousarray(_regressor(keys, n_vertices, path).T),
-        weights=_array(keys, "weights", path, (n_vertices, JOINTS)),
+        joints=joints,
+        weights=float_array(keys, "weights", path, (n_vertices, len(roles))),
         faces=faces,
         uv=_uv(keys, len(faces), path),
         landmarks=landmarks_from_keys(keys, len(faces), path) if "full_lmk_faces_idx" in keys else None,
         regions={
-            key.removeprefix("region_"): _indices(keys, key, path, ("N",), n_vertices)
+            key.removeprefix("region_"): index_array(keys, key, path, ("N",), n_vertices)
             for key in keys
             if key.startswith("region_")
         },
         expression_names=names,
         name=str(np.asarray(keys["name"])) if "name" in keys else None,
+        roles=roles,
+        parents=parents,
     )
+
+
+def _tree(keys: Mapping[str, Any], path: Path) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """Roles and parents of the joints of a head that is not FLAME's."""
+    names = tuple(str(name) for name in np.asarray(keys.get("joint_names", ())).tolist())
+    if names[:1] != ("root",) or list(names) != [role for role in ROLES if role in names]:
+        raise UserError(f"{path}: joint_names are {', '.join(names) or 'missing'}; want root and any of {', '.join(ROLES[1:])}")
+    if len({"left eye", "right eye"} & set(names)) == 1:
+        raise UserError(f"{path}: joint_names holds one eye; want both or none")
+    table = np.asarray(keys.get("kintree_table", ()))
+    parents = table[0].tolist() if table.shape == (2, len(names)) and table.dtype.kind in "iu" else [-1] * len(names)
+    if any(not 0 <= parent < j for j, parent in enumerate(parents) if j):
+        raise UserError(f"{path}: kintree_table is {table.tolist()}; want the parent of each joint before it")
+    return names, (-1, *parents[1:])
 
 
 def read_masks(path: Path | str, n_vertices: int) -> dict[str, np.ndarray]:
@@ -116,7 +153,7 @@ def read_masks(path: Path | str, n_vertices: int) -> dict[str, np.ndarray]:
     content = load_npz(path) if path.suffix == ".npz" else load_pickle(path)
     if not isinstance(content, dict):
         raise UserError(f"{path}: holds a {type(content).__name__}, want a dictionary of region names")
-    return {str(name): _indices(content, name, path, ("N",), n_vertices) for name in content}
+    return {str(name): index_array(content, name, path, ("N",), n_vertices) for name in content}
 
 
 def read_landmarks(path: Path | str, n_faces: int) -> tuple[np.ndarray, np.ndarray]:
@@ -134,42 +171,8 @@ def read_landmarks(path: Path | str, n_faces: int) -> tuple[np.ndarray, np.ndarr
 
 def landmarks_from_keys(keys: Mapping[str, Any], n_faces: int, path: Path) -> tuple[np.ndarray, np.ndarray]:
     flat = {key: np.squeeze(np.asarray(keys[key])) for key in ("full_lmk_faces_idx", "full_lmk_bary_coords") if key in keys}
-    faces = _indices(flat, "full_lmk_faces_idx", path, ("L",), n_faces)
-    return faces, _array(flat, "full_lmk_bary_coords", path, (len(faces), 3))
-
-
-def _get(keys: Mapping[str, Any], key: str, path: Path) -> np.ndarray:
-    if key not in keys:
-        raise UserError(f"{path}: lacks {key}; it holds {', '.join(sorted(map(str, keys))) or 'nothing'}")
-    value = np.asarray(keys[key])
-    if value.dtype.kind not in "biuf":
-        raise UserError(f"{path}: {key} holds no numbers but {value.dtype}")
-    return value
-
-
-def _fit(value: np.ndarray, key: str, path: Path, shape: tuple[int | str, ...]) -> None:
-    if value.ndim != len(shape) or any(isinstance(s, int) and n != s for n, s in zip(value.shape, shape, strict=False)):
-        raise UserError(f"{path}: {key} has shape {value.shape}, want ({', '.join(map(str, shape))})")
-
-
-def _array(keys: Mapping[str, Any], key: str, path: Path, shape: tuple[int | str, ...]) -> np.ndarray:
-    value = _get(keys, key, path)
-    _fit(value, key, path, shape)
-    value = np.array(value, dtype=np.float32, order="C")
-    if not np.isfinite(value).all():
-        raise UserError(f"{path}: {key} holds NaN or infinite numbers")
-    return value
-
-
-def _indices(keys: Mapping[str, Any], key: str, path: Path, shape: tuple[int | str, ...], count: int) -> np.ndarray:
-    value = _get(keys, key, path)
-    _fit(value, key, path, shape)
-    if value.dtype.kind == "f" and value.size:
-        raise UserError(f"{path}: {key} holds {value.dtype} numbers, want indices")
-    value = np.array(value, dtype=np.int64, order="C")
-    if value.size and not 0 <= value.min() <= value.max() < count:
-        raise UserError(f"{path}: {key} holds indices from {value.min()} to {value.max()}, want 0 to {count - 1}")
-    return value
+    faces = index_array(flat, "full_lmk_faces_idx", path, ("L",), n_faces)
+    return faces, float_array(flat, "full_lmk_bary_coords", path, (len(faces), 3))
 
 
 def _count(keys: Mapping[str, Any], key: str, default: int, most: int, path: Path) -> int:
@@ -187,9 +190,9 @@ def _check_parents(table: np.ndarray, path: Path) -> None:
 
 def _regressor(keys: Mapping[str, Any], n_vertices: int, path: Path) -> np.ndarray:
     if "J_indptr" not in keys:
-        return _array(keys, "J_regressor", path, (JOINTS, n_vertices))
-    data, starts = _array(keys, "J_data", path, ("N",)), _indices(keys, "J_indptr", path, (JOINTS + 1,), 1 << 62)
-    columns = _indices(keys, "J_indices", path, (len(data),), n_vertices)
+        return float_array(keys, "J_regressor", path, (JOINTS, n_vertices))
+    data, starts = float_array(keys, "J_data", path, ("N",)), index_array(keys, "J_indptr", path, (JOINTS + 1,), 1 << 62)
+    columns = index_array(keys, "J_indices", path, (len(data),), n_vertices)
     if starts[0] != 0 or starts[-1] != len(data) or np.any(np.diff(starts) < 0):
         raise UserError(f"{path}: J_indptr is {starts.tolist()}, want rows that cover the {len(data)} numbers of J_data")
     dense = np.zeros((JOINTS, n_vertices), np.float32)
@@ -200,5 +203,5 @@ def _regressor(keys: Mapping[str, Any], n_vertices: int, path: Path) -> np.ndarr
 def _uv(keys: Mapping[str, Any], n_faces: int, path: Path) -> np.ndarray | None:
     if "vt" not in keys:
         return None
-    points = _array(keys, "vt", path, ("U", 2))
-    return points[_indices(keys, "ft", path, (n_faces, 3), len(points))]
+    points = float_array(keys, "vt", path, ("U", 2))
+    return points[index_array(keys, "ft", path, (n_faces, 3), len(points))]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import roma
 import torch
 from torch import Tensor
 
@@ -15,7 +16,12 @@ from taichi_avatars.errors import UserError
 from taichi_avatars.files.atomic import atomic_path
 from taichi_avatars.files.npz import load_npz
 from taichi_avatars.head.flame import FlameModel, HeadMesh, Rest
-from taichi_avatars.head.pose import KEYS, MOVING, SIZES, HeadPose
+from taichi_avatars.head.pose import KEYS, MOVING, PARTS, SIZES, HeadPose, Part
+
+
+def columns(table: Tensor, widths: Mapping[str, int]) -> dict[str, Tensor]:
+    """Views of the parts that stand beside each other in a table's last axis, by key."""
+    return dict(zip(widths, table.split(list(widths.values()), -1), strict=True))
 
 
 @dataclass(eq=False)
@@ -26,9 +32,9 @@ class FlameSequence:
         timesteps: T timestep indices of the dataset, sorted, not necessarily contiguous or from 0.
         shape: (S,).
         expr: (T,E).
-        rotation, neck_pose, jaw_pose: (T,3).
-        eyes_pose: (T,6), left then right.
-        translation: (T,3).
+        rotation, translation: (T,3).
+        neck_pose, jaw_pose: (T,3), or None for a head without that joint.
+        eyes_pose: (T,6), left then right, or None.
         static_offset: (V,3) or None.
         dynamic_offset: (T,V,3) or None.
     """
@@ -37,9 +43,9 @@ class FlameSequence:
     shape: Tensor
     expr: Tensor
     rotation: Tensor
-    neck_pose: Tensor
-    jaw_pose: Tensor
-    eyes_pose: Tensor
+    neck_pose: Tensor | None
+    jaw_pose: Tensor | None
+    eyes_pose: Tensor | None
     translation: Tensor
     static_offset: Tensor | None = None
     dynamic_offset: Tensor | None = None
@@ -60,13 +66,16 @@ class FlameSequence:
             raise UserError(f"timestep {timestep}: there is none; {_listing(self.timesteps)}") from None
 
     def table(self) -> Tensor:
-        """(T,P) all numbers of each timestep but its dynamic offset: the parts of `PARTS` in their order, then expr."""
-        return torch.cat([getattr(self, name) for name in (*SIZES, "expr")], 1)
+        """(T,P) all numbers of each timestep but its dynamic offset, in the order of `moving`."""
+        return torch.cat(list(self.moving().values()), 1)
 
     def with_table(self, table: Tensor) -> FlameSequence:
         """The same with other numbers (T,P), in the order of `table`."""
-        parts = table.split([*SIZES.values(), self.expr.shape[1]], 1)
-        return replace(self, **dict(zip((*SIZES, "expr"), parts, strict=True)))
+        return replace(self, **columns(table, self.widths()))
+
+    def widths(self) -> dict[str, int]:
+        """How many numbers each part of `moving` has."""
+        return {key: values.shape[1] for key, values in self.moving().items()}
 
     def mesh(self, head: FlameModel, row: int) -> HeadMesh:
         """The posed head of a row. Differentiable in all parameters that require a gradient."""
@@ -74,7 +83,13 @@ class FlameSequence:
 
     def moving(self) -> dict[str, Tensor]:
         """Expressions and the parts of the pose over time, by their keys in files; without the dynamic offset."""
-        return {key: getattr(self, key) for key in MOVING}
+        return {key: value for key in MOVING if (value := getattr(self, key)) is not None}
+
+    def facing(self, rows: list[int] | Tensor, dtype: torch.dtype = torch.float64) -> Tensor:
+        """(N,3,3): how the head is turned in these rows, by the root and the neck."""
+        joints = [values for values in (self.rotation, self.neck_pose) if values is not None]
+        first, *more = (roma.rotvec_to_rotmat(values.detach()[rows].to(dtype)) for values in joints)
+        return first @ more[0] if more else first
 
     def pose(self, row: int) -> HeadPose:
         """What the head does in a row; parts of it that the sequence does not have are None."""
@@ -111,28 +126,31 @@ class FlameSequence:
         )
 
     @staticmethod
-    def load_npz(path: Path | str, head: FlameModel | None = None) -> FlameSequence:
+    def load_npz(path: Path | str, head: FlameModel | None = None, parts: Sequence[Part] = PARTS) -> FlameSequence:
         """Parameters from flame_param.npz of an avatar, from a motion file, or from a tracker's output with the same keys.
 
         Args:
             head: the parameters are fitted to it; None: as they are in the file.
+            parts: of the pose, that the file must hold; those of the head, where that is given.
 
         Raises:
             UserError: naming the file and the key that is missing, of the wrong shape, NaN, or too large for the head.
         """
-        return FlameSequence.from_arrays(load_npz(path), Path(path), head)
+        return FlameSequence.from_arrays(load_npz(path), Path(path), head, parts)
 
     @staticmethod
-    def from_arrays(arrays: Mapping[str, np.ndarray], path: Path, head: FlameModel | None = None) -> FlameSequence:
+    def from_arrays(
+        arrays: Mapping[str, np.ndarray], path: Path, head: FlameModel | None = None, parts: Sequence[Part] = PARTS
+    ) -> FlameSequence:
         """The same from arrays that were read already; `path` is for the errors."""
-        parameters = _read(arrays, path)
+        parameters = _read(arrays, path, parts if head is None else head.parts)
         count = len(parameters["expr"])
         timesteps = parameters.pop("timesteps", torch.arange(count)).tolist()
         sequence = FlameSequence(timesteps, **parameters)
         return sequence if head is None else _fitted(sequence, head, path)
 
     @staticmethod
-    def from_frames(frames: Mapping[int, Path], head: FlameModel | None = None) -> FlameSequence:
+    def from_frames(frames: Mapping[int, Path], head: FlameModel | None = None, parts: Sequence[Part] = PARTS) -> FlameSequence:
         """Parameters from one npz per timestep. Shape and static offset are those of the first.
 
         Args:
@@ -145,7 +163,7 @@ class FlameSequence:
             raise UserError("there are no FLAME parameters: want at least one timestep")
         rows: list[FlameSequence] = []
         for timestep in sorted(frames):
-            one = FlameSequence.load_npz(frames[timestep], head)
+            one = FlameSequence.load_npz(frames[timestep], head, parts)
             if len(one) != 1:
                 raise UserError(f"{frames[timestep]}: holds {len(one)} timesteps, want one")
             if rows and one.expr.shape != rows[0].expr.shape:
@@ -158,7 +176,7 @@ class FlameSequence:
         known = next((o for o in offsets if o is not None), None)
         if known is not None:
             stacked["dynamic_offset"] = torch.cat([torch.zeros_like(known) if o is None else o for o in offsets])
-        return FlameSequence(sorted(frames), rows[0].shape, static_offset=rows[0].static_offset, **stacked)
+        return replace(rows[0], timesteps=sorted(frames), **stacked)
 
     def save_npz(self, path: Path | str, *, full_for: int | None = None) -> None:
         """Writes flame_param.npz, as other tools read it: numbers only.
@@ -220,23 +238,28 @@ def _fitted(sequence: FlameSequence, head: FlameModel, path: Path) -> FlameSeque
         raise UserError(f"{path}: {error}") from None
 
 
-def _read(keys: Mapping[str, np.ndarray], path: Path) -> dict[str, Tensor]:
-    """The parameters in a file, with a time axis where one belongs, all of them of the same length."""
-    missing = [key for key in ("shape", *MOVING) if key not in keys]
+def _read(keys: Mapping[str, np.ndarray], path: Path, parts: Sequence[Part]) -> dict[str, Any]:
+    """The parameters in a file, with a time axis where one belongs, all of them of the same length; None for absent parts."""
+    sizes = {part.key: part.size for part in parts}
+    missing = [key for key in ("shape", *MOVING) if key not in keys and (key not in SIZES or key in sizes)]
     if missing:
         raise UserError(f"{path}: lacks {', '.join(missing)}; it holds {', '.join(sorted(keys)) or 'nothing'}; export it again")
-    known = ("shape", *MOVING, "static_offset", "dynamic_offset")
+    for key in SIZES:
+        if key not in sizes and np.any(keys.get(key, 0)):
+            raise UserError(f"{path}: {key} is not 0, but the head has no such joint: choose the head that the file is for")
+    known = ("shape", "expr", *sizes, "static_offset", "dynamic_offset")
     values = {key: _tensor(keys[key], key, path) for key in known if key in keys and keys[key].size + (key == "expr")}
     values["shape"] = _one_shape(values.get("shape", torch.zeros(0)), path)
-    out = {"shape": _form(values, "shape", ("S",), path)}
-    for key, size in {"expr": "E", **SIZES}.items():
+    out: dict[str, Any] = dict.fromkeys(SIZES)
+    out["shape"] = _form(values, "shape", ("S",), path)
+    for key, size in {"expr": "E", **sizes}.items():
         out[key] = _form(values, key, ("T", size), path)
     if "static_offset" in values:
         out["static_offset"] = _form(values, "static_offset", ("V", 3), path)
     if "dynamic_offset" in values and bool(values["dynamic_offset"].any()):  # files of old tools hold 62 kB of zeros per row
         out["dynamic_offset"] = _form(values, "dynamic_offset", ("T", "V", 3), path)
     count = len(out["expr"])
-    for key in (*SIZES, "dynamic_offset"):
+    for key in (*sizes, "dynamic_offset"):
         if key in out and len(out[key]) != count:
             raise UserError(f"{path}: {key} holds {len(out[key])} timesteps, expr {count}; export it again")
     if "timesteps" in keys:

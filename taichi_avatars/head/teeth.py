@@ -32,6 +32,7 @@ _STRIPS = [
 
 def add_teeth(head: HeadArrays) -> HeadArrays:
     """The same head with 120 vertices and 168 triangles more. The head must have FLAME's topology."""
+    assert isinstance(head.joints, np.ndarray)  # FLAME's
     upper, lower = head.v_template[UPPER].astype(np.float64), head.v_template[LOWER].astype(np.float64)
     vertices = _vertices(upper, lower).astype(np.float32)
     count = len(vertices)
@@ -48,7 +49,7 @@ def add_teeth(head: HeadArrays) -> HeadArrays:
         shapedirs=np.concatenate([head.shapedirs, np.tile(ring, (8, 1, 1))]),
         exprdirs=_extend(head.exprdirs, count),
         posedirs=None if head.posedirs is None else _extend(head.posedirs, count),
-        regressor=_extend(head.regressor, count),
+        joints=_extend(head.joints, count),
         weights=np.concatenate([head.weights, weights]),
         faces=np.concatenate([head.faces, faces]),
         uv=None if head.uv is None else _extend(head.uv, len(faces)),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from taichi_avatars.files.npz import load_npz
 from taichi_avatars.files.ply import read_ply
 from taichi_avatars.head.assets import read_head_json, resolve_head
 from taichi_avatars.head.flame import FlameModel
-from taichi_avatars.head.pose import SIZES
+from taichi_avatars.head.pose import PARTS, REQUIRED, SIZES, Part
 from taichi_avatars.head.sequence import FlameSequence
 
 OFFSETS = ("static_offset", "dynamic_offset")
@@ -100,7 +101,9 @@ def describe_timesteps(described: Description, files: Iterable[Path], head: Flam
     first: tuple[Path, dict[str, int]] | None = None
     for file in files:
         try:
-            sizes = _parameters(described, file, load_npz(file), head if first is None else None, one_timestep=True)
+            arrays = load_npz(file)
+            parts = parts_of(head, file, arrays)
+            sizes = _parameters(described, file, arrays, head if first is None else None, parts, one_timestep=True)
         except UserError as problem:
             described.add(problem)
             continue
@@ -115,11 +118,23 @@ def describe_timesteps(described: Description, files: Iterable[Path], head: Flam
 
 def describe_motion(path: Path, arrays: Arrays, head: FlameModel | None = None) -> Description:
     described = Description(str(path), "motion (FLAME parameters)")
-    sizes = _parameters(described, path, arrays, head, one_timestep=False)
+    sizes = _parameters(described, path, arrays, head, parts_of(head, path, arrays), one_timestep=False)
     described.facts.update({_words(name): size for name, size in sizes.items()})
     for name in OFFSETS:
         described.facts[name.replace("_", " ")] = "yes" if name in arrays else "no"
     return described
+
+
+def parts_of(head: FlameModel | None, file: Path, arrays: Arrays) -> Sequence[Part]:
+    """The parts of a pose that a file must hold: those of the head; of one that is only named, those that are there."""
+    if head is not None:
+        return head.parts
+    stated = None
+    with suppress(UserError):  # a broken head.json is a problem of its own
+        stated = read_head_json(file)
+    if stated is None or stated["head"] != "gnm":
+        return PARTS
+    return [part for part in PARTS if part.key in arrays or part.key in REQUIRED]
 
 
 def _words(name: str) -> str:
@@ -127,7 +142,13 @@ def _words(name: str) -> str:
 
 
 def _parameters(
-    described: Description, file: Path, arrays: Arrays, head: FlameModel | None, *, one_timestep: bool
+    described: Description,
+    file: Path,
+    arrays: Arrays,
+    head: FlameModel | None,
+    parts: Sequence[Part],
+    *,
+    one_timestep: bool,
 ) -> dict[str, int]:
     """Checks FLAME parameters, also against a head, and returns the sizes that they imply."""
     sizes: dict[str, int] = {}
@@ -136,7 +157,7 @@ def _parameters(
     def wrong(name: str, wanted: str) -> None:
         described.add(UserError(f"{file}: {name}: got shape {arrays[name].shape}, want {wanted}; export it again"))
 
-    for name in (*SIZES, "shape", "expr"):
+    for name in (*(part.key for part in parts), "shape", "expr"):
         if name not in arrays:
             described.add(UserError(f"{file}: has no {name}; export it again"))
     for name, array in arrays.items():
@@ -169,7 +190,7 @@ def _parameters(
             if count != sizes.setdefault("timesteps", 1 if one_timestep else count):
                 wrong(name, f"{sizes['timesteps']} timestep{'s' if sizes['timesteps'] > 1 else ''}")
     if len(described.problems) == before:  # whatever else the commands would refuse
-        described.check(lambda: FlameSequence.from_arrays(arrays, file, head))
+        described.check(lambda: FlameSequence.from_arrays(arrays, file, head, parts))
     return sizes
 
 
@@ -232,6 +253,9 @@ def describe_flame_model(path: Path) -> Description:
     except UserError as problem:
         described.add(problem)
         return described
+    if head.kind == "gnm":
+        described.kind = "GNM head model"
+        described.facts["joints"] = list(head.roles)
     described.facts.update(
         vertices=head.num_vertices,
         triangles=head.num_faces,

@@ -14,6 +14,7 @@ from taichi_avatars.export.web import INDEX as BUNDLE_INDEX
 from taichi_avatars.files.json import read_json
 from taichi_avatars.files.npz import load_npz
 from taichi_avatars.head.assets import HEAD_FILE
+from taichi_avatars.head.gnm_files import MARK
 from taichi_avatars.head.sequence import FlameSequence
 from taichi_avatars.inspection import exports
 from taichi_avatars.inspection.files import (
@@ -124,7 +125,7 @@ def _describe_file(path: Path) -> Description:
         return describe_flame_model(path)
     if suffix == ".npz":
         arrays = load_npz(path)
-        if "v_template" in arrays:
+        if arrays.keys() & {"v_template", MARK}:
             return describe_flame_model(path)
         if exports.is_export(arrays):
             return exports.describe_arrays(path, arrays)

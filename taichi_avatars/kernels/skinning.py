@@ -1,16 +1,16 @@
 """FLAME (Li et al. 2017, section 3): blend shapes, pose correctives and linear blend skinning, forward and adjoint.
 
-Layout. A "shape" is a row of LANES-wide blocks: the V vertices, then the 5 joints as further points, 3 numbers each, then
-zeros. Joints are linear in the vertices, so a basis that holds the regressed joints of each component moves both at once.
+Layout. A "shape" is a row of LANES-wide blocks: the V vertices, then the J joints as further points, 3 numbers each, then
+zeros. Joints are linear in the components, so a basis that holds what each does to the joints moves both at once.
 
 A "pose state" of a body has, for each joint, STATE numbers: local rotation 0-8, global rotation 9-17, translation 18-20 that
-with the global rotation carries a point of the rest pose, posed joint 21-23. The parent of joint j > 0 is min(j - 1, 1).
+with the global rotation carries a point of the rest pose, posed joint 21-23. `tree`: `skinning_layout.tree_of` the parents.
 """
 
 import taichi as ti
 
 from taichi_avatars.kernels.lanes import Vec
-from taichi_avatars.skinning_layout import JOINTS, PARTIAL, STATE
+from taichi_avatars.skinning_layout import REGRESSED, STATE
 
 Vecx2 = ti.types.ndarray(dtype=Vec, ndim=2)
 Vecx3 = ti.types.ndarray(dtype=Vec, ndim=3)
@@ -70,10 +70,10 @@ def blend_adjoint(split: ti.i32, basis: Vecx2, g_shaped: Vecx2, g_canonical: Vec
 
 @ti.kernel
 def regress(regressor: F32x2, shapes: F32x2):
-    """Fills in the joints of shapes whose vertices are known. regressor (V,5)."""
+    """Fills in the joints of shapes whose vertices are known. regressor (V,5): only FLAME's joints follow from vertices."""
     n = regressor.shape[0]
-    for i in range(shapes.shape[0] * JOINTS * 3):
-        body, j, c = i // (JOINTS * 3), i // 3 % JOINTS, i % 3
+    for i in range(shapes.shape[0] * REGRESSED * 3):
+        body, j, c = i // (REGRESSED * 3), i // 3 % REGRESSED, i % 3
         total = 0.0
         for v in range(n):
             total += regressor[v, j] * shapes[body, 3 * v + c]
@@ -87,7 +87,7 @@ def regress_adjoint(regressor: F32x2, g_shapes: F32x2, g_vertices: F32x3):
         body, v = i // n, i % n
         for c in ti.static(range(3)):
             total = g_shapes[body, 3 * v + c]
-            for j in ti.static(range(JOINTS)):
+            for j in ti.static(range(REGRESSED)):
                 total += regressor[v, j] * g_shapes[body, 3 * (n + j) + c]
             g_vertices[body, v, c] = total
 
@@ -131,18 +131,26 @@ def joint(shapes: ti.template(), body, n_vertices, j):
 
 
 @ti.func
+def parent_of(tree, j):
+    return (tree >> (4 * j)) & 15
+
+
+@ti.func
 def cross_matrix(r):
     return mat3([[0.0, -r[2], r[1]], [r[2], 0.0, -r[0]], [-r[1], r[0], 0.0]])
 
 
 @ti.kernel
-def rotate(expr: F32x2, pose: F32x2, state: F32x2, coefficients: F32x2):
-    """Local rotations by Rodrigues' formula from axis-angles (bodies,15). Coefficients: expr, then R - I of joints 1-4."""
-    split = expr.shape[1]
+def rotate(corrected: ti.i32, expr: F32x2, pose: F32x2, state: F32x2, coefficients: F32x2):
+    """Local rotations by Rodrigues' formula from axis-angles (bodies,3J).
+
+    Coefficients: expr, then R - I of the joints from `corrected` on, if there are correctives.
+    """
+    split, joints = expr.shape[1], pose.shape[1] // 3
     for i in range(expr.shape[0] * split):
         coefficients[i // split, i % split] = expr[i // split, i % split]
-    for i in range(pose.shape[0] * JOINTS):
-        body, j = i // JOINTS, i % JOINTS
+    for i in range(pose.shape[0] * joints):
+        body, j = i // joints, i % joints
         r = vec3(pose[body, 3 * j], pose[body, 3 * j + 1], pose[body, 3 * j + 2])
         x = r.dot(r)
         sine, cosine = series(SINE, x), series(COSINE, x)
@@ -152,23 +160,24 @@ def rotate(expr: F32x2, pose: F32x2, state: F32x2, coefficients: F32x2):
         change = sine * cross_matrix(r) + cosine * r.outer_product(r)
         for k in ti.static(range(3)):
             change[k, k] -= cosine * x
-        if j > 0 and split < coefficients.shape[1]:
+        if j >= corrected and split < coefficients.shape[1]:
             for k in ti.static(range(9)):
-                coefficients[body, split + 9 * (j - 1) + k] = change[k // 3, k % 3]
+                coefficients[body, split + 9 * (j - corrected) + k] = change[k // 3, k % 3]
         for k in ti.static(range(3)):
             change[k, k] += 1.0
         store9(state, body, j, 0, change)
 
 
 @ti.kernel
-def rotate_adjoint(split: ti.i32, pose: F32x2, g_state: F32x2, g_coefficients: F32x2, g_pose: F32x2):
-    for i in range(pose.shape[0] * JOINTS):
-        body, j = i // JOINTS, i % JOINTS
+def rotate_adjoint(split: ti.i32, corrected: ti.i32, pose: F32x2, g_state: F32x2, g_coefficients: F32x2, g_pose: F32x2):
+    joints = pose.shape[1] // 3
+    for i in range(pose.shape[0] * joints):
+        body, j = i // joints, i % joints
         r = vec3(pose[body, 3 * j], pose[body, 3 * j + 1], pose[body, 3 * j + 2])
         g = load9(g_state, body, j, 0)
-        if j > 0 and split < g_coefficients.shape[1]:
+        if j >= corrected and split < g_coefficients.shape[1]:
             for k in ti.static(range(9)):
-                g[k // 3, k % 3] += g_coefficients[body, split + 9 * (j - 1) + k]
+                g[k // 3, k % 3] += g_coefficients[body, split + 9 * (j - corrected) + k]
         x = r.dot(r)
         sine, cosine, d_sine, d_cosine = series(SINE, x), series(COSINE, x), series(D_SINE, x), series(D_COSINE, x)
         if x > 1.0:
@@ -185,15 +194,15 @@ def rotate_adjoint(split: ti.i32, pose: F32x2, g_state: F32x2, g_coefficients: F
 
 
 @ti.kernel
-def skin(weights: F32x2, shaped: F32x2, state: F32x2, translation: F32x2, vertices: F32x3, joints: F32x3):
+def skin(tree: ti.i32, weights: F32x2, shaped: F32x2, state: F32x2, translation: F32x2, vertices: F32x3, joints: F32x3):
     """The chain of joints, then linear blend skinning, then the translation."""
-    n = weights.shape[0]
+    n, count = weights.shape[0], weights.shape[1]
     for body in range(state.shape[0]):
-        for j in range(JOINTS):
+        for j in range(count):
             rest = joint(shaped, body, n, j)
             turn, posed = load9(state, body, j, 0), rest
             if j > 0:
-                parent = ti.min(j - 1, 1)
+                parent = parent_of(tree, j)
                 parent_turn = load9(state, body, parent, 9)
                 posed = parent_turn @ (rest - joint(shaped, body, n, parent)) + load3(state, body, parent, 21)
                 turn = parent_turn @ turn
@@ -206,7 +215,7 @@ def skin(weights: F32x2, shaped: F32x2, state: F32x2, translation: F32x2, vertic
         body, v = i // n, i % n
         p = vec3(shaped[body, 3 * v], shaped[body, 3 * v + 1], shaped[body, 3 * v + 2])
         total = vec3(translation[body, 0], translation[body, 1], translation[body, 2])
-        for j in range(JOINTS):
+        for j in range(count):
             w = weights[v, j]
             if w != 0.0:
                 total += w * (load9(state, body, j, 9) @ p + load3(state, body, j, 18))
@@ -216,6 +225,7 @@ def skin(weights: F32x2, shaped: F32x2, state: F32x2, translation: F32x2, vertic
 
 @ti.kernel
 def skin_adjoint(
+    tree: ti.i32,
     weights: F32x2,
     shaped: F32x2,
     state: F32x2,
@@ -227,16 +237,16 @@ def skin_adjoint(
     g_translation: F32x2,
 ):
     """Gradients of the shape (its padding is left alone), of the local rotations (g_state 0-8) and of the translation."""
-    n, chunks = weights.shape[0], partial.shape[1]
+    n, joints, chunks, sums = weights.shape[0], weights.shape[1], partial.shape[1], partial.shape[2]
     for i in range(state.shape[0] * chunks):
         body, chunk = i // chunks, i % chunks
-        for k in range(PARTIAL):
+        for k in range(sums):
             partial[body, chunk, k] = 0.0
         for v in range(chunk * n // chunks, (chunk + 1) * n // chunks):
             g = vec3(g_vertices[body, v, 0], g_vertices[body, v, 1], g_vertices[body, v, 2])
             p = vec3(shaped[body, 3 * v], shaped[body, 3 * v + 1], shaped[body, 3 * v + 2])
             g_p = vec3(0.0)
-            for j in range(JOINTS):
+            for j in range(joints):
                 w = weights[v, j]
                 if w != 0.0:
                     wg = w * g
@@ -248,25 +258,25 @@ def skin_adjoint(
                         partial[body, chunk, 12 * j + 9 + a] = partial[body, chunk, 12 * j + 9 + a] + wg[a]
             for c in ti.static(range(3)):
                 g_shaped[body, 3 * v + c] = g_p[c]
-                partial[body, chunk, 12 * JOINTS + c] = partial[body, chunk, 12 * JOINTS + c] + g[c]
-    for i in range(state.shape[0] * PARTIAL):
-        body, k = i // PARTIAL, i % PARTIAL
+                partial[body, chunk, 12 * joints + c] = partial[body, chunk, 12 * joints + c] + g[c]
+    for i in range(state.shape[0] * sums):
+        body, k = i // sums, i % sums
         total = 0.0
         for chunk in range(chunks):
             total += partial[body, chunk, k]
         partial[body, 0, k] = total
     for body in range(state.shape[0]):
         for c in ti.static(range(3)):
-            g_translation[body, c] = partial[body, 0, 12 * JOINTS + c]
-        for j in range(JOINTS):
+            g_translation[body, c] = partial[body, 0, 12 * joints + c]
+        for j in range(joints):
             for c in ti.static(range(3)):
                 g_translation[body, c] = g_translation[body, c] + g_joints[body, j, c]
                 g_shaped[body, 3 * (n + j) + c] = 0.0
             store9(g_state, body, j, 9, mat3([[partial[body, 0, 12 * j + 3 * a + b] for b in range(3)] for a in range(3)]))
             store3(g_state, body, j, 18, vec3([partial[body, 0, 12 * j + 9 + a] for a in range(3)]))
             store3(g_state, body, j, 21, vec3(g_joints[body, j, 0], g_joints[body, j, 1], g_joints[body, j, 2]))
-        for k in range(JOINTS):
-            chain_adjoint(shaped, state, g_state, g_shaped, body, n, JOINTS - 1 - k)
+        for k in range(joints):
+            chain_adjoint(tree, shaped, state, g_state, g_shaped, body, n, joints - 1 - k)
 
 
 @ti.func
@@ -277,7 +287,9 @@ def add_to_joint(g_shaped: ti.template(), body, n_vertices, j, g):
 
 
 @ti.func
-def chain_adjoint(shaped: ti.template(), state: ti.template(), g_state: ti.template(), g_shaped: ti.template(), body, n, j):
+def chain_adjoint(
+    tree, shaped: ti.template(), state: ti.template(), g_state: ti.template(), g_shaped: ti.template(), body, n, j
+):
     """One joint, after all its children."""
     rest, turn = joint(shaped, body, n, j), load9(state, body, j, 9)
     g_offset = load3(g_state, body, j, 18)
@@ -288,7 +300,7 @@ def chain_adjoint(shaped: ti.template(), state: ti.template(), g_state: ti.templ
         store9(g_state, body, j, 0, g_turn)
         g_rest += g_posed
     else:
-        parent = ti.min(j - 1, 1)
+        parent = parent_of(tree, j)
         parent_turn = load9(state, body, parent, 9)
         g_bone = parent_turn.transpose() @ g_posed
         bone = rest - joint(shaped, body, n, parent)

@@ -45,18 +45,16 @@ def read_arkit(path: Path | str, head: FlameModel) -> tuple[FlameSequence, float
     matrix = torch.from_numpy(mapped.matrix)[[mapped.names.index(name) for name in moving]]
     rows = weights[:, [names.index(name) for name in moving]] @ matrix
     place = columns(head.n_expr)
-    turn = _limited(take.poses)
+    turn, has = _limited(take.poses), {part.name for part in head.parts}
     sequence = FlameSequence(
         timesteps=list(range(len(weights))),
         shape=torch.zeros(head.n_shape),
         expr=rows[:, place["expr"]],
-        rotation=(1.0 - NECK_SHARE) * turn,
-        neck_pose=NECK_SHARE * turn,
-        jaw_pose=rows[:, place["jaw"]],
-        eyes_pose=rows[:, place["eyes"]],
+        rotation=(1.0 - NECK_SHARE) * turn if "neck" in has else turn,
+        neck_pose=NECK_SHARE * turn if "neck" in has else None,
+        jaw_pose=rows[:, place["jaw"]] if "jaw" in has else None,
+        eyes_pose=rows[:, place["eyes"]] if "eyes" in has else None,
         translation=torch.zeros(len(weights), 3),
-        static_offset=None,
-        dynamic_offset=None,
     )
     return sequence, take.fps
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import torch
 from taichi_avatars.errors import UserError
 from taichi_avatars.head.flame import FlameModel
 from taichi_avatars.head.flame_files import load_npz
-from taichi_avatars.head.pose import PARTS, HeadPose
+from taichi_avatars.head.pose import PARTS, HeadPose, Part
 
 # In the order in which Apple's apps send them.
 ARKIT_NAMES = (
@@ -31,10 +32,10 @@ JAW_ALONE, JAW_SIDEWAYS = 0.4, 0.1  # radians, where the joint does all of it
 RIDGE = 1e-3  # of the least squares, relative to the largest expression component: keeps coefficients small
 
 
-def columns(n_expr: int) -> dict[str, slice]:
-    """Where the parts of a pose stand in a row of E + 18 numbers: `expr`, then those of `head.pose.PARTS`."""
+def columns(n_expr: int, parts: Sequence[Part] = PARTS) -> dict[str, slice]:
+    """Where the parts of a pose stand in a row of E + 18 numbers: `expr`, then those of `head.pose.PARTS`, or fewer of them."""
     places, at = {"expr": slice(0, n_expr)}, n_expr
-    for part in PARTS:
+    for part in parts:
         places[part.name] = slice(at, at + part.size)
         at += part.size
     return places
@@ -88,8 +89,9 @@ def face_map(head: FlameModel, blendshapes: Path | str | None = None) -> FaceMap
         matrix[index[name], place["jaw"].start + axis] = angle
     matrix[index["jawRight"], place["jaw"].start + 1] = -JAW_SIDEWAYS
     if blendshapes is None:
+        movable = [name for name in ("jaw", "eyes", "neck") if name in {part.name for part in head.parts}]
         remark = (
-            "this head's expressions have no names: face-tracking weights move its jaw, eyes, neck and head only; "
+            f"this head's expressions have no names: face-tracking weights move its {', '.join(movable)} and head only; "
             "--blendshapes FILE.npz maps them to its expression components"
         )
         return FaceMap(names, matrix, bounded=False, remark=remark)
@@ -129,12 +131,10 @@ def _add_expressions(matrix: np.ndarray, index: dict[str, int], head: FlameModel
 def _fit(offsets: np.ndarray, rows: np.ndarray, head: FlameModel, place: dict[str, slice]) -> np.ndarray:
     """(N,E) expression components whose sum with the joints' part comes nearest to the offsets (N,V,3)."""
     size = 3 * head.num_vertices
-    basis = head.rig.basis.permute(1, 0, 2).flatten(1)[: head.n_expr, :size].double().numpy()
+    basis = head.rig.basis.values.permute(1, 0, 2).flatten(1)[: head.n_expr, :size].double().numpy()
     neutral = head.pose(head.rest()).vertices.double().numpy()
-    joints = torch.from_numpy(rows)
-    moved = (
-        head.pose(head.rest(), HeadPose(jaw=joints[:, place["jaw"]], eyes=joints[:, place["eyes"]])).vertices.double().numpy()
-    )
+    joints = {part.name: torch.from_numpy(rows[:, place[part.name]]) for part in head.parts if part.name in ("jaw", "eyes")}
+    moved = head.pose(head.rest(), HeadPose(**joints)).vertices.double().numpy()
     rest = (offsets - (moved - neutral)).reshape(len(offsets), size)
     normal = basis @ basis.T
     normal[np.diag_indices_from(normal)] += RIDGE * normal.diagonal().max(initial=1e-12)

@@ -78,7 +78,7 @@ def load_motion(
         if path.suffix.lower() in (".json", ".csv"):
             return Motion(name, *read_arkit(path, head), views=[])
         if path.suffix.lower() == ".npz":
-            return _performed(name, FlameSequence.load_npz(path), head, path, [])
+            return _performed(name, FlameSequence.load_npz(path, parts=head.parts), head, path, [])
         raise UserError(f"{path}: cannot drive an avatar; {WANTED}")
     if capture_kind(path) == "head":
         frames = read_head_frames(path, principal_point=principal_point, resolution=resolution)
@@ -87,11 +87,11 @@ def load_motion(
             raise UserError(f"{path}: holds no views in {', '.join(splits or frames.splits)}; choose another --split")
         timesteps = {view.timestep for view in views}
         files = {timestep: file for timestep, file in frames.flame_files.items() if timestep in timesteps}
-        return _performed(name, FlameSequence.from_frames(files), head, path, views)
+        return _performed(name, FlameSequence.from_frames(files, parts=head.parts), head, path, views)
     files = sorted(path.glob("*.npz"))
     if not files:
         raise UserError(f"{path}: holds no .npz files; {WANTED}")
-    return _performed(name, FlameSequence.from_frames(dict(enumerate(files))), head, path, [])
+    return _performed(name, FlameSequence.from_frames(dict(enumerate(files)), parts=head.parts), head, path, [])
 
 
 def own_motion(avatar: Avatar, views: list[View], name: str) -> Motion:

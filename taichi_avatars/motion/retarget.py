@@ -14,6 +14,7 @@ from taichi_avatars.head.sequence import FlameSequence
 
 # Share of a component's range in training that it may go beyond on either side.
 CLAMP_MARGIN = 0.1
+FACIAL = ("jaw_pose", "eyes_pose")  # what a face at rest does not turn; head and neck are where the performer looks
 NEUTRALS = ("median", "first")
 
 
@@ -31,21 +32,18 @@ def relative_to_neutral(sequence: FlameSequence, neutral: str = "median") -> Fla
     Raises:
         UserError: where there is no such timestep.
     """
-    expr, jaw, eyes = _neutral(sequence, neutral)
-    return replace(
-        sequence,
-        expr=sequence.expr - expr,
-        jaw_pose=_turned_back(sequence.jaw_pose, jaw),
-        eyes_pose=torch.cat([_turned_back(sequence.eyes_pose[:, k : k + 3], eyes[k : k + 3]) for k in (0, 3)], 1),
-    )
+    moving = sequence.moving()
+    rests = {key: _neutral(sequence, moving[key], neutral) for key in ("expr", *FACIAL) if key in moving}
+    turned = {key: _turned_back(moving[key], rest) for key, rest in rests.items() if key in FACIAL}
+    return replace(sequence, expr=sequence.expr - rests["expr"], **turned)
 
 
 @dataclass(frozen=True, eq=False)
 class Range:
-    """Lowest and highest values of expression components (E,) and of the jaw's angles (3,)."""
+    """Lowest and highest values of expression components (E,) and of the jaw's angles (3,), if there is one."""
 
     expr: tuple[Tensor, Tensor]
-    jaw: tuple[Tensor, Tensor]
+    jaw: tuple[Tensor, Tensor] | None
 
 
 def seen_range(seen: FlameSequence, timesteps: Iterable[int]) -> Range:
@@ -56,7 +54,8 @@ def seen_range(seen: FlameSequence, timesteps: Iterable[int]) -> Range:
         timesteps: those of it that training has seen.
     """
     rows = torch.tensor([seen.row(timestep) for timestep in sorted(timesteps)])
-    return Range(_range(seen.expr.detach()[rows]), _range(seen.jaw_pose.detach()[rows]))
+    jaw = None if seen.jaw_pose is None else _range(seen.jaw_pose.detach()[rows])
+    return Range(_range(seen.expr.detach()[rows]), jaw)
 
 
 def clamped_to(sequence: FlameSequence, seen: FlameSequence, timesteps: Iterable[int]) -> FlameSequence:
@@ -66,14 +65,14 @@ def clamped_to(sequence: FlameSequence, seen: FlameSequence, timesteps: Iterable
     never moved in training does not move.
     """
     held = seen_range(seen, timesteps)
-    return replace(sequence, expr=sequence.expr.clamp(*held.expr), jaw_pose=sequence.jaw_pose.clamp(*held.jaw))
+    jaw = sequence.jaw_pose
+    jaw = jaw if jaw is None or held.jaw is None else jaw.clamp(*held.jaw)
+    return replace(sequence, expr=sequence.expr.clamp(*held.expr), jaw_pose=jaw)
 
 
-def _neutral(sequence: FlameSequence, neutral: str) -> tuple[Tensor, Tensor, Tensor]:
-    parts = (sequence.expr, sequence.jaw_pose, sequence.eyes_pose)
+def _neutral(sequence: FlameSequence, values: Tensor, neutral: str) -> Tensor:
     if neutral == "median":
-        expr, jaw, eyes = (part.median(0).values for part in parts)
-        return expr, jaw, eyes
+        return values.median(0).values
     if neutral == "first":
         row = 0
     else:
@@ -81,14 +80,16 @@ def _neutral(sequence: FlameSequence, neutral: str) -> tuple[Tensor, Tensor, Ten
             row = sequence.row(int(neutral))
         except ValueError:
             raise UserError(f"neutral: got {neutral!r}, want median, first or the number of a timestep") from None
-    expr, jaw, eyes = (part[row] for part in parts)
-    return expr, jaw, eyes
+    return values[row]
 
 
 def _turned_back(turns: Tensor, neutral: Tensor) -> Tensor:
-    """Axis-angles (T,3) as seen from a neutral one (3,)."""
-    back = roma.rotvec_to_rotmat(neutral.double()).T
-    return roma.rotmat_to_rotvec(back @ roma.rotvec_to_rotmat(turns.double())).float()
+    """Axis-angles (T,3n) of n joints as seen from neutral ones (3n,)."""
+    parts = []
+    for joint, rest in zip(turns.double().split(3, 1), neutral.double().split(3), strict=True):
+        back = roma.rotvec_to_rotmat(rest).T
+        parts.append(roma.rotmat_to_rotvec(back @ roma.rotvec_to_rotmat(joint)).float())
+    return torch.cat(parts, 1)
 
 
 def _range(seen: Tensor) -> tuple[Tensor, Tensor]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,7 +13,24 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from taichi_avatars import runtime
 from taichi_avatars.ops.checks import check
-from taichi_avatars.skinning_layout import CHUNKS, CHUNKS_GPU, JOINTS, LANES, PARTIAL, STATE
+from taichi_avatars.skinning_layout import CHUNKS, CHUNKS_GPU, LANES, STATE, partial_size, tree_of
+
+
+class Basis(NamedTuple):
+    """What K components add to a shape, as the kernels read it.
+
+    Attributes:
+        values: (blocks,K,16): of the vertices, then the joints, in blocks of 16 numbers; pose correctives stand last.
+        ranges: (blocks,2) int32, of a head whose components each move a part of the face only: from which to before which
+            component, correctives aside, a block is not all zero. None: every block hears all components.
+    """
+
+    values: Tensor
+    ranges: Tensor | None = None
+
+    @property
+    def shape_size(self) -> int:
+        return len(self.values) * LANES
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,36 +38,59 @@ class Rig:
     """What the skinning of a head needs and no parameter changes.
 
     Attributes:
-        weights: (V,5) float32, skinning weights of root, neck, jaw, left eye, right eye.
-        regressor: (V,5) float32, joints from vertices.
-        basis: (blocks, n_expr + 36 or n_expr, 16): expression components, then pose correctives if there are any, of the
-            vertices and the joints, in blocks of 16 numbers.
+        weights: (V,J) float32, skinning weights of the joints, the root first.
+        regressor: (V,5) float32, joints from vertices (FLAME's five); None: joints follow from identity alone.
+        basis: expression components, then 9 pose correctives for each joint that has them.
         n_expr: how many of the components are expressions.
+        parents: of the J joints, each before its children; the first is the root.
+        corrected: the first joint with correctives; all after it have them too.
     """
 
     weights: Tensor
-    regressor: Tensor
-    basis: Tensor
+    regressor: Tensor | None
+    basis: Basis
     n_expr: int
+    parents: tuple[int, ...] = (-1, 0, 1, 1, 1)
+    corrected: int = 1
+
+    @cached_property
+    def tree(self) -> int:
+        return tree_of(self.parents)
 
 
-def shape_size(n_vertices: int) -> int:
+def shape_size(n_vertices: int, joints: int) -> int:
     """Numbers in a shape: vertices and joints, 3 each, filled up to whole blocks."""
-    return -(-3 * (n_vertices + JOINTS) // LANES) * LANES
+    return -(-3 * (n_vertices + joints) // LANES) * LANES
 
 
-def pack_basis(components: Tensor, regressor: Tensor, correctives: Tensor | None = None) -> Tensor:
-    """Components (V,3,K) with what they do to the joints, then correctives (V,3,36), which leave the joints alone.
+def regressed(components: Tensor, regressor: Tensor) -> Tensor:
+    """What components (V,3,K) do to the joints (5,3,K) by a regressor (V,5)."""
+    return torch.einsum("vj,vck->jck", regressor.double(), components.double()).float()
 
-    Returns (blocks,K+36,16): the numbers in the order in which `blend` reads them.
+
+def pack_basis(components: Tensor, joints: Tensor, correctives: Tensor | None = None, *, local: bool = False) -> Basis:
+    """Components (V,3,K) and what they do to the joints (J,3,K), then correctives (V,3,C), which leave the joints alone.
+
+    Args:
+        local: notes where each block's components begin and end. Their sums then have other last bits than without.
     """
-    joints = torch.einsum("vj,vck->jck", regressor.double(), components.double()).float()
-    basis = torch.cat([components, joints])
+    count, basis = components.shape[2], torch.cat([components, joints])
     if correctives is not None:
-        basis = torch.cat([basis, torch.cat([correctives, torch.zeros(JOINTS, 3, correctives.shape[2])])], 2)
-    flat = torch.zeros(shape_size(len(components)), basis.shape[2])
+        basis = torch.cat([basis, torch.cat([correctives, torch.zeros(len(joints), 3, correctives.shape[2])])], 2)
+    flat = torch.zeros(shape_size(len(components), len(joints)), basis.shape[2])
     flat[: 3 * len(basis)] = basis.flatten(0, 1)
-    return flat.view(len(flat) // LANES, LANES, basis.shape[2]).transpose(1, 2).contiguous()
+    values = flat.view(len(flat) // LANES, LANES, basis.shape[2]).transpose(1, 2).contiguous()
+    if not local or not count:
+        return Basis(values)
+    moves, number = (values[:, :count] != 0).any(2), torch.arange(count)
+    first, end = torch.where(moves, number, count).amin(1), torch.where(moves, number + 1, 0).amax(1)
+    return Basis(values, torch.stack([first, end], 1).int().contiguous())
+
+
+def pack_shape(vertices: Tensor, joints: Tensor) -> Tensor:
+    """Shapes (B,S) of vertices (B,V,3) and joints (B,J,3). Differentiable."""
+    flat = torch.cat([vertices, joints], 1).flatten(1)
+    return torch.nn.functional.pad(flat, (0, shape_size(vertices.shape[1], joints.shape[1]) - flat.shape[1]))
 
 
 def with_joints(vertices: Tensor, regressor: Tensor) -> Tensor:
@@ -57,9 +99,9 @@ def with_joints(vertices: Tensor, regressor: Tensor) -> Tensor:
     return _WithJoints.apply(vertices, regressor)
 
 
-def blend(base: Tensor, coefficients: Tensor, basis: Tensor) -> Tensor:
+def blend(base: Tensor, coefficients: Tensor, basis: Basis) -> Tensor:
     """Shapes (B,S) = base (B,S) + basis times coefficients (B,K). Differentiable in base and coefficients."""
-    sizes = {"S": basis.shape[0] * LANES, "K": basis.shape[1]}
+    sizes = {"S": basis.shape_size, "K": basis.values.shape[1]}
     check("coefficients", coefficients, ("B", "K"), sizes)
     check("base", base, ("B", "S"), sizes)
     return _Blend.apply(base, coefficients, basis)
@@ -71,20 +113,20 @@ def skin(rest: Tensor, expr: Tensor, pose: Tensor, translation: Tensor, rig: Rig
     Args:
         rest: (B,S) float32, shapes with offsets, before expression and pose, metres.
         expr: (B,E) float32.
-        pose: (B,15) float32, axis-angles of root, neck, jaw, left eye, right eye, radians.
+        pose: (B,3J) float32, axis-angles of the joints, radians.
         translation: (B,3) float32, metres.
         rig: of the head.
 
     Returns:
-        Vertices (B,V,3) and joints (B,5,3) in the world; the canonical shapes (B,S) before correctives and pose.
+        Vertices (B,V,3) and joints (B,J,3) in the world; the canonical shapes (B,S) before correctives and pose.
 
     Raises:
         UserError: naming the argument whose type, shape, device or values are wrong.
     """
-    sizes = {"S": rig.basis.shape[0] * LANES}
+    sizes = {"S": rig.basis.shape_size}
     check("rest", rest, ("B", "S"), sizes)
     check("expr", expr, ("B", rig.n_expr), sizes)
-    check("pose", pose, ("B", 3 * JOINTS), sizes)
+    check("pose", pose, ("B", 3 * len(rig.parents)), sizes)
     check("translation", translation, ("B", 3), sizes)
     return _Skin.apply(rest, expr, pose, translation, rig)
 
@@ -112,7 +154,7 @@ class _WithJoints(torch.autograd.Function):
 
         runtime.start()
         bodies, n_vertices, _ = vertices.shape
-        shapes = vertices.new_zeros(bodies, shape_size(n_vertices))
+        shapes = vertices.new_zeros(bodies, shape_size(n_vertices, regressor.shape[1]))
         shapes[:, : 3 * n_vertices] = vertices.detach().reshape(bodies, -1)
         if bodies:
             regress(_there(regressor), shapes)
@@ -132,7 +174,7 @@ class _WithJoints(torch.autograd.Function):
 
 class _Blend(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: FunctionCtx, base: Tensor, coefficients: Tensor, basis: Tensor) -> Tensor:
+    def forward(ctx: FunctionCtx, base: Tensor, coefficients: Tensor, basis: Basis) -> Tensor:
         runtime.start()
         base, coefficients = base.detach().contiguous(), coefficients.detach().contiguous()
         shapes = torch.empty_like(base)
@@ -144,34 +186,43 @@ class _Blend(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, g_shapes: Tensor) -> tuple[Tensor, Tensor, None]:  # type: ignore[override]
-        g_coefficients = _blend_adjoint(ctx.basis.shape[1], ctx.basis, torch.zeros_like(g_shapes), g_shapes.contiguous())
+        g_coefficients = _blend_adjoint(ctx.basis.values.shape[1], ctx.basis, torch.zeros_like(g_shapes), g_shapes.contiguous())
         return g_shapes, g_coefficients, None
 
 
-def _blend(split: int, coefficients: Tensor, basis: Tensor, base: Tensor, canonical: Tensor, shaped: Tensor) -> None:
-    from taichi_avatars.kernels import skinning, skinning_gpu
+def _blend(split: int, coefficients: Tensor, basis: Basis, base: Tensor, canonical: Tensor, shaped: Tensor) -> None:
+    from taichi_avatars.kernels import skinning, skinning_gpu, skinning_local
 
     if runtime.on_gpu():
-        skinning_gpu.blend(split, coefficients, _there(basis), base, canonical, shaped)
+        skinning_gpu.blend(split, coefficients, _there(basis.values), base, canonical, shaped)
         return
+    shapes = _blocks(base), _blocks(canonical), _blocks(shaped)
     with runtime.native_vectors():
-        skinning.blend(split, coefficients, basis, _blocks(base), _blocks(canonical), _blocks(shaped))
+        if basis.ranges is None:
+            skinning.blend(split, coefficients, basis.values, *shapes)
+        else:
+            skinning_local.blend(split, coefficients, basis.values, basis.ranges, *shapes)
 
 
-def _blend_adjoint(split: int, basis: Tensor, g_shaped: Tensor, g_canonical: Tensor) -> Tensor:
-    from taichi_avatars.kernels import skinning, skinning_gpu
+def _blend_adjoint(split: int, basis: Basis, g_shaped: Tensor, g_canonical: Tensor) -> Tensor:
+    from taichi_avatars.kernels import skinning, skinning_gpu, skinning_local
 
-    bodies, count = len(g_shaped), basis.shape[1]
+    bodies, count = len(g_shaped), basis.values.shape[1]
     g_coefficients = g_shaped.new_empty(bodies, count)
     if not bodies or not count:
         g_canonical += g_shaped
-    elif runtime.on_gpu():
+        return g_coefficients
+    if runtime.on_gpu():
         partial = g_shaped.new_empty(bodies, CHUNKS_GPU, count)
-        skinning_gpu.blend_adjoint(split, _there(basis), g_shaped, g_canonical, partial, g_coefficients)
-    else:
-        partial = g_shaped.new_empty(bodies, CHUNKS, count, LANES)
-        with runtime.native_vectors():
-            skinning.blend_adjoint(split, basis, _blocks(g_shaped), _blocks(g_canonical), partial, g_coefficients)
+        skinning_gpu.blend_adjoint(split, _there(basis.values), g_shaped, g_canonical, partial, g_coefficients)
+        return g_coefficients
+    partial = g_shaped.new_empty(bodies, CHUNKS, count, LANES)
+    gradients = _blocks(g_shaped), _blocks(g_canonical), partial, g_coefficients
+    with runtime.native_vectors():
+        if basis.ranges is None:
+            skinning.blend_adjoint(split, basis.values, *gradients)
+        else:
+            skinning_local.blend_adjoint(split, basis.values, basis.ranges, *gradients)
     return g_coefficients
 
 
@@ -184,18 +235,19 @@ class _Skin(torch.autograd.Function):
 
         runtime.start()
         rest, expr, pose, translation = (t.detach().contiguous() for t in (rest, expr, pose, translation))
-        bodies, n_vertices = len(rest), len(rig.weights)
-        state, coefficients = rest.new_empty(bodies, JOINTS * STATE), rest.new_empty(bodies, rig.basis.shape[1])
+        bodies, n_vertices, count = len(rest), len(rig.weights), len(rig.parents)
+        components = rig.basis.values.shape[1]
+        state, coefficients = rest.new_empty(bodies, count * STATE), rest.new_empty(bodies, components)
         canonical, shaped = torch.empty_like(rest), torch.empty_like(rest)
-        vertices, joints = rest.new_empty(bodies, n_vertices, 3), rest.new_empty(bodies, JOINTS, 3)
+        vertices, joints = rest.new_empty(bodies, n_vertices, 3), rest.new_empty(bodies, count, 3)
         if bodies:
-            kernels.rotate(expr, pose, state, coefficients)
-            if rig.basis.shape[1]:
+            kernels.rotate(rig.corrected, expr, pose, state, coefficients)
+            if components:
                 _blend(rig.n_expr, coefficients, rig.basis, rest, canonical, shaped)
             else:
                 canonical.copy_(rest)
                 shaped.copy_(rest)
-            kernels.skin(_there(rig.weights), shaped, state, translation, vertices, joints)
+            kernels.skin(rig.tree, _there(rig.weights), shaped, state, translation, vertices, joints)
         ctx.save_for_backward(pose, shaped, state)
         ctx.rig = rig  # type: ignore[attr-defined]
         return vertices, joints, canonical
@@ -209,14 +261,14 @@ class _Skin(torch.autograd.Function):
         rig: Rig = ctx.rig
         bodies = len(pose)
         g_shaped, g_state = torch.zeros_like(shaped), torch.empty_like(state)
-        partial = pose.new_empty(bodies, CHUNKS_GPU if runtime.on_gpu() else CHUNKS, PARTIAL)
+        partial = pose.new_empty(bodies, CHUNKS_GPU if runtime.on_gpu() else CHUNKS, partial_size(len(rig.parents)))
         g_rest, g_pose, g_translation = g_canonical.clone(), torch.empty_like(pose), pose.new_empty(bodies, 3)
         if not bodies:
             return g_rest, pose.new_empty(0, rig.n_expr), g_pose, g_translation, None
         g_vertices, g_joints = g_vertices.contiguous(), g_joints.contiguous()
         kernels.skin_adjoint(
-            _there(rig.weights), shaped, state, g_vertices, g_joints, g_shaped, partial, g_state, g_translation
+            rig.tree, _there(rig.weights), shaped, state, g_vertices, g_joints, g_shaped, partial, g_state, g_translation
         )
         g_coefficients = _blend_adjoint(rig.n_expr, rig.basis, g_shaped, g_rest)
-        kernels.rotate_adjoint(rig.n_expr, pose, g_state, g_coefficients, g_pose)
+        kernels.rotate_adjoint(rig.n_expr, rig.corrected, pose, g_state, g_coefficients, g_pose)
         return g_rest, g_coefficients[:, : rig.n_expr], g_pose, g_translation, None

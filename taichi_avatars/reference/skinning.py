@@ -43,3 +43,38 @@ def flame(head: Head, shape: Tensor, expr: Tensor, pose: Tensor, translation: Te
     turn, posed = torch.stack(turns), torch.stack(posed)
     carried = torch.einsum("jab,jvb->vja", turn, corrected - joints[:, None]) + posed
     return (head.weights[..., None] * carried).sum(1) + translation, canonical, posed + translation
+
+
+@dataclass(frozen=True)
+class JointedHead:
+    """A head like GNM's, whose joints follow from identity alone.
+
+    template (V,3), joints (J,3), identity (I,V,3), joint_identity (I,J,3), expression (E,V,3), correctives (9J,3V),
+    weights (J,V), parents: of the J joints, the root's is itself and every other's stands before it.
+    """
+
+    template: Tensor
+    joints: Tensor
+    identity: Tensor
+    joint_identity: Tensor
+    expression: Tensor
+    correctives: Tensor
+    weights: Tensor
+    parents: tuple[int, ...]
+
+
+def jointed(head: JointedHead, shape: Tensor, expr: Tensor, pose: Tensor, translation: Tensor, offset: Tensor):
+    """Vertices, canonical (V,3), joints (J,3) from shape (I,), expr (E,), pose (J,3), translation (3,), offset (V,3)."""
+    identity = torch.einsum("i,ivc->vc", shape, head.identity)
+    canonical = head.template + identity + torch.einsum("e,evc->vc", expr, head.expression) + offset
+    joints = head.joints + torch.einsum("i,ijc->jc", shape, head.joint_identity)
+    local = rotation(pose)
+    features = (local - torch.eye(3, dtype=local.dtype)).flatten()
+    corrected = canonical + (features @ head.correctives).view_as(canonical)
+    turns, posed = [local[0]], [joints[0] + translation]
+    for j in range(1, len(joints)):
+        parent = head.parents[j]
+        turns.append(turns[parent] @ local[j])
+        posed.append(posed[parent] + turns[parent] @ (joints[j] - joints[parent]))
+    carried = torch.einsum("jab,jvb->jva", torch.stack(turns), corrected - joints[:, None]) + torch.stack(posed)[:, None]
+    return torch.einsum("jv,jva->va", head.weights, carried), canonical, torch.stack(posed)

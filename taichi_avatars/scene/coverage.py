@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-import roma
 import torch
 
 from taichi_avatars.head.sequence import FlameSequence
@@ -23,8 +22,7 @@ def spread(views: list[View], flame: FlameSequence) -> float:
         views: with timesteps of `flame`; at least one.
     """
     rows = torch.tensor([flame.row(view.timestep) for view in views if view.timestep is not None])
-    turns = roma.rotvec_to_rotmat(flame.rotation.detach()[rows].double())
-    turns = turns @ roma.rotvec_to_rotmat(flame.neck_pose.detach()[rows].double())
+    turns = flame.facing(rows)
     centers = torch.stack([view.camera.center.detach().double() for view in views if view.timestep is not None])
     seen = (turns.mT @ (centers - flame.translation.detach()[rows].double())[..., None])[..., 0]
     seen = torch.nn.functional.normalize(seen, dim=1)

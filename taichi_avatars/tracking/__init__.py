@@ -1,0 +1,1 @@
+"""From an ordinary video of a face to a capture of the built-in head."""

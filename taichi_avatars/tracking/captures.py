@@ -5,21 +5,20 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from taichi_avatars.errors import UserError
-from taichi_avatars.files.atomic import writing
+from taichi_avatars.files.atomic import atomic_folder
+from taichi_avatars.files.json import read_json
 from taichi_avatars.head.assets import write_head_json
 from taichi_avatars.head.flame import FlameModel
-from taichi_avatars.head.pose import MOVING
 from taichi_avatars.head.sequence import FlameSequence
 from taichi_avatars.scene.capture import REFINED
 from taichi_avatars.scene.head_capture import MARKER, SPLITS
-from taichi_avatars.scene.transforms import read_json, read_transforms
+from taichi_avatars.scene.transforms import read_transforms
 
 
 def check_place(out: Path, source: Path) -> None:
@@ -43,24 +42,15 @@ def write_refined(out: Path, source: Path, head: FlameModel, sequence: FlameSequ
         UserError: where `out` holds something else or cannot be written.
     """
     check_place(out, source)
-    with writing(out):
-        out.parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix=f".{out.name}-unfinished-", dir=out.parent))
-        try:
-            for split in SPLITS:
-                path = source / f"transforms_{split}.json"
-                if path.is_file():
-                    (work / path.name).write_text(json.dumps(_renamed(path, out), indent=1) + "\n", encoding="utf-8")
-            _write_parameters(work / "flame_param", sequence)
-            shutil.copyfile(source / MARKER, work / MARKER)
-            write_head_json(work, head)
-            (work / REFINED).write_text(json.dumps({"source": str(source.absolute()), **facts}, indent=2) + "\n", "utf-8")
-            work.chmod(0o755)  # mkdtemp makes it private
-            if out.exists():
-                shutil.rmtree(out)
-            os.replace(work, out)
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
+    with atomic_folder(out) as work:
+        for split in SPLITS:
+            path = source / f"transforms_{split}.json"
+            if path.is_file():
+                (work / path.name).write_text(json.dumps(_renamed(path, out), indent=1) + "\n", encoding="utf-8")
+        _write_parameters(work / "flame_param", sequence)
+        shutil.copyfile(source / MARKER, work / MARKER)
+        write_head_json(work, head)
+        (work / REFINED).write_text(json.dumps({"source": str(source.absolute()), **facts}, indent=2) + "\n", "utf-8")
 
 
 def _renamed(path: Path, out: Path) -> dict[str, Any]:
@@ -95,6 +85,8 @@ def _write_parameters(folder: Path, sequence: FlameSequence) -> None:
     constant: dict[str, Any] = {"shape": sequence.shape.numpy()}
     if sequence.static_offset is not None:
         constant["static_offset"] = sequence.static_offset[None].numpy()
+    moving = sequence.moving()
+    if sequence.dynamic_offset is not None:
+        moving["dynamic_offset"] = sequence.dynamic_offset
     for row, timestep in enumerate(sequence.timesteps):
-        names = (*MOVING, *(() if sequence.dynamic_offset is None else ("dynamic_offset",)))
-        np.savez(folder / _name(timestep), **{n: getattr(sequence, n)[row : row + 1].numpy() for n in names}, **constant)
+        np.savez(folder / _name(timestep), **{key: values[row : row + 1].numpy() for key, values in moving.items()}, **constant)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -12,7 +12,8 @@ from taichi_avatars import ops, runtime
 from taichi_avatars.avatar.avatar import Avatar, to_world
 from taichi_avatars.avatar.gaussians import Gaussians
 from taichi_avatars.head.flame import FlameModel, Rest
-from taichi_avatars.head.pose import SIZES, HeadPose
+from taichi_avatars.head.pose import HeadPose
+from taichi_avatars.head.sequence import FlameSequence, columns
 from taichi_avatars.scene.images import Background, load_image
 from taichi_avatars.scene.views import View
 
@@ -61,14 +62,36 @@ class Evidence:
     gradient: Tensor | None
 
 
+@dataclass(frozen=True, eq=False)
+class Shape:
+    """Vertices of a head as a function of the P numbers of `FlameSequence.table`, which has parts of these widths."""
+
+    head: FlameModel
+    rest: Rest
+    widths: Mapping[str, int]
+
+    @torch.no_grad()
+    def vertices(self, numbers: Tensor, offset: Tensor | None = None) -> Tensor:
+        """(V,3) or (B,V,3) in the world, metres, of (P,) or (B,P) numbers. offset: (V,3) dynamic offset, metres."""
+        pose = HeadPose.of_keys({**columns(numbers, self.widths), "dynamic_offset": offset})
+        return self.head.pose(self.rest, pose).vertices
+
+    def jacobian(self, numbers: Tensor, offset: Tensor | None = None) -> Tensor:
+        """(3V,P) how the vertices move with each number, by differences: the head is nearly linear in all of them."""
+        moved = numbers + torch.cat([DIFFERENCE * torch.eye(len(numbers)), torch.zeros(1, len(numbers))])
+        vertices = self.vertices(moved, offset)
+        return ((vertices[:-1] - vertices[-1:]) / DIFFERENCE).flatten(1).T
+
+
 class Actor:
     """An avatar as a function of the P numbers of `FlameSequence.table`: what is fitted are these alone."""
 
-    def __init__(self, avatar: Avatar, rest: Rest, background: tuple[float, float, float]) -> None:
+    def __init__(self, avatar: Avatar, sequence: FlameSequence, background: tuple[float, float, float]) -> None:
         assert avatar.head is not None
         held = {name: values.detach() for name, values in avatar.gaussians.parameters().items()}
         frozen = Gaussians(**held, binding=avatar.gaussians.binding).to(runtime.device())
-        self.head, self.rest, self.background = avatar.head, rest, background
+        self.head, self.background = avatar.head, background
+        self.shape = Shape(avatar.head, sequence.rest(avatar.head), sequence.widths())
         self.gaussians = frozen
         self._sh, self._opacities = (frozen.sh_base, frozen.sh_rest), frozen.opacities
 
@@ -79,7 +102,7 @@ class Actor:
             numbers: (P,).
             offset: (V,3) dynamic offset of the timestep, metres, or None.
         """
-        vertices = vertices_of(self.head, self.rest, numbers, offset)
+        vertices = self.shape.vertices(numbers, offset)
         loss = l1 = error = 0.0
         slope = torch.zeros_like(vertices)
         for view, truth in zip(pictures.views, pictures.images, strict=True):
@@ -93,7 +116,7 @@ class Actor:
             loss, l1 = loss + cost.item(), l1 + difference.item()
             error += (image.detach().clamp(0.0, 1.0) - truth).square().mean().item()
         count = len(pictures.views)
-        along = jacobian(self.head, self.rest, numbers, offset).T @ slope.flatten() / count if gradient else None
+        along = self.shape.jacobian(numbers, offset).T @ slope.flatten() / count if gradient else None
         return Evidence(loss / count, l1 / count, error / count, along)
 
     def probe(self, numbers: Tensor, offset: Tensor | None, views: Sequence[View], generator: torch.Generator) -> Tensor:
@@ -102,8 +125,8 @@ class Actor:
         That is the Gauss-Newton matrix of a mean squared error, without any derivative of single pixels: signs drawn for all of
         them are taken backwards through the renderer, and what belongs to different pixels averages out (Hutchinson 1990).
         """
-        vertices = vertices_of(self.head, self.rest, numbers, offset)
-        turned = jacobian(self.head, self.rest, numbers, offset).T
+        vertices = self.shape.vertices(numbers, offset)
+        turned = self.shape.jacobian(numbers, offset).T
         found = []
         for view in views:
             leaf = vertices.clone().requires_grad_()
@@ -120,20 +143,6 @@ class Actor:
         return ops.rasterize(
             *world, self._opacities, self._sh, camera=view.camera, background=self.background, sh_degree=self.gaussians.degree
         ).image
-
-
-@torch.no_grad()
-def vertices_of(head: FlameModel, rest: Rest, numbers: Tensor, offset: Tensor | None = None) -> Tensor:
-    """(V,3) or (B,V,3) vertices in the world, metres, of the numbers (P,) or (B,P) of `FlameSequence.table`."""
-    parts = zip((*SIZES, "expr"), numbers.split([*SIZES.values(), head.n_expr], -1), strict=True)
-    return head.pose(rest, HeadPose.of_keys({**dict(parts), "dynamic_offset": offset})).vertices
-
-
-def jacobian(head: FlameModel, rest: Rest, numbers: Tensor, offset: Tensor | None = None) -> Tensor:
-    """(3V,P) how the vertices move with each number, by differences: the head is nearly linear in all of them."""
-    moved = numbers + torch.cat([DIFFERENCE * torch.eye(len(numbers)), torch.zeros(1, len(numbers))])
-    vertices = vertices_of(head, rest, moved, offset)
-    return ((vertices[:-1] - vertices[-1:]) / DIFFERENCE).flatten(1).T
 
 
 def shrunk(views: Sequence[View], divide: int) -> list[View]:

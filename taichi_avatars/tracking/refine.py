@@ -11,7 +11,7 @@ cameras far more than to a pose.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -20,7 +20,6 @@ from torch import Tensor
 from taichi_avatars.avatar.avatar import Avatar
 from taichi_avatars.errors import UserError
 from taichi_avatars.evaluation.scores import decibel
-from taichi_avatars.head.pose import SIZES
 from taichi_avatars.head.sequence import FlameSequence
 from taichi_avatars.scene.views import View
 from taichi_avatars.tracking.evidence import PROBES_PER_VIEW, Actor, Evidence, Pictures, shrunk
@@ -56,10 +55,10 @@ class Errors:
     expression: float = 0.02
     evidence: float = 20.0
 
-    def sigma(self, expressions: int) -> Tensor:
-        """(P,) in the order of `FlameSequence.table`."""
-        sizes = [(self.translation if name == "translation" else self.pose, size) for name, size in SIZES.items()]
-        return torch.cat([torch.full((size,), value) for value, size in [*sizes, (self.expression, expressions)]])
+    def sigma(self, widths: Mapping[str, int]) -> Tensor:
+        """(P,) in the order of `FlameSequence.table`, whose parts have these widths."""
+        known = {"translation": self.translation, "expr": self.expression}
+        return torch.cat([torch.full((width,), known.get(key, self.pose)) for key, width in widths.items()])
 
 
 @dataclass(frozen=True)
@@ -141,10 +140,10 @@ def refine(
     shown = _by_row(sequence, groups)
     if not shown:
         raise UserError("there is no picture to refine by: the capture lists none")
-    actor, table = Actor(avatar, sequence.rest(avatar.head), background), sequence.table()
+    actor, table = Actor(avatar, sequence, background), sequence.table()
     if not state.matrix.numel():
         state.matrix = _matrix(actor, sequence, table, shown, torch.Generator().manual_seed(seed))
-    sigma = errors.sigma(sequence.expr.shape[1])
+    sigma = errors.sigma(sequence.widths())
     problem = _Problem(actor, sequence, table, sigma, state.matrix, errors.evidence)
     for number in range(len(STAGES)):
         for rows in shown:

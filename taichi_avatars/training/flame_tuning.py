@@ -61,9 +61,9 @@ class FlameTuner:
         self.sequence = replace(sequence, **columns)
         stretch = MOMENTUM_BETWEEN_VISITS * min(max(ENOUGH_VISITS / max(visits, 1.0), 1.0), LARGEST_STRETCH)
         self.rates = stretch * torch.cat([torch.full((n,), rates[key]) for key, n in self.sizes.items()])
+        self.weight = config.flame_prior
         sigmas = {part.key: config.flame_pose_sigma if part.joints else config.flame_trans_sigma for part in PARTS}
         sigmas["expr"] = config.flame_expr_sigma
-        self.weight = config.flame_prior
         self.sigma = torch.cat([torch.full((n,), sigmas[key]) for key, n in self.sizes.items() if key in sigmas])
         self.tracked = self.table[:, : len(self.sigma)].clone()
         self.moments = torch.zeros(2, *self.table.shape)

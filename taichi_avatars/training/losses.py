@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -27,12 +28,14 @@ class Forward(NamedTuple):
         triangle_scale: (F,) metres per triangle unit; None for an unbound scene.
         row: of the timestep in the run's table of FLAME parameters; 0 for an unbound scene.
         dynamic_offset: (V,3) of the timestep, metres; None where there is none.
+        features: where the picture shows mouth and eyes; none where they have no weight of their own.
     """
 
     out: Rendering
     triangle_scale: Tensor | None
     row: int
     dynamic_offset: Tensor | None
+    features: Sequence[Crop] = ()
 
 
 def loss_terms(run: Run, forward: Forward, truth: Tensor, crop: Crop | None) -> dict[str, Tensor]:
@@ -48,8 +51,13 @@ def loss_terms(run: Run, forward: Forward, truth: Tensor, crop: Crop | None) -> 
         terms["the position and scale loss"] = binding_loss(gaussians, forward.triangle_scale, forward.out.radii, config)
     if config.lambda_opacity:
         terms["the opacity loss"] = opacity_loss(gaussians, config)
+    if forward.features and config.lambda_features:
+        terms["the loss of mouth and eyes"] = features_loss(image, truth, config, forward.features)
     if run.lpips is not None and crop is not None:
-        terms["the perceptual loss"] = perceptual_loss(run.lpips, image, truth, config, crop)
+        crops = [crop, *forward.features]
+        terms["the perceptual loss"] = torch.stack(
+            [perceptual_loss(run.lpips, image, truth, config, part) for part in crops]
+        ).sum()  # fmt: skip
     if run.neighbours is not None and run.tuner is not None and forward.dynamic_offset is not None:
         beside = run.tuner.offsets_beside(forward.row)
         terms["the loss of the dynamic offset"] = offset_loss(
@@ -62,6 +70,16 @@ def image_loss(image: Tensor, truth: Tensor, config: TrainConfig) -> Tensor:
     """(1 - lambda) L1 + lambda (1 - SSIM) of two images (3,H,W)."""
     l1, ssim = l1_and_ssim(image, truth)
     return (1.0 - config.lambda_dssim) * l1 + config.lambda_dssim * (1.0 - ssim)
+
+
+def features_loss(image: Tensor, truth: Tensor, config: TrainConfig, features: Sequence[Crop]) -> Tensor:
+    """The image loss on crops of two images (3,H,W) once more, weighted as if each of their pixels counted so much more."""
+    whole = image.shape[1] * image.shape[2]
+    parts = []
+    for crop in features:
+        seen, true_part = image[crop].contiguous(), truth[crop].contiguous()
+        parts.append(image_loss(seen, true_part, config) * (seen.shape[1] * seen.shape[2] / whole))
+    return config.lambda_features * torch.stack(parts).sum()
 
 
 def binding_loss(gaussians: Gaussians, triangle_scale: Tensor, radii: Tensor, config: TrainConfig) -> Tensor:

@@ -14,6 +14,7 @@ from taichi_avatars.avatar.avatar import Avatar, to_world
 from taichi_avatars.avatar.density import observation
 from taichi_avatars.config import TrainConfig
 from taichi_avatars.errors import UserError
+from taichi_avatars.evaluation.crops import boxes
 from taichi_avatars.head.flame import FlameModel
 from taichi_avatars.scene.capture import Capture
 from taichi_avatars.scene.images import over
@@ -161,7 +162,8 @@ def _view_gradients(run: Run, view: View, truth: Tensor, crop: losses.Crop | Non
     out = ops.rasterize(
         *world, gaussians.opacities, sh, camera=view.camera, background=background, sh_degree=degree
     )  # fmt: skip
-    forward = losses.Forward(out, None if frames is None else frames.scale, row, offset)
+    features = () if vertices is None else _features(run, view, vertices)
+    forward = losses.Forward(out, None if frames is None else frames.scale, row, offset, features)
     terms = losses.loss_terms(run, forward, truth, crop)
     loss = torch.stack(list(terms.values())).sum()
     value = loss.item()
@@ -175,3 +177,10 @@ def _view_gradients(run: Run, view: View, truth: Tensor, crop: losses.Crop | Non
         assert out.mean2d_grad is not None
         observed = observation(out.mean2d_grad / share, out.radii)  # every view counts as if it were alone
     return exchange.StepSums(value, (out.image.detach() - truth).square().mean().item(), observed)
+
+
+def _features(run: Run, view: View, vertices: Tensor) -> Sequence[losses.Crop]:
+    """Mouth and eyes in a view, where they have a weight of their own."""
+    if run.head is None or not run.config.lambda_features:
+        return ()
+    return list(boxes(run.head, vertices.detach(), view.camera).values())

@@ -30,7 +30,12 @@ MPEG4_QUALITY = 2  # 1 is best, 31 worst
 
 
 def write_mp4(
-    path: Path | str, frames: Iterable[np.ndarray | Tensor], fps: int | Fraction = FPS, *, audio: Path | str | None = None
+    path: Path | str,
+    frames: Iterable[np.ndarray | Tensor],
+    fps: int | Fraction = FPS,
+    *,
+    audio: Path | str | None = None,
+    preset: str = H264_OPTIONS["preset"],
 ) -> int:
     """Writes frames as an mp4 (yuv420p, BT.709) that browsers and players show; h264, or mpeg4 where PyAV has no libx264.
 
@@ -41,6 +46,7 @@ def write_mp4(
             An odd height or width grows by one repeated row or column, since the format stores colour for 2x2 pixels.
         fps: frames per second.
         audio: an audio file, or a video whose sound is taken; cut where the frames end.
+        preset: of libx264: a faster one makes larger files.
 
     Returns:
         Number of frames.
@@ -55,7 +61,7 @@ def write_mp4(
         raise UserError(f"{path}: a video needs at least one frame, got none; check the choice of timesteps and camera")
     count = 0
     with atomic_path(path) as temporary, av.open(str(temporary), "w", options={"movflags": "faststart"}) as container:
-        stream = _open_stream(container, first.shape, fps)
+        stream = _open_stream(container, first.shape, fps, preset)
         sound = None if audio is None else Soundtrack(audio, container)
         for image in chain([first], images):
             if image.shape != first.shape:
@@ -84,13 +90,13 @@ def _padded(image: np.ndarray) -> np.ndarray:
     return np.pad(image, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
 
 
-def _open_stream(container: OutputContainer, shape: tuple[int, ...], fps: int | Fraction) -> VideoStream:
+def _open_stream(container: OutputContainer, shape: tuple[int, ...], fps: int | Fraction, preset: str) -> VideoStream:
     h264 = "libx264" in av.codecs_available
     stream = cast(VideoStream, container.add_stream("libx264" if h264 else "mpeg4", rate=fps))
     stream.height, stream.width = shape[0] + shape[0] % 2, shape[1] + shape[1] % 2
     stream.pix_fmt = "yuv420p"
     if h264:
-        stream.options = dict(H264_OPTIONS)
+        stream.options = dict(H264_OPTIONS, preset=preset)
     else:
         stream.options = {"flags": "+qscale", "global_quality": str(MPEG4_QUALITY * FFMPEG_QP2LAMBDA)}
     codec = stream.codec_context

@@ -97,8 +97,9 @@ class Panel:
         reset = gui.add_button("Reset sliders")
         reset.on_click(lambda event: self._act("reset", event.client_id))
         largest = LARGEST_ANGLE
+        has = {part.name for part in head.parts}
         for part, names in AXES.items():
-            self._sliders[part] = [self._slider(name, -largest, largest, 0.5) for name in names]
+            self._sliders[part] = [self._slider(name, -largest, largest, 0.5) for name in names if part in has]
         names = head.expression_names or [f"Expression {k + 1}" for k in range(head.n_expr)]
         end = NAMED if head.expression_names else UNNAMED
         self._sliders["expr"] = [self._slider(name, -end, end, 0.01) for name in names[:FIRST_EXPRESSIONS]]

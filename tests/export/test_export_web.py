@@ -11,6 +11,7 @@ import pytest
 import torch
 from export.browser import BROWSER, evaluate, opened, screenshot, served
 from export.subjects import camera_of, colourful_avatar, static_scene
+from head.gnm_layout import gnm_arrays
 from PIL import Image
 
 from taichi_avatars.avatar.avatar import Avatar
@@ -48,7 +49,7 @@ def node(script: str, folder: Path) -> object:
 # Reads a bundle as the worker does and prints the frames of the triangles at every frame of the motion.
 POSES = """
 import { readFileSync } from 'fs';
-import { createHead } from './head.mjs';
+import { createHead, jointsOf } from './head.mjs';
 const TYPES = { float32: Float32Array, uint32: Uint32Array, int16: Int16Array };
 const meta = JSON.parse(readFileSync('bundle/avatar.json'));
 const file = readFileSync('bundle/avatar.bin');
@@ -58,8 +59,9 @@ for (const [name, { type, offset, length }] of Object.entries(meta.buffers))
   data[name] = new TYPES[type](bytes, offset, length);
 const head = createHead(meta, data), E = meta.head.expressions, all = [];
 for (let frame = 0; frame < meta.frames; ++frame) {
-  const row = data.motion.slice(frame * (E + 18), (frame + 1) * (E + 18)), out = new Float32Array(12 * meta.faces);
-  head.frames(head.pose(row, row.subarray(E, E + 15), row.subarray(E + 15), frame), out);
+  const turned = E + 3 * jointsOf(meta).length, out = new Float32Array(12 * meta.faces);
+  const row = data.motion.slice(frame * (turned + 3), (frame + 1) * (turned + 3));
+  head.frames(head.pose(row, row.subarray(E, turned), row.subarray(turned), frame), out);
   all.push(Array.from(out));
 }
 console.log(JSON.stringify(all));
@@ -80,6 +82,19 @@ def assert_same_poses(avatar: Avatar, folder: Path) -> None:
 
 def test_the_page_poses_the_head_as_the_package_does(avatar: Avatar, tmp_path: Path) -> None:
     assert_same_poses(avatar, tmp_path)
+
+
+def test_the_page_poses_a_head_without_a_jaw(avatar: Avatar, tmp_path: Path) -> None:
+    arrays, random = gnm_arrays(), np.random.default_rng(3)
+    correctives = arrays["pose_correctives_regressor"]
+    arrays["pose_correctives_regressor"] = 1e-3 * random.normal(size=correctives.shape).astype(np.float32)
+    np.savez(tmp_path / "gnm_head.npz", **arrays)  # pyright: ignore[reportArgumentType]
+    head, own = FlameModel.load(tmp_path / "gnm_head.npz"), avatar.sequence
+    assert own is not None
+    expr = torch.cat([own.expr, torch.zeros(len(own), 3)], 1)
+    sequence = replace(own, timesteps=[0, 1], expr=expr, jaw_pose=None)
+    sequence = replace(sequence, **{key: values[:2] for key, values in sequence.moving().items()})
+    assert_same_poses(Avatar(avatar.gaussians, head, sequence), tmp_path)
 
 
 def test_the_page_knows_pose_correctives_and_offsets(shared: Path, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from PIL import Image, ImageFilter
 
 from taichi_avatars.faces.detector import find_faces, tiles_of
 from taichi_avatars.faces.following import FaceFollower, people
@@ -16,6 +17,7 @@ from taichi_avatars.faces.landmarks import (
     find_expressions,
     find_landmarks,
 )
+from taichi_avatars.faces.look import look_of
 from taichi_avatars.faces.networks import load_networks
 from taichi_avatars.faces.regions import Region, cut_out
 from taichi_avatars.faces.segmentation import segment
@@ -132,6 +134,16 @@ def test_an_open_jaw_is_seen(shots):
     assert closed < 0.15 < half < wide
 
 
+def test_blur_and_exposure_are_seen(shots):
+    rgb = shots[0][0]
+    region = find_faces(rgb)[0].region()
+    sharp, dark = look_of(rgb, region), look_of(rgb // 16, region)
+    blurred = look_of(np.asarray(Image.fromarray(rgb).filter(ImageFilter.GaussianBlur(4))), region)
+    assert blurred.sharpness < 0.4 * sharp.sharpness
+    assert sharp.clipped < 0.02 and 0.3 < sharp.brightness < 0.8
+    assert dark.brightness < 0.06 and dark.clipped > 0.5
+
+
 def test_the_silhouette_is_found(shots):
     rgb, alpha, pupils = shots[1]
     found = segment(rgb, Region(0.5 * SIZE, 0.5 * SIZE, float(SIZE)))
@@ -149,7 +161,8 @@ def test_the_living_face_is_followed_and_not_the_poster(shots):
     persons = people(follower.tracks)
     assert [p.alive for p in persons] == [True, False]
     assert persons[0].frames == 12 and follower.cuts == []
-    points, presence = persons[0].landmarks(follower.count)
+    seen = persons[0].over(follower.count)
+    points, presence = seen.points, seen.presence
     assert points.shape == (12, 478, 3) and presence.min() > 0.9
     assert (points[:, :, 0] > 700).all()
 
@@ -171,7 +184,7 @@ def test_at_a_cut_the_face_is_found_in_the_same_picture(shots):
     for picture in (room(shots[0][0], (60, 60)), room(shots[0][0], (60, 60)), empty, elsewhere, elsewhere):
         follower.step(picture)
     assert follower.cuts == [2, 3]
-    _, presence = people(follower.tracks)[0].landmarks(follower.count)
+    presence = people(follower.tracks)[0].over(follower.count).presence
     assert (presence > 0.5).tolist() == [True, True, False, True, True]
 
 
@@ -181,5 +194,5 @@ def test_a_face_that_jumps_is_found_again(shots):
         follower.step(room(shots[0][0], at))
     (person,) = people(follower.tracks)
     assert person.frames == 4
-    middle = person.landmarks(4)[0][:, :, :2].mean(1)
+    middle = person.over(4).points[:, :, :2].mean(1)
     np.testing.assert_allclose(middle[3] - middle[0], (130, 30), atol=3)

@@ -29,7 +29,7 @@ def heads() -> tuple[HeadArrays, HeadArrays]:
         shapedirs=g.normal(size=(5023, 3, 4)).astype(np.float32),
         exprdirs=g.normal(size=(5023, 3, 3)).astype(np.float32),
         posedirs=g.normal(size=(5023, 3, 36)).astype(np.float32),
-        regressor=g.random((5023, 5)).astype(np.float32),
+        joints=g.random((5023, 5)).astype(np.float32),
         weights=g.random((5023, 5)).astype(np.float32),
         faces=g.integers(0, 5023, (9976, 3)),
     )
@@ -64,7 +64,7 @@ def test_vertices(heads) -> None:
 def test_what_moves_them(heads) -> None:
     bare, full = heads
     teeth = slice(5023, 5143)
-    assert not full.exprdirs[teeth].any() and not full.posedirs[teeth].any() and not full.regressor[teeth].any()
+    assert not full.exprdirs[teeth].any() and not full.posedirs[teeth].any() and not full.joints[teeth].any()
     mean = (bare.shapedirs[UPPER] + bare.shapedirs[LOWER]) / 2
     for name, start in ROWS.items():
         rows = slice(5023 + start, 5038 + start)

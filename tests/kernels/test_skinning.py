@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from taichi_avatars.errors import UserError
-from taichi_avatars.ops.skinning import Rig, blend, pack_basis, skin, with_joints
+from taichi_avatars.ops.skinning import Rig, blend, pack_basis, regressed, skin, with_joints
 from taichi_avatars.reference import skinning as reference
 
 CORRECTIVES = 36
@@ -32,11 +32,12 @@ def run(head: reference.Head, shape, expr, pose, translation, offset):
     rig = Rig(
         head.weights.float(),
         regressor,
-        pack_basis(head.exprdirs.float(), regressor, head.posedirs.float()),
+        pack_basis(head.exprdirs.float(), regressed(head.exprdirs.float(), regressor), head.posedirs.float()),
         head.exprdirs.shape[2],
     )
     template = with_joints(head.v_template.float()[None], regressor).expand(len(shape), -1)
-    rest = blend(template, shape, pack_basis(head.shapedirs.float(), regressor)) + with_joints(offset, regressor)
+    shapedirs = head.shapedirs.float()
+    rest = blend(template, shape, pack_basis(shapedirs, regressed(shapedirs, regressor))) + with_joints(offset, regressor)
     vertices, joints, canonical = skin(rest, expr, pose, translation, rig)
     n = len(head.v_template)
     return vertices, canonical[:, : 3 * n].unflatten(1, (n, 3)), joints
@@ -168,7 +169,7 @@ def test_same_input_same_bits() -> None:
 def test_no_expressions_and_no_correctives() -> None:
     head = random_head(20, 3, 0)
     regressor = head.regressor.T.float().contiguous()
-    rig = Rig(head.weights.float(), regressor, pack_basis(torch.zeros(20, 3, 0), regressor), 0)
+    rig = Rig(head.weights.float(), regressor, pack_basis(torch.zeros(20, 3, 0), torch.zeros(5, 3, 0)), 0)
     pose = torch.randn(2, 15, requires_grad=True)
     rest = with_joints(head.v_template.float()[None].expand(2, -1, -1), regressor)
     vertices, *_ = skin(rest, torch.zeros(2, 0), pose, torch.zeros(2, 3), rig)

@@ -18,7 +18,7 @@ from taichi_avatars.errors import UserError
 from taichi_avatars.head.sequence import FlameSequence
 from taichi_avatars.scene.capture import load_capture
 from taichi_avatars.tracking import captures, job
-from taichi_avatars.tracking.evidence import Actor, Pictures, jacobian, vertices_of
+from taichi_avatars.tracking.evidence import Actor, Pictures, Shape
 from taichi_avatars.tracking.refine import STAGES, Errors, State, refine
 from taichi_avatars.training.trainer import train
 
@@ -50,15 +50,15 @@ def filmed(tmp_path_factory, capture, model) -> tuple[Avatar, list, list]:
 
 def mistracked(avatar: Avatar, errors: Errors) -> FlameSequence:
     sequence = avatar.sequence
-    sigma = errors.sigma(sequence.expr.shape[1])
+    sigma = errors.sigma(sequence.widths())
     off = torch.randn(len(sigma), generator=torch.Generator().manual_seed(3)) * sigma
     return sequence.with_table(sequence.table() + off)
 
 
 def millimetres(avatar: Avatar, one: FlameSequence) -> torch.Tensor:
     """(T,) mean distance of the vertices from those of the avatar's own sequence."""
-    rest = avatar.sequence.rest(avatar.head)
-    a, b = (vertices_of(avatar.head, rest, sequence.table()) for sequence in (one, avatar.sequence))
+    shape = Shape(avatar.head, avatar.sequence.rest(avatar.head), one.widths())
+    a, b = (shape.vertices(sequence.table()) for sequence in (one, avatar.sequence))
     return 1e3 * (a - b).norm(dim=2).mean(1)
 
 
@@ -95,11 +95,11 @@ def test_a_strong_prior_keeps_what_was_tracked(filmed):
 
 def test_the_jacobian_and_the_gradient_are_those_of_the_head(filmed):
     avatar, shown, _ = filmed
-    head, rest, numbers = avatar.head, avatar.sequence.rest(avatar.head), avatar.sequence.table()[0]
+    actor, numbers = Actor(avatar, avatar.sequence, WHITE), avatar.sequence.table()[0]
     direction = torch.randn(len(numbers), generator=torch.Generator().manual_seed(0))
-    ahead, behind = (vertices_of(head, rest, numbers + sign * 1e-3 * direction) for sign in (1, -1))
-    assert torch.allclose(jacobian(head, rest, numbers) @ direction, (ahead - behind).flatten() / 2e-3, atol=2e-3)
-    actor, pictures = Actor(avatar, rest, WHITE), Pictures.load(shown[:2], WHITE)
+    ahead, behind = (actor.shape.vertices(numbers + sign * 1e-3 * direction) for sign in (1, -1))
+    assert torch.allclose(actor.shape.jacobian(numbers) @ direction, (ahead - behind).flatten() / 2e-3, atol=2e-3)
+    pictures = Pictures.load(shown[:2], WHITE)
     away = numbers + 0.003 * direction
     slope = actor.evidence(away, None, pictures).gradient
     downhill = actor.evidence(away - 1e-3 * slope / slope.norm(), None, pictures, gradient=False)

@@ -10,7 +10,15 @@ from taichi_avatars.evaluation.lpips_weights import CHANNELS, LAYERS
 from taichi_avatars.ops.laplacian import Neighbours, laplacian
 from taichi_avatars.ops.local_losses import Free, local_losses
 from taichi_avatars.reference.local_losses import local_losses as reference
-from taichi_avatars.training.losses import binding_loss, image_loss, offset_loss, opacity_loss, perceptual_loss, random_crop
+from taichi_avatars.training.losses import (
+    binding_loss,
+    features_loss,
+    image_loss,
+    offset_loss,
+    opacity_loss,
+    perceptual_loss,
+    random_crop,
+)
 
 SCALE = torch.tensor([0.5, 2.0, 1.0])
 SEEN, NOTHING_SEEN = torch.tensor([4, 1, 0], dtype=torch.int32), torch.zeros(3, dtype=torch.int32)
@@ -42,6 +50,17 @@ def test_the_scale_of_a_gaussian_is_that_of_its_triangle():
     gaussians.binding = torch.tensor([1, 1, 1], dtype=torch.int32)
     config = TrainConfig(**POSITION, metric_xyz=True)
     assert binding_loss(gaussians, SCALE, SEEN, config).item() == pytest.approx((10.0 - 1.0) / 2)
+
+
+def test_pixels_of_mouth_and_eyes_count_more():
+    image, truth = torch.rand(3, 40, 30), torch.rand(3, 40, 30)
+    crops = [(slice(None), slice(5, 15), slice(3, 20)), (slice(None), slice(25, 33), slice(10, 20))]
+    weight = torch.ones(40, 30)
+    for _, rows, columns in crops:
+        weight[rows, columns] += 3.0
+    config = TrainConfig(lambda_dssim=0.0, lambda_features=3.0)
+    found = image_loss(image, truth, config) + features_loss(image, truth, config, crops)
+    assert found.item() == pytest.approx(((image - truth).abs() * weight).mean().item(), rel=1e-5)
 
 
 def test_nothing_visible_is_zero_with_zero_gradient():

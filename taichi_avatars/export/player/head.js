@@ -1,7 +1,6 @@
 // The head model (Li et al. 2017): parameters in, frames of the triangles out (GaussianAvatars, 3.1). Runs in the worker.
 
-const PARENTS = [-1, 0, 1, 1, 1];
-const JOINTS = 5;
+const FLAME = { joints: ['root', 'neck', 'jaw', 'left eye', 'right eye'], parents: [-1, 0, 1, 1, 1] };
 const TINY = 1e-20;
 
 // Rodrigues' formula: the rotation of an axis-angle, 9 numbers by rows.
@@ -28,9 +27,17 @@ function apply(m, v, i) {
   return [0, 1, 2].map((r) => m[3 * r] * v[i] + m[3 * r + 1] * v[i + 1] + m[3 * r + 2] * v[i + 2]);
 }
 
-// meta.head: vertices, expressions, correctives (36 or 0). data: rest, basis, basis_scale, weights, faces, and offsets if any.
+// The joints of a head, in the order of their axis-angles in a row of the motion.
+export function jointsOf(meta) {
+  return meta.head.joints || FLAME.joints;
+}
+
+// meta.head: vertices, expressions, correctives (9 for each of the last joints, or 0); joints and parents unless FLAME's. data: rest, basis, basis_scale, weights, faces, and offsets if any.
 export function createHead(meta, data) {
   const { vertices: count, expressions, correctives } = meta.head;
+  const parents = meta.head.parents || FLAME.parents;
+  const JOINTS = parents.length;
+  const corrected = JOINTS - correctives / 9; // the first joint that has correctives
   const size = 3 * (count + JOINTS); // vertices, then joints
   const shaped = new Float32Array(size);
   const posed = new Float32Array(3 * count);
@@ -43,7 +50,7 @@ export function createHead(meta, data) {
     for (let i = 0; i < size; ++i) shaped[i] += factor * basis[start + i];
   }
 
-  // expr (E), pose (15): axis-angles of root, neck, jaw, left eye, right eye; translation (3); frame: for offsets over time, null for none.
+  // expr (E), pose (3J): axis-angles of the joints; translation (3); frame: for offsets over time, null for none.
   // Returns the vertices (3V), overwritten by the next call.
   function pose(expr, turns, translation, frame) {
     const local = Array.from({ length: JOINTS }, (_, j) => rotation(turns[3 * j], turns[3 * j + 1], turns[3 * j + 2]));
@@ -51,12 +58,12 @@ export function createHead(meta, data) {
     if (data.dynamic_offset && frame !== null) for (let i = 0; i < size; ++i) shaped[i] += data.dynamic_offset[frame * size + i];
     for (let k = 0; k < expressions; ++k) add(k, expr[k]);
     for (let k = 0; k < correctives; ++k) {
-      const joint = 1 + Math.floor(k / 9), entry = k % 9;
+      const joint = corrected + Math.floor(k / 9), entry = k % 9;
       add(expressions + k, local[joint][entry] - (entry % 4 === 0 ? 1 : 0));
     }
     const turn = [], shift = [];
     for (let j = 0; j < JOINTS; ++j) {
-      const at = 3 * (count + j), parent = PARENTS[j];
+      const at = 3 * (count + j), parent = parents[j];
       turn.push(parent < 0 ? local[j] : multiply(turn[parent], local[j]));
       // Where the joint goes: with its parent. Then a vertex v goes to turn v + shift.
       const joint = [shaped[at], shaped[at + 1], shaped[at + 2]];

@@ -1,6 +1,8 @@
 // Live motion in place of the exported one: from scripts, from a page that embeds this one, and from a WebSocket.
 
-const PARTS = { rotation: 3, neck: 3, jaw: 3, eyes: 6, translation: 3 }; // of a row, behind the expressions
+import { jointsOf } from './head.js';
+
+const JOINTS = { rotation: ['root'], neck: ['neck'], jaw: ['jaw'], eyes: ['left eye', 'right eye'] }; // that parts of a row turn
 const LATER = [500, 10000]; // milliseconds until a lost connection is tried again: at first, and at most
 
 const finite = (values, count) => Array.isArray(values) && (count === undefined || values.length === count) && values.every(Number.isFinite);
@@ -23,12 +25,15 @@ function rotvec([w, x, y, z]) {
   return [factor * x, factor * y, factor * z];
 }
 
-// A row (expressions, then PARTS) of {weights, head} or of parts of a FLAME pose, as docs/live.md has them.
+// A row (expressions, joints, translation) of {weights, head} or of parts of a FLAME pose, as docs/live.md has them.
 export function createRows(meta) {
   const { expressions, live } = meta.head;
   const place = {};
   let size = expressions;
-  for (const [name, count] of Object.entries(PARTS)) {
+  const joints = jointsOf(meta);
+  const parts = Object.entries(JOINTS).filter(([, turned]) => joints.includes(turned[0])).map(([name, turned]) => [name, 3 * turned.length]);
+  parts.push(['translation', 3]);
+  for (const [name, count] of parts) {
     place[name] = size;
     size += count;
   }
@@ -47,13 +52,13 @@ export function createRows(meta) {
       const angle = Math.hypot(...message.head);
       const limited = angle > 1e-8 ? live.largest_turn * Math.tanh(angle / live.largest_turn) / angle : 1;
       add('rotation', message.head.map((x) => (1 - live.neck_share) * limited * x));
-      add('neck', message.head.map((x) => live.neck_share * limited * x));
+      if ('neck' in place) add('neck', message.head.map((x) => live.neck_share * limited * x));
     }
     if (message.expr !== undefined) {
       if (!finite(message.expr) || message.expr.length > expressions) throw new Error(`expr: want up to ${expressions} numbers`);
       message.expr.forEach((value, i) => { out[i] += value; });
     }
-    for (const [name, count] of Object.entries(PARTS)) {
+    for (const [name, count] of parts) {
       if (message[name] === undefined) continue;
       if (!finite(message[name], count)) throw new Error(`${name}: want ${count} numbers`);
       add(name, message[name]);

@@ -1,6 +1,7 @@
 // The page: pointer and keys in, frames out. `window.avatar` is the same for scripts.
 
 import { createOrbit } from './camera.js';
+import { jointsOf } from './head.js';
 import { createRows, listen } from './live.js';
 import { createSplats } from './splats.js';
 
@@ -101,7 +102,9 @@ function buildFace() {
   const { expressions, names } = meta.head;
   const shown = names ? names.map((name, i) => [i, name]) : [...Array(Math.min(20, expressions)).keys()].map((i) => [i, `expression ${i + 1}`]);
   const most = names ? AMOUNT : 3 * AMOUNT;
-  for (const [index, name, low, high] of [[expressions + 6, 'jaw', 0, 0.4], ...shown.map(([i, name]) => [i, name, names ? 0 : -most, most])]) {
+  const jaw = jointsOf(meta).indexOf('jaw');
+  const opening = jaw < 0 ? [] : [[expressions + 3 * jaw, 'jaw', 0, 0.4]];
+  for (const [index, name, low, high] of [...opening, ...shown.map(([i, name]) => [i, name, names ? 0 : -most, most])]) {
     const label = document.createElement('label');
     const slider = Object.assign(document.createElement('input'), { type: 'range', min: low, max: high, step: 'any', defaultValue: 0 });
     slider.oninput = () => { added = { ...added, [index]: Number(slider.value) }; };

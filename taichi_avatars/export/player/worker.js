@@ -1,10 +1,9 @@
 // Loads the avatar, moves its head and sorts its Gaussians, beside the thread that draws.
 
-import { createHead } from './head.js';
+import { createHead, jointsOf } from './head.js';
 import { createSorter } from './sort.js';
 
 const TYPES = { float32: Float32Array, uint32: Uint32Array, int16: Int16Array };
-const ROW = 18; // rotation, neck, jaw, eyes, translation behind the expressions of a frame
 
 let meta, data, means, head, sorter, frames, planes, shown;
 
@@ -32,11 +31,10 @@ async function load() {
 
 // What the motion says at a frame, or a live row, and what the hand adds to it.
 function move(frame, added, live) {
-  const E = meta.head.expressions;
-  const row = live ? Float32Array.from(live) : data.motion.slice(frame * (E + ROW), (frame + 1) * (E + ROW));
+  const E = meta.head.expressions, turned = E + 3 * jointsOf(meta).length; // then the translation
+  const row = live ? Float32Array.from(live) : data.motion.slice(frame * (turned + 3), (frame + 1) * (turned + 3));
   for (const [index, amount] of Object.entries(added)) row[index] += amount;
-  const turns = row.subarray(E, E + 15);
-  head.frames(head.pose(row, turns, row.subarray(E + 15, E + 18), live ? null : frame), frames);
+  head.frames(head.pose(row, row.subarray(E, turned), row.subarray(turned), live ? null : frame), frames);
 }
 
 // Depth of every Gaussian, from the row (x, y, z, distance) of the view that gives it, and the order that follows.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -44,7 +45,8 @@ def stand_of(avatar: Avatar) -> Stand:
 class FaceRig:
     """Turns faces into rows (E expression components, rotation, neck, jaw, eyes, translation), and rows into poses.
 
-    Rows are what is buffered and smoothed: linear in what the sender said, the head's whole turn in `rotation`.
+    Rows are what is buffered and smoothed: linear in what the sender said, the head's whole turn in `rotation`. They have all
+    these parts whatever the head has; what it lacks is left out of its poses.
 
     Attributes:
         size: numbers in a row, E + 18.
@@ -58,7 +60,10 @@ class FaceRig:
         if avatar.head is None or avatar.sequence is None:
             raise UserError("this scene is not bound to a head: there is nothing that a motion could drive")
         self.face_map = face_map
-        self._limits = None if limits is None else [[bound.numpy() for bound in pair] for pair in (limits.expr, limits.jaw)]
+        held = {} if limits is None else {"expr": limits.expr, "jaw": limits.jaw}
+        self._limits = {part: [bound.numpy() for bound in pair] for part, pair in held.items() if pair is not None}
+        self._parts = avatar.head.parts
+        self._neck_share = NECK_SHARE if "neck" in {part.name for part in self._parts} else 0.0
         self._columns = columns(avatar.head.n_expr)
         self.size = self._columns["translation"].stop
         self._index = {name: row for row, name in enumerate(face_map.names)}
@@ -104,18 +109,17 @@ class FaceRig:
                 out[place[part]] = _turned_back(row[place[part]], neutral[place[part]])
             for start in (place["eyes"].start, place["eyes"].start + 3):
                 out[start : start + 3] = _turned_back(row[start : start + 3], neutral[start : start + 3])
-        expr, jaw = place["expr"], place["jaw"]
+        expr = place["expr"]
         if weights and self.face_map.bounded:
             out[expr] = out[expr].clip(0.0, 1.0)
-        if self._limits is not None:
-            out[expr] = out[expr].clip(*self._limits[0])
-            out[jaw] = out[jaw].clip(*self._limits[1])
+        for part, limits in self._limits.items():
+            out[place[part]] = out[place[part]].clip(*limits)
         if weights:
             turn = out[place["rotation"]]
             angle = math.sqrt(float(turn @ turn))
             turn = turn * (LARGEST_TURN * math.tanh(angle / LARGEST_TURN) / angle) if angle > 1e-8 else turn
-            out[place["rotation"]] = (1.0 - NECK_SHARE) * turn
-            out[place["neck"]] += NECK_SHARE * turn
+            out[place["rotation"]] = (1.0 - self._neck_share) * turn
+            out[place["neck"]] += self._neck_share * turn
         return out
 
     def placed(self, row: np.ndarray) -> np.ndarray:
@@ -128,12 +132,13 @@ class FaceRig:
     def pose(self, row: np.ndarray) -> HeadPose:
         """The pose of a row."""
         values = torch.from_numpy(row.astype(np.float32))
-        return HeadPose(**{name: values[part] for name, part in self._columns.items()})
+        names = ("expr", *(part.name for part in self._parts))
+        return HeadPose(**{name: values[self._columns[name]] for name in names})
 
     def sequence(self, rows: np.ndarray, own: FlameSequence) -> FlameSequence:
         """Rows (T, E + 18) as a motion of the avatar whose sequence is given."""
         parts = {name: torch.from_numpy(np.ascontiguousarray(rows[:, at], np.float32)) for name, at in self._columns.items()}
-        keys = {part.key: parts[part.name] for part in PARTS}
+        keys: dict[str, Any] = {part.key: parts[part.name] if part in self._parts else None for part in PARTS}
         return FlameSequence(list(range(len(rows))), own.shape.detach(), parts["expr"], **keys)
 
 

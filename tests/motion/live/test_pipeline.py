@@ -186,7 +186,7 @@ def test_a_head_without_names_is_moved_as_far_as_it_goes(avatar: Avatar, tmp_pat
 
     # As offsets: what the head's own components are is found again.
     smile = names.index("mouthSmileLeft")
-    offsets = head.rig.basis.permute(1, 0, 2).flatten(1)[smile, : 3 * head.num_vertices].reshape(1, -1, 3).numpy()
+    offsets = head.rig.basis.values.permute(1, 0, 2).flatten(1)[smile, : 3 * head.num_vertices].reshape(1, -1, 3).numpy()
     np.savez(tmp_path / "offsets.npz", names=["mouthSmileLeft"], offsets=offsets)
     fitted = face_map(head, tmp_path / "offsets.npz").matrix[list(ARKIT_NAMES).index("mouthSmileLeft"), : head.n_expr]
     assert fitted[smile] > 0.8 and np.abs(np.delete(fitted, smile)).max() < 0.2

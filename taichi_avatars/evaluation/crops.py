@@ -1,0 +1,61 @@
+"""Mouth and eyes in a picture: what people look at first, and a few hundredths of its pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from taichi_avatars.head.flame import FlameModel
+from taichi_avatars.ops.projection import SplatCamera
+
+# Regions of a head, as the built-in one and FLAME's masks call them, that a crop spans; those that a head has.
+REGIONS = {"mouth": ("lips",), "eyes": ("eyelids", "left_eyeball", "right_eyeball")}
+MARGIN = 0.25  # of a crop's shorter side, around the region
+SMALLEST = 12  # pixels of either side: smaller ones show nothing to compare
+
+Box = tuple[slice, slice, slice]  # of an image (3,H,W)
+
+
+@torch.no_grad()
+def boxes(head: FlameModel, vertices: Tensor, camera: SplatCamera) -> dict[str, Box]:
+    """Where a picture shows mouth and eyes: those that the head has, that lie within the picture and that face the camera.
+
+    Args:
+        vertices: (V,3) of the posed head, metres.
+    """
+    found: dict[str, Box] = {}
+    for name, ids in regions(head).items():
+        place = vertices[ids].cpu() @ camera.world_to_camera[:3, :3].T + camera.world_to_camera[:3, 3]
+        depth = place[:, 2:]
+        if bool((depth <= 0).any()):
+            continue
+        pixels = place[:, :2] / depth * torch.tensor([camera.fx, camera.fy]) + torch.tensor([camera.cx, camera.cy])
+        low, high = pixels.amin(0), pixels.amax(0)
+        margin = MARGIN * float((high - low).min())
+        left, top = (max(0, int(value)) for value in (low - margin).floor().tolist())
+        right, bottom = (
+            min(size, int(value))
+            for value, size in zip((high + margin).ceil().tolist(), (camera.width, camera.height), strict=True)
+        )
+        if min(right - left, bottom - top) >= SMALLEST and _faces(head, vertices, camera):
+            found[name] = (slice(None), slice(top, bottom), slice(left, right))
+    return found
+
+
+def regions(head: FlameModel) -> Mapping[str, Tensor]:
+    """Vertex ids (N,) of each crop's region; without those that the head has no names for."""
+    found = {}
+    for name, parts in REGIONS.items():
+        ids = [head.regions[part] for part in parts if part in head.regions]
+        if ids:
+            found[name] = torch.cat(ids)
+    return found
+
+
+def _faces(head: FlameModel, vertices: Tensor, camera: SplatCamera) -> bool:
+    """Whether the face is turned to the camera: the middle of its features lies nearer than that of the head."""
+    features = torch.cat(list(regions(head).values()))
+    forward = camera.world_to_camera[2, :3]
+    return bool(((vertices[features].mean(0) - vertices.mean(0)).cpu() @ forward) < 0)

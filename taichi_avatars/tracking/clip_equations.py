@@ -1,0 +1,192 @@
+"""The landmarks of one video as equations: residuals, their derivatives, robust weights, and priors."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from taichi_avatars.head.flame import FlameModel
+from taichi_avatars.tracking.banded import FrameEquations
+from taichi_avatars.tracking.points import POSE, HeadPoints, Placed
+from taichi_avatars.tracking.priors import IDENTITY_PER_FRAME, OUT_OF_RANGE, FramePriors, frame_priors
+
+ROBUST = 4.0  # standard deviations at which a landmark's influence falls (Geman and McClure)
+CORRELATED = 3.0  # by which each counts less, since neighbours err together
+FINEST = 0.2  # pixels: no landmark is more certain
+FACING_FROM, FACING_FULL, LEAST_WEIGHT = -0.15, 0.25, 0.05  # cosines from which a landmark counts and counts fully
+SURE = 0.8  # presence from which a frame's landmarks are used
+FOCAL_PER_FRAME = 0.15  # as IDENTITY_PER_FRAME in the priors
+CHUNK = 32  # frames at a time
+
+
+@dataclass(frozen=True, eq=False)
+class Clip:
+    """What the networks saw in T frames of one video.
+
+    Attributes:
+        landmarks: (T,478,3) pixels, with the depth that the network gives them; NaN where there is no face.
+        presence: (T,) 0 to 1.
+        expressions: (T,E) coefficients by the blendshape network, (see `priors.expressions_of_network`).
+        seconds: (T,) times.
+        scene: (T,) number of the scene of each frame.
+        width, height: pixels.
+        focal: likely focal length, pixels; focal_spread: standard deviation of its logarithm, 0 where it is known.
+    """
+
+    landmarks: Tensor
+    presence: Tensor
+    expressions: Tensor
+    seconds: Tensor
+    scene: Tensor
+    width: int
+    height: int
+    focal: float
+    focal_spread: float
+
+    def __len__(self) -> int:
+        return len(self.seconds)
+
+    def part(self, chosen: Tensor) -> Clip:
+        """Some of the frames."""
+        over_time = ("landmarks", "presence", "expressions", "seconds", "scene")
+        return replace(self, **{name: getattr(self, name)[chosen] for name in over_time})
+
+    @property
+    def usable(self) -> Tensor:
+        """(T,) whether the landmarks of a frame count."""
+        return (self.presence >= SURE) & torch.isfinite(self.landmarks).all(2).all(1)
+
+    @property
+    def center(self) -> Tensor:
+        return torch.tensor([0.5 * self.width, 0.5 * self.height])
+
+
+def face_sizes(landmarks: Tensor) -> Tensor:
+    """(T,) the longer side of the landmarks' upright box, pixels."""
+    return (landmarks.amax(1) - landmarks.amin(1)).amax(1)
+
+
+class ClipEquations:
+    """Residuals of a clip and their linearisation."""
+
+    def __init__(self, head: FlameModel, points: HeadPoints, clip: Clip) -> None:
+        self.points, self.clip, self.center = points, clip, clip.center
+        self.usable = clip.usable
+        self.target = torch.nan_to_num(clip.landmarks[:, points.landmark, :2])
+        size = face_sizes(torch.nan_to_num(clip.landmarks[..., :2]))[:, None]
+        self.sigma = CORRELATED * (points.sigma * size).clamp(min=FINEST)
+        self.priors: FramePriors = frame_priors(head, clip.expressions, clip.seconds, clip.scene)
+        self.count = max(int(self.usable.sum()), 1)
+
+    def chunks(self) -> list[slice]:
+        return [slice(k, min(k + CHUNK, len(self.clip))) for k in range(0, len(self.clip), CHUNK)]
+
+    def project(self, world: Tensor, focal: float) -> Tensor:
+        """Pictures (...,2) of points (...,3) by a camera in the origin that looks along -z, y up."""
+        scaled = world[..., :2] * (focal / world[..., 2:]) * torch.tensor([-1.0, 1.0])
+        return scaled + self.center
+
+    def residuals(self, placed: Placed, part: slice, focal: float) -> Tensor:
+        """(N,K,2) in standard deviations."""
+        return (self.project(placed.world, focal) - self.target[part]) / self.sigma[part][..., None]
+
+    def visible(self, placed: Placed, part: slice) -> Tensor:
+        """(N,K) weights: 0 where there is no face, little where the surface turns away."""
+        normals = self.points.normals @ placed.rotation.mT
+        facing = -(normals * torch.nn.functional.normalize(placed.world, dim=2)).sum(2)
+        weight = (facing - FACING_FROM) / (FACING_FULL - FACING_FROM)
+        return weight.clamp(LEAST_WEIGHT, 1) * self.usable[part][:, None]
+
+    def visibility(self, frames: Tensor, shape: Tensor) -> Tensor:
+        """(T,K) weights of all frames."""
+        return torch.cat([self.visible(self.points.place(frames[part], shape), part) for part in self.chunks()])
+
+    def cost(self, frames: Tensor, shape: Tensor, log_focal: float, visible: Tensor) -> float:
+        """What is minimised, with the weights of visibility held."""
+        total = 0.0
+        for part in self.chunks():
+            squared = self.residuals(self.points.place(frames[part], shape), part, math.exp(log_focal)).square().sum(2)
+            total += float((visible[part] * ROBUST**2 * squared / (ROBUST**2 + squared)).double().sum())
+        off = frames - self.priors.mean
+        total += float((off.square() * self.priors.precision).double().sum())
+        total += float((frames.diff(dim=0).square() * self.priors.ties).double().sum())
+        expr = frames[:, POSE:]
+        total += float(((expr - expr.clamp(0, 1)) / OUT_OF_RANGE).square().double().sum())
+        total += IDENTITY_PER_FRAME * self.count * float(shape.square().sum())
+        return total + self.focal_precision * (log_focal - math.log(self.clip.focal)) ** 2
+
+    @property
+    def focal_precision(self) -> float:
+        spread = self.clip.focal_spread
+        return FOCAL_PER_FRAME * self.count / spread**2 if spread else 0.0
+
+    def linearise(
+        self, frames: Tensor, shape: Tensor, log_focal: float, visible: Tensor, shared: bool
+    ) -> tuple[FrameEquations, np.ndarray, np.ndarray]:
+        """Equations of the frames, and matrix (S+1,S+1) and gradient (S+1,) of identity and logarithm of the focal length.
+
+        Args:
+            shared: whether those are unknown; without, the latter two are empty.
+        """
+        count, size = frames.shape
+        extra = len(shape) + 1 if shared else 0
+        matrix, mixed = np.empty((count, size, size)), np.empty((count, size, extra))
+        gradient, shared_matrix, shared_gradient = np.empty((count, size)), np.zeros((extra, extra)), np.zeros(extra)
+        for part in self.chunks():
+            residuals, by_frame, by_shared = self._derivatives(frames[part], shape, log_focal, visible[part], part, shared)
+            transposed = by_frame.mT
+            matrix[part] = (transposed @ by_frame).numpy()
+            mixed[part] = (transposed @ by_shared).numpy()
+            gradient[part] = (transposed @ residuals)[..., 0].numpy()
+            shared_matrix += (by_shared.mT @ by_shared).sum(0, dtype=torch.float64).numpy()
+            shared_gradient += (by_shared.mT @ residuals).sum(0, dtype=torch.float64)[:, 0].numpy()
+        self._add_priors(frames, matrix, gradient)
+        if shared:
+            inside = np.arange(len(shape))
+            shared_matrix[inside, inside] += IDENTITY_PER_FRAME * self.count
+            shared_gradient[:-1] += IDENTITY_PER_FRAME * self.count * shape.double().numpy()
+            shared_matrix[-1, -1] += self.focal_precision
+            shared_gradient[-1] += self.focal_precision * (log_focal - math.log(self.clip.focal))
+        return FrameEquations(matrix, self.priors.ties.double().numpy(), mixed, gradient), shared_matrix, shared_gradient
+
+    def _derivatives(
+        self, frames: Tensor, shape: Tensor, log_focal: float, visible: Tensor, part: slice, shared: bool
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Weighted residuals (N,2K,1) and their derivatives by the frames (N,2K,P) and by what is shared (N,2K,S+1)."""
+        focal = math.exp(log_focal)
+        placed = self.points.place(frames, shape)
+        residuals = self.residuals(placed, part, focal)
+        weight = visible.sqrt() * ROBUST**2 / (ROBUST**2 + residuals.square().sum(2))  # its square is the robust weight
+        scale = (weight / self.sigma[part])[..., None]
+        x, y, z = placed.world.unbind(2)
+        zero = torch.zeros_like(x)
+        by_place = torch.stack([-focal / z, zero, focal * x / z**2, zero, focal / z, -focal * y / z**2], 2).unflatten(2, (2, 3))
+        by_frame, by_shape = placed.derivatives(by_place * scale[..., None])
+        weighted = (residuals * weight[..., None]).flatten(1, 2)[..., None]
+        if not shared:
+            return weighted, by_frame.flatten(1, 2), by_frame.new_zeros(len(frames), 2 * self.points.count, 0)
+        by_focal = (self.project(placed.world, focal) - self.center) * scale
+        if self.clip.focal_spread == 0:
+            by_focal = torch.zeros_like(by_focal)
+        return weighted, by_frame.flatten(1, 2), torch.cat([by_shape, by_focal[..., None]], -1).flatten(1, 2)
+
+    def _add_priors(self, frames: Tensor, matrix: np.ndarray, gradient: np.ndarray) -> None:
+        precision, ties = self.priors.precision.double(), self.priors.ties.double()
+        diagonal = precision.expand(len(frames), -1).clone()
+        slope = (frames - self.priors.mean).double() * precision
+        change = ties * frames.diff(dim=0).double()
+        diagonal[1:] += ties
+        diagonal[:-1] += ties
+        slope[1:] += change
+        slope[:-1] -= change
+        expr = frames[:, POSE:]
+        outside = (expr - expr.clamp(0, 1)).double() / OUT_OF_RANGE**2
+        diagonal[:, POSE:] += (outside != 0).double() / OUT_OF_RANGE**2
+        slope[:, POSE:] += outside
+        inside = np.arange(frames.shape[1])
+        matrix[:, inside, inside] += diagonal.numpy()
+        gradient += slope.numpy()

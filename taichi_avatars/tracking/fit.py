@@ -1,0 +1,210 @@
+"""Pose, gaze and expression of every frame, one identity, and a focal length for each video, from landmarks.
+
+Levenberg and Marquardt's method over all frames at once. Frames are tied to their neighbours only, so that the equations are
+block-tridiagonal, and what they share is found through a Schur complement: the work grows with the number of frames.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from taichi_avatars.head.flame import FlameModel
+from taichi_avatars.tracking.banded import Eliminated
+from taichi_avatars.tracking.clip_equations import Clip, ClipEquations
+from taichi_avatars.tracking.points import POSE, HeadPoints
+from taichi_avatars.tracking.start import first_guess
+
+MOST_STEPS = 14
+ENOUGH = 3e-4  # share of the cost by which a step must lower it to be followed by another
+FIRST_DAMPING, LEAST_DAMPING, EASE, RESIST = 1e-3, 1e-6, 0.2, 8.0
+TRIES = 6
+TOGETHER = 400  # frames of all videos from which identity and focal lengths are found
+WINDOW, OVERLAP = 240, 24  # frames that are then fitted at once, and how many of them again with the next
+
+
+@dataclass(frozen=True, eq=False)
+class ClipFit:
+    """What was found for a video of T frames.
+
+    Attributes:
+        frames: (T,P) parameters, as `HeadPoints` has them, in a world whose origin is the camera, y up, which looks along -z.
+        focal: pixels.
+        residual: (T,) root mean square distance between landmarks in sight and their places, pixels; NaN without landmarks.
+    """
+
+    frames: Tensor
+    focal: float
+    residual: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """Attributes:
+    shape: (S,) identity.
+    clips: of each video.
+    steps: that were taken over all frames.
+    """
+
+    shape: Tensor
+    clips: list[ClipFit]
+    steps: int
+
+
+@dataclass(frozen=True, eq=False)
+class _State:
+    frames: list[Tensor]
+    shape: Tensor
+    log_focals: list[float]
+
+
+def fit(head: FlameModel, clips: Sequence[Clip], progress: Callable[[int, int], None] | None = None) -> Fit:
+    """Fits the built-in head to the landmarks of videos of one person.
+
+    Identity and focal lengths come from at most 400 frames, evenly chosen; then every frame is fitted, in windows, so that
+    memory stays bounded.
+
+    Args:
+        progress: called with frames done and all.
+    """
+    points = HeadPoints.of(head)
+    total = sum(len(clip) for clip in clips)
+    share = min(1.0, TOGETHER / max(total, 1))
+    chosen = [_spread(clip, max(2, round(share * len(clip)))) for clip in clips]
+    parts = [clip.part(rows) for clip, rows in zip(clips, chosen, strict=True)]
+    state, steps = _solve([ClipEquations(head, points, part) for part in parts], _start(points, parts, head), shared=True)
+    done, fits = 0, []
+    for clip, rows, part, known, log_focal in zip(clips, chosen, parts, state.frames, state.log_focals, strict=True):
+        frames = known
+        if len(part) < len(clip):
+            frames = _in_windows(head, points, clip, _between(clip, rows, known), state.shape, log_focal, done, total, progress)
+        done += len(clip)
+        if progress is not None:
+            progress(done, total)
+        residual = _residual(ClipEquations(head, points, clip), frames, state.shape, math.exp(log_focal))
+        fits.append(ClipFit(frames, math.exp(log_focal), residual))
+    return Fit(state.shape, fits, steps)
+
+
+def _spread(clip: Clip, count: int) -> Tensor:
+    """Rows of `count` frames with landmarks, evenly spread; all of them where there are no more."""
+    if count >= len(clip):
+        return torch.arange(len(clip))
+    usable = clip.usable.nonzero()[:, 0]
+    usable = usable if len(usable) else torch.arange(len(clip))
+    return usable[torch.linspace(0, len(usable) - 1, count).round().long()].unique()
+
+
+def _start(points: HeadPoints, clips: Sequence[Clip], head: FlameModel) -> _State:
+    frames = []
+    for clip in clips:
+        seen = torch.where(clip.usable[:, None, None], clip.landmarks[:, points.landmark], torch.nan)
+        guess = first_guess(points, seen, clip.center, clip.focal, POSE + head.n_expr)
+        guess[:, POSE:] = clip.expressions
+        frames.append(guess)
+    return _State(frames, torch.zeros(head.n_shape), [math.log(clip.focal) for clip in clips])
+
+
+def _between(clip: Clip, rows: Tensor, known: Tensor) -> Tensor:
+    """All frames from some of them, linearly in time; across a cut, as the nearest."""
+    right = torch.searchsorted(rows, torch.arange(len(clip))).clamp(1, max(len(rows) - 1, 1)).clamp(max=len(rows) - 1)
+    left = (right - 1).clamp(min=0)
+    at, a, b = clip.seconds, clip.seconds[rows[left]], clip.seconds[rows[right]]
+    share = ((at - a) / (b - a).clamp(min=1e-9)).clamp(0, 1)
+    cut = clip.scene[rows[left]] != clip.scene[rows[right]]
+    share = torch.where(cut, (clip.scene == clip.scene[rows[right]]).to(share.dtype), share)[:, None].float()
+    return (1 - share) * known[left] + share * known[right]
+
+
+def _in_windows(
+    head: FlameModel,
+    points: HeadPoints,
+    clip: Clip,
+    start: Tensor,
+    shape: Tensor,
+    log_focal: float,
+    done: int,
+    total: int,
+    progress: Callable[[int, int], None] | None,
+) -> Tensor:
+    """Every frame with identity and focal length held; windows overlap, and of what two share the later has the second half."""
+    out = start.clone()
+    for first in range(0, len(clip), WINDOW - OVERLAP):
+        rows = torch.arange(first, min(first + WINDOW, len(clip)))
+        equations = ClipEquations(head, points, clip.part(rows))
+        state, _ = _solve([equations], _State([out[rows]], shape, [log_focal]), shared=False)
+        skip = OVERLAP // 2 if first else 0
+        out[rows[skip:]] = state.frames[0][skip:]
+        if progress is not None:
+            progress(done + int(rows[-1]) + 1, total)
+        if rows[-1] == len(clip) - 1:
+            break
+    return out
+
+
+def _solve(equations: Sequence[ClipEquations], state: _State, shared: bool) -> tuple[_State, int]:
+    damping, steps = FIRST_DAMPING, 0
+    while steps < MOST_STEPS:
+        steps += 1
+        visible = [e.visibility(f, state.shape) for e, f in zip(equations, state.frames, strict=True)]
+        linear = [
+            e.linearise(f, state.shape, log_focal, v, shared)
+            for e, f, log_focal, v in zip(equations, state.frames, state.log_focals, visible, strict=True)
+        ]
+        before = _cost(equations, state, visible)
+        after = before
+        for _ in range(TRIES):
+            moved = _moved(state, linear, damping, shared)
+            after = _cost(equations, moved, visible)
+            if after < before:
+                state, damping = moved, max(damping * EASE, LEAST_DAMPING)
+                break
+            damping *= RESIST
+        if before - after < ENOUGH * before:
+            break
+    return state, steps
+
+
+def _cost(equations: Sequence[ClipEquations], state: _State, visible: Sequence[Tensor]) -> float:
+    rows = zip(equations, state.frames, state.log_focals, visible, strict=True)
+    return sum(e.cost(frames, state.shape, log_focal, v) for e, frames, log_focal, v in rows)
+
+
+def _moved(state: _State, linear: Sequence[tuple], damping: float, shared: bool) -> _State:
+    """The state after a step."""
+    eliminated: list[Eliminated] = [frames.eliminate(damping) for frames, _, _ in linear]
+    if not shared:
+        steps = [e.step(np.zeros(0)) for e in eliminated]
+        return replace(state, frames=[f + torch.from_numpy(s).float() for f, s in zip(state.frames, steps, strict=True)])
+    size = len(state.shape)
+    matrix, gradient = np.zeros((size + len(linear),) * 2), np.zeros(size + len(linear))
+    columns = [np.append(np.arange(size), size + k) for k in range(len(linear))]
+    for column, (_, own, slope), e in zip(columns, linear, eliminated, strict=True):
+        raised = own + damping * np.diag(np.diag(own))
+        matrix[np.ix_(column, column)] += raised - e.matrix
+        gradient[column] += slope - e.gradient
+    known = np.diag(matrix) <= 0  # a focal length that is known has no equation
+    matrix[known, known] = 1.0
+    step = -np.linalg.solve(matrix, gradient)
+    frames = [
+        f + torch.from_numpy(e.step(step[column])).float()
+        for f, e, column in zip(state.frames, eliminated, columns, strict=True)
+    ]
+    focals = [log_focal + float(change) for log_focal, change in zip(state.log_focals, step[size:], strict=True)]
+    return _State(frames, state.shape + torch.from_numpy(step[:size]).float(), focals)
+
+
+def _residual(equations: ClipEquations, frames: Tensor, shape: Tensor, focal: float) -> Tensor:
+    """(T,) root mean square distance of the landmarks in sight, pixels; NaN where there are none."""
+    out = torch.full((len(frames),), torch.nan)
+    for part in equations.chunks():
+        placed = equations.points.place(frames[part], shape)
+        weight = equations.visible(placed, part)
+        squared = (equations.project(placed.world, focal) - equations.target[part]).square().sum(2)
+        out[part] = ((weight * squared).sum(1) / weight.sum(1)).sqrt()
+    return torch.where(equations.usable, out, torch.nan)

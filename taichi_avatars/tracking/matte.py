@@ -1,0 +1,156 @@
+"""The head cut out of a picture: how much of each pixel it covers, and its own colour there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from PIL import Image
+from scipy import ndimage
+from torch import Tensor
+
+from taichi_avatars.faces.regions import Region
+from taichi_avatars.faces.segmentation import segment
+from taichi_avatars.head.flame import FlameModel
+from taichi_avatars.ops.mesh import rasterize_depth
+from taichi_avatars.scene.cameras import Camera
+
+# The segmentation is unsure of these shares of its range: they are taken for nothing and for all.
+NOTHING, ALL = 0.1, 0.9
+CONNECTS = 0.2  # alpha from which a pixel leads to its neighbours
+# Metres by which the matte may leave the mesh's silhouette: hair is not in the mesh, shoulders do not belong to the head.
+MARGINS = {"skin": 0.008, "ears": 0.012, "scalp": 0.06, "neck": 0.002}
+SOFT = 0.006  # metres over which it fades beyond that
+MARGIN_BLUR = 0.02  # metres over which margins of neighbouring parts become one another
+GRID = 160  # pixels of the longer side on which the silhouette is drawn
+HEAD_IN_REGION = 1.45  # side of the square that the segmentation sees, of the head's height
+COARSE, FINE = 0.04, 0.003  # of the picture's size: how far to each side colours of head and background are looked for
+SHRINK = 4  # of the picture in which those are looked for
+
+
+@dataclass(frozen=True, eq=False)
+class Matting:
+    """Cuts one head model out of pictures."""
+
+    head: FlameModel
+
+    @cached_property
+    def _margin(self) -> Tensor:
+        """(F,) metres of each triangle, of the part that all its corners belong to."""
+        margin = torch.full((self.head.num_vertices,), MARGINS["skin"])
+        for part in ("ears", "scalp", "neck"):
+            margin[self.head.regions[part]] = MARGINS[part]
+        return margin[self.head.faces].amin(1)
+
+    def cut_out(self, picture: np.ndarray, vertices: Tensor, camera: Camera) -> np.ndarray:
+        """(H,W,4) uint8: the head's colours, not mixed with what is behind it, and how much of each pixel it covers.
+
+        Args:
+            picture: (H,W,3) uint8, as the camera saw it.
+            vertices: (V,3) of the fitted head, world.
+        """
+        region = self.region(vertices, camera)
+        alpha = _onto(segment(picture, region), region, picture.shape)
+        allowed, surely = self.limit(vertices, camera)
+        alpha = connected(((alpha - NOTHING) / (ALL - NOTHING)).clip(0, 1) * allowed, surely)
+        out = np.zeros((*alpha.shape, 4), np.uint8)
+        rows, columns = np.nonzero(alpha.any(1))[0], np.nonzero(alpha.any(0))[0]
+        if len(rows):
+            around = round(COARSE * max(alpha.shape))
+            part = tuple(slice(max(0, at[0] - around), at[-1] + around + 1) for at in (rows, columns))
+            colors = foreground(picture[part].astype(np.float32) / 255, alpha[part])
+            out[part] = (np.concatenate([colors, alpha[part][..., None]], 2) * 255 + 0.5).astype(np.uint8)
+            out[out[..., 3] == 0] = 0
+        return out
+
+    def region(self, vertices: Tensor, camera: Camera) -> Region:
+        """The square round the whole head."""
+        seen = _project(vertices, camera)
+        low, high = seen.amin(0), seen.amax(0)
+        middle, size = 0.5 * (low + high), float((high - low).max())
+        return Region(float(middle[0]), float(middle[1]), HEAD_IN_REGION * size)
+
+    def limit(self, vertices: Tensor, camera: Camera) -> tuple[np.ndarray, np.ndarray]:
+        """Where the head may be, (H,W) 1 falling to 0 beyond its silhouette, late at the hair and at once at the neck; and the
+        silhouette itself, (H,W) bool.
+        """
+        share = GRID / max(camera.width, camera.height)
+        coarse = camera.resized(max(1, round(camera.width * share)), max(1, round(camera.height * share)))
+        _, face, nearest = rasterize_depth(vertices, self.head.faces, coarse)
+        inside = (face >= 0).numpy()
+        if not inside.any():
+            return np.zeros((camera.height, camera.width), np.float32), np.zeros((camera.height, camera.width), bool)
+        pixel = 1 / (coarse.fx * float(nearest[face >= 0].median()))  # metres
+        distance, (rows, columns) = ndimage.distance_transform_edt(~inside, return_indices=True)  # pyright: ignore[reportGeneralTypeIssues]
+        margin = self._margin[face.clamp(min=0).long()].numpy()[rows, columns]
+        margin = ndimage.gaussian_filter(margin, MARGIN_BLUR / pixel)
+        allowed = (1 + (margin - distance * pixel) / SOFT).clip(0, 1)
+        size = (camera.width, camera.height)
+        full = Image.fromarray(allowed.astype(np.float32)).resize(size, Image.Resampling.BILINEAR)
+        return np.asarray(full), np.asarray(Image.fromarray(inside).resize(size, Image.Resampling.NEAREST))
+
+
+def connected(alpha: np.ndarray, surely: np.ndarray) -> np.ndarray:
+    """Alpha (H,W) without what nothing opaque leads to from the places (H,W) that surely belong: other people, posters."""
+    labels = np.asarray(ndimage.label(alpha > CONNECTS)[0])  # pyright: ignore[reportIndexIssue]
+    belongs = np.unique(labels[surely & (labels > 0)])
+    return np.where((labels == 0) | np.isin(labels, belongs), alpha, 0).astype(np.float32)
+
+
+def foreground(picture: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    """Colours (H,W,3) of what alpha (H,W) says is in front, in [0, 1] as the picture: Forte 2021, "Approximate Fast Foreground
+    Colour Estimation". Colours of front and back nearby are the means weighted by alpha; what then remains is the front's.
+    """
+    size = max(alpha.shape)
+    small, thin = picture[::SHRINK, ::SHRINK], alpha[::SHRINK, ::SHRINK, None]
+    front, back = _nearby(small, small, thin, round(COARSE * size / SHRINK))
+    front = _remains(small, front, back, thin)
+    front, back = _nearby(front, back, thin, max(1, round(FINE * size / SHRINK)))
+    out = picture.copy()
+    rows, columns = np.nonzero((alpha > 0) & (alpha < 1))  # elsewhere the picture shows one of the two alone
+    near = rows // SHRINK, columns // SHRINK
+    out[rows, columns] = _remains(picture[rows, columns], front[near], back[near], alpha[rows, columns, None])
+    return out
+
+
+def _nearby(front: np.ndarray, back: np.ndarray, alpha: np.ndarray, reach: int) -> tuple[np.ndarray, np.ndarray]:
+    """Means of the front's colours and of the back's round every pixel."""
+    size = 2 * reach + 1
+    weight = _mean(alpha, size)
+    return _mean(front * alpha, size) / (weight + 1e-5), _mean(back * (1 - alpha), size) / (1 - weight + 1e-5)
+
+
+def _remains(picture: np.ndarray, front: np.ndarray, back: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    return (front + alpha * (picture - alpha * front - (1 - alpha) * back)).clip(0, 1)
+
+
+def _mean(values: np.ndarray, size: int) -> np.ndarray:
+    """Over squares, of (H,W,C)."""
+    rows = torch.from_numpy(np.ascontiguousarray(values)).permute(2, 0, 1)[None]
+    rows = torch.nn.functional.avg_pool2d(rows, (1, size), 1, (0, size // 2), count_include_pad=False)
+    rows = torch.nn.functional.avg_pool2d(rows, (size, 1), 1, (size // 2, 0), count_include_pad=False)
+    return rows[0].permute(1, 2, 0).numpy()
+
+
+def _onto(values: np.ndarray, region: Region, shape: tuple[int, ...]) -> np.ndarray:
+    """An upright region's own pixels as pixels of the picture, 0 outside."""
+    left, top, right, bottom = region.bounds()
+    scale = len(values) / region.size
+    # Image.transform samples the place that a pixel's centre goes to.
+    affine = (scale, 0, -left * scale, 0, scale, -top * scale)
+    size = (shape[1], shape[0])
+    placed = Image.fromarray(values).transform(size, Image.Transform.AFFINE, affine, Image.Resampling.BILINEAR)
+    out = np.asarray(placed).copy()
+    out[: max(0, round(top))] = 0
+    out[max(0, round(bottom)) :] = 0
+    out[:, : max(0, round(left))] = 0
+    out[:, max(0, round(right)) :] = 0
+    return out
+
+
+def _project(vertices: Tensor, camera: Camera) -> Tensor:
+    """(V,2) pixels."""
+    seen = vertices @ camera.world_to_camera[:3, :3].T + camera.world_to_camera[:3, 3]
+    return seen[:, :2] / seen[:, 2:] * torch.tensor([camera.fx, camera.fy]) + torch.tensor([camera.cx, camera.cy])

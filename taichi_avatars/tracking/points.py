@@ -1,0 +1,174 @@
+"""Where the landmarks sit on the built-in head, and where pose, expression and identity move them, with derivatives."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from taichi_avatars.head.flame import FlameModel
+from taichi_avatars.head.pose import HeadPose
+from taichi_avatars.ops.mesh import vertex_normals
+
+FILE = Path(__file__).resolve().parent.parent / "assets" / "landmark_places.npz"
+JAW, LEFT_EYE, RIGHT_EYE = 2, 3, 4  # joints; the root and the neck come before
+ROTATION, TRANSLATION, JAW_POSE, GAZE, POSE = slice(0, 3), slice(3, 6), slice(6, 9), slice(9, 12), 12
+# Axis-angles (left x, y, right x, y) of the eyes by gaze: yaw to the person's left, pitch downwards, vergence inwards.
+EYES_BY_GAZE = torch.tensor([[0.0, 1, 0], [1, 0, -1], [0, 0, 0], [0, 1, 0], [1, 0, 1], [0, 0, 0]])
+
+
+def cross_matrix(v: Tensor) -> Tensor:
+    """(...,3,3) that multiplies as the cross product with v (...,3)."""
+    x, y, z = v.unbind(-1)
+    zero = torch.zeros_like(x)
+    return torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], -1).unflatten(-1, (3, 3))
+
+
+def rotation_matrix(r: Tensor) -> tuple[Tensor, Tensor]:
+    """Rotations (...,3,3) of axis-angles (...,3), and their left Jacobians: exp(r + dr) = exp(J dr) exp(r)."""
+    angle2 = (r * r).sum(-1)[..., None, None]
+    small = angle2 < 1e-6
+    safe = torch.where(small, torch.ones_like(angle2), angle2)
+    angle = safe.sqrt()
+    a = torch.where(small, 1 - angle2 / 6, angle.sin() / angle)
+    b = torch.where(small, 0.5 - angle2 / 24, (1 - angle.cos()) / safe)
+    c = torch.where(small, 1 / 6 - angle2 / 120, (angle - angle.sin()) / (safe * angle))
+    k = cross_matrix(r)
+    k2 = k @ k
+    one = torch.eye(3, dtype=r.dtype)
+    return one + a * k + b * k2, one + b * k + c * k2
+
+
+@dataclass(frozen=True, eq=False)
+class HeadPoints:
+    """K points on the head's surface. A frame's parameters are P = 12 + E numbers: rotation 3, translation 3, jaw 3,
+    gaze (yaw to the person's left, pitch downwards, vergence) 3, expressions E; the neck is straight.
+
+    Attributes:
+        landmark: (K,) numbers of the network's landmarks.
+        sigma: (K,) standard deviation along an axis, of the face's size.
+        rest: (K,3) of the mean head, metres.
+        directions: (K,3,S+E) by identity, then expression.
+        normals: (K,3) of the mean head.
+        weights: (K,5) skinning.
+        joints: (5,3) of the mean head; joint_directions (5,3,S+E).
+        n_shape: S.
+    """
+
+    landmark: Tensor
+    sigma: Tensor
+    rest: Tensor
+    directions: Tensor
+    normals: Tensor
+    weights: Tensor
+    joints: Tensor
+    joint_directions: Tensor
+    n_shape: int
+
+    @staticmethod
+    def of(head: FlameModel) -> HeadPoints:
+        """Those of the landmarks on the built-in head."""
+        with np.load(FILE, allow_pickle=False) as file:
+            landmark, triangle, barycentric, sigma = (
+                torch.from_numpy(file[name]) for name in ("landmark", "triangle", "barycentric", "sigma")
+            )
+        assert head.rig.regressor is not None  # the built-in head's joints follow its vertices
+        corners = head.faces[triangle.long()]
+        at = barycentric[..., None]
+        basis = vertex_basis(head)
+        normals = (vertex_normals(head.v_template, head.faces)[corners] * at).sum(1)
+        return HeadPoints(
+            landmark.long(),
+            sigma,
+            (head.v_template[corners] * at).sum(1),
+            (basis[corners] * at[..., None]).sum(1),
+            torch.nn.functional.normalize(normals, dim=1),
+            (head.rig.weights[corners] * at).sum(1),
+            head.rig.regressor.T @ head.v_template,
+            torch.einsum("vj,vck->jck", head.rig.regressor, basis),
+            head.n_shape,
+        )
+
+    @property
+    def count(self) -> int:
+        return len(self.landmark)
+
+    def place(self, frames: Tensor, shape: Tensor) -> Placed:
+        """Points in the world for T frames (T,P) of a person with identity `shape` (S,)."""
+        coefficients = torch.cat([shape.expand(len(frames), -1), frames[:, POSE:]], 1)
+        joints = self.joints + torch.einsum("jck,tk->tjc", self.joint_directions, coefficients)
+        surface = self.rest + (coefficients @ self.directions.flatten(0, 1).T).unflatten(1, (-1, 3))
+        gaze = frames[:, GAZE] @ EYES_BY_GAZE.T.to(frames.dtype)
+        turns = [rotation_matrix(r) for r in (frames[:, JAW_POSE], gaze[:, :3], gaze[:, 3:])]
+        root = joints[:, None, 0]
+        arms = []  # from a joint to the points, turned
+        local = self.weights[:, :2].sum(1)[:, None] * (surface - root)
+        for joint, (turn, _) in zip((JAW, LEFT_EYE, RIGHT_EYE), turns, strict=True):
+            arm = (surface - joints[:, None, joint]) @ turn.mT
+            local = local + self.weights[:, joint, None] * (arm + (joints[:, joint] - joints[:, 0])[:, None])
+            arms.append(arm)
+        rotation, jacobian = rotation_matrix(frames[:, ROTATION])
+        world = local @ rotation.mT + root + frames[:, None, TRANSLATION]
+        return Placed(self, world, local, arms, turns, rotation, jacobian)
+
+
+@dataclass(frozen=True, eq=False)
+class Placed:
+    """Points in the world and what their derivatives are made of.
+
+    Attributes:
+        world: (T,K,3) metres.
+        rotation: (T,3,3) of the head.
+    """
+
+    points: HeadPoints
+    world: Tensor
+    local: Tensor
+    arms: list[Tensor]
+    turns: list[tuple[Tensor, Tensor]]
+    rotation: Tensor
+    jacobian: Tensor
+
+    def derivatives(self, screen: Tensor) -> tuple[Tensor, Tensor]:
+        """How pictures of the points move.
+
+        That joints move with identity and expression is left out: it moves whole parts by little, and the next step mends it.
+
+        Args:
+            screen: (T,K,2,3) derivative of the picture by a point's place in the world.
+
+        Returns:
+            By the frame's parameters (T,K,2,P) and by identity (T,K,2,S).
+        """
+        weights, count = self.points.weights, len(self.world)
+        in_head = screen @ self.rotation[:, None]
+        turned = cross_matrix(self.local @ self.rotation.mT)
+        columns = [-(screen @ turned) @ self.jacobian[:, None], screen]
+        eyes = torch.zeros(*in_head.shape[:3], 3, dtype=screen.dtype)
+        by_gaze = EYES_BY_GAZE.to(screen.dtype).unflatten(0, (2, 3))
+        mixed = weights[:, :2].sum(1)[:, None, None] * in_head
+        for k, joint in enumerate((JAW, LEFT_EYE, RIGHT_EYE)):
+            turn, jacobian = self.turns[k]
+            here = weights[:, joint, None, None] * in_head
+            swing = -(here @ cross_matrix(self.arms[k])) @ jacobian[:, None]
+            if joint == JAW:
+                columns.append(swing)
+            else:
+                eyes = eyes + swing @ by_gaze[k - 1]
+            mixed = mixed + here @ turn[:, None]
+        columns.append(eyes)
+        # One product per point, over all frames: (K, 2T, 3) x (K, 3, S+E).
+        by_point = mixed.transpose(0, 1).reshape(self.points.count, 2 * count, 3)
+        linear = (by_point @ self.points.directions).view(self.points.count, count, 2, -1).transpose(0, 1)
+        shape = self.points.n_shape
+        return torch.cat([*columns, linear[..., shape:]], -1), linear[..., :shape]
+
+
+def vertex_basis(head: FlameModel) -> Tensor:
+    """(V,3,S+E) what identity and expression components add to the template."""
+    by_shape = head.pose(head.rest(torch.eye(head.n_shape))).canonical - head.v_template
+    by_expr = head.pose(head.rest(), HeadPose(expr=torch.eye(head.n_expr))).canonical - head.v_template
+    return torch.cat([by_shape, by_expr]).permute(1, 2, 0).contiguous()

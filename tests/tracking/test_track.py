@@ -1,0 +1,217 @@
+"""From a small film of the built-in subject to a capture, and what is said about films that are none."""
+
+import json
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from taichi_avatars.errors import UserError
+from taichi_avatars.head.sequence import FlameSequence
+from taichi_avatars.motion.motion import load_motion
+from taichi_avatars.scene.cameras import Camera
+from taichi_avatars.scene.capture import load_capture
+from taichi_avatars.synthetic.renderer import make_subject, photograph, pose
+from taichi_avatars.tracking.choosing import most_different
+from taichi_avatars.tracking.examine import examine, is_filmed
+from taichi_avatars.tracking.matte import Matting, connected, foreground
+from taichi_avatars.tracking.track import Settings, track
+from taichi_avatars.tracking.views import frame_head
+from taichi_avatars.video.mp4 import write_mp4
+
+WIDTH, HEIGHT, COUNT = 240, 320, 16
+
+
+class Bar:
+    def update(self, done: int, total: int | None = None, **figures: str) -> None:
+        pass
+
+
+@contextmanager
+def quiet(what: str, total: int, unit: str):
+    yield Bar()
+
+
+@pytest.fixture(scope="module")
+def filmed(tmp_path_factory, head):
+    """A film of a few moments, each shown for some pictures; vertices and camera of each moment, and their alpha."""
+    subject = make_subject(head, 0, 0.35 / HEIGHT, strand_count=2000)
+    camera = Camera.look_at(torch.tensor([0.0, 0.0, 0.75]), torch.tensor([0.0, -0.02, 0.0]), 0.6, WIDTH, HEIGHT)
+    wall = torch.linspace(0.35, 0.6, WIDTH)[None, None].expand(3, HEIGHT, -1)
+    moments = []
+    for yaw, jaw in ((0.0, 0.0), (0.25, 0.4), (-0.25, 0.1), (0.1, 0.7)):
+        expr = torch.zeros(head.n_expr)
+        expr[head.expression_names.index("jawOpen")] = jaw
+        vertices = head(subject.who.shape, expr, torch.tensor([0.05, yaw, 0.0])).vertices
+        shot = photograph(subject, pose(subject, vertices), camera, 2)
+        moments.append(((shot.rgb + (1 - shot.alpha) * wall).permute(1, 2, 0), vertices, shot.alpha))
+    pictures = [(moments[4 * k // COUNT][0].clamp(0, 1) * 255).byte().numpy() for k in range(COUNT)]
+    path = tmp_path_factory.mktemp("film") / "me.mp4"
+    write_mp4(path, pictures, 10)
+    return path, moments, camera
+
+
+@pytest.fixture(scope="module")
+def tracked(filmed, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("tracked") / "capture"
+    track([filmed[0]], out, Settings(focal=filmed[2].fx, test=0.2), quiet)
+    return out
+
+
+def test_the_capture_is_one_that_training_reads(tracked, head):
+    capture = load_capture(tracked, head=head)
+    assert len(capture.train) + len(capture.test) == COUNT and 2 <= len(capture.test) <= 4
+    assert [view.timestep for view in capture.test] == sorted(view.timestep for view in capture.test)
+    assert max(v.timestep for v in capture.train) < min(v.timestep for v in capture.test)
+    assert len(load_motion(tracked / "motion.npz", head).sequence) == COUNT
+    report = json.loads((tracked / "tracking.json").read_text())
+    assert len(report["frames"]) == COUNT and report["videos"][0]["focal"]["from"] == "given"
+    assert report["videos"][0]["residual"] < 3.0
+    assert (tracked / "tracking.mp4").stat().st_size > 1000
+    assert sorted(p.name for p in tracked.parent.iterdir()) == ["capture"]  # nothing else is left
+
+
+def test_the_mesh_lies_over_the_face(tracked, filmed, head):
+    _, moments, camera = filmed
+    capture = load_capture(tracked, head=head)
+    motion, face = FlameSequence.load_npz(tracked / "motion.npz", head), head.regions["face"]
+    for view in capture.train:
+        vertices = motion.mesh(head, motion.row(view.timestep)).vertices[face]
+        truth = moments[4 * view.timestep // COUNT][1][face]
+        off = project(vertices, view.camera) - project(truth, camera)
+        assert float(off.norm(dim=1).mean()) < 4.0  # pixels, of a face 110 high
+
+
+def project(points: torch.Tensor, camera: Camera) -> torch.Tensor:
+    seen = points @ camera.world_to_camera[:3, :3].T + camera.world_to_camera[:3, 3]
+    return seen[:, :2] / seen[:, 2:] * torch.tensor([camera.fx, camera.fy]) + torch.tensor([camera.cx, camera.cy])
+
+
+def test_the_pictures_are_cut_out(tracked, filmed):
+    _, moments, _ = filmed
+    for k in (0, 5, 9):
+        rgba = np.asarray(Image.open(tracked / "images" / f"{k:05d}_00.png"))
+        assert rgba.shape == (HEIGHT, WIDTH, 4)
+        truth = moments[4 * k // COUNT][2].numpy()
+        assert np.abs(rgba[..., 3] / 255 - truth)[: HEIGHT // 2].mean() < 0.04
+
+
+def test_an_interrupted_run_goes_on(filmed, tmp_path):
+    out = tmp_path / "capture"
+    seen = []
+
+    @contextmanager
+    def stopping(what: str, total: int, unit: str):
+        class Stop(Bar):
+            def update(self, done: int, total: int | None = None, **figures: str) -> None:
+                seen.append(done)
+                if done == 6:
+                    raise KeyboardInterrupt
+
+        yield Stop() if what.startswith("look") else Bar()
+
+    settings = Settings(focal=filmed[2].fx)
+    with pytest.raises(KeyboardInterrupt, match="6 pictures are kept; --resume goes on"):
+        track([filmed[0]], out, settings, stopping)
+    assert not out.exists()
+    with pytest.raises(UserError, match="other options"):
+        track([filmed[0]], out, Settings(), quiet, resume=True)
+    seen.clear()
+    track([filmed[0]], out, settings, lambda *a: stopping(*a), resume=True)
+    assert seen == list(range(7, COUNT + 1)) and (out / "transforms_train.json").is_file()
+
+
+def test_what_is_no_capture_of_track_is_not_replaced(filmed, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "photo.png").write_bytes(b"mine")
+    with pytest.raises(UserError, match="--force"):
+        track([filmed[0]], tmp_path / "mine", Settings(), quiet)
+    with pytest.raises(UserError, match="nothing was begun"):
+        track([filmed[0]], tmp_path / "new", Settings(), quiet, resume=True)
+
+
+def bad_film(folder: Path, name: str, good: Path) -> Path:
+    random = np.random.default_rng(0)
+    path = folder / f"{name}.mp4"
+    if name == "black":
+        write_mp4(path, [np.zeros((96, 128, 3), np.uint8)] * 12, 10)
+    elif name == "noise":
+        write_mp4(path, random.integers(0, 255, (12, 96, 128, 3)).astype(np.uint8), 10)
+    elif name == "one picture":
+        from taichi_avatars.tracking.source import open_source, shots
+
+        source = open_source(good)
+        write_mp4(path, [next(shots(source, 30)).picture((source.width, source.height))], 10)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "said"), [("black", "no face was found"), ("noise", "no face was found"), ("one picture", "in 1 pictures only")]
+)
+def test_films_that_are_none_are_refused_in_one_line(name, said, filmed, tmp_path):
+    with pytest.raises(UserError, match=said) as caught:
+        track([bad_film(tmp_path, name, filmed[0])], tmp_path / "out", Settings(), quiet)
+    assert "\n" not in str(caught.value) and not (tmp_path / "out").exists()
+
+
+def test_a_face_that_is_not_there_cannot_be_chosen(filmed, tmp_path):
+    with pytest.raises(UserError, match="shows 1 faces, there is no face 2"):
+        track([filmed[0]], tmp_path / "out", Settings(face=2), quiet)
+
+
+def test_info_says_what_a_film_lacks(filmed):
+    assert is_filmed(filmed[0]) and not is_filmed(filmed[0].parent / "a.npz")
+    described = examine(filmed[0], Bar())
+    assert described["kind"] == "video" and not described["whole"]
+    assert any("lasts 2 seconds" in problem for problem in described["problems"])
+    assert described["shows"]["share"] == 1.0 and described["shows"]["yaw"][0] < -5 < 5 < described["shows"]["yaw"][1]
+
+
+def test_the_frames_that_differ_most_are_chosen():
+    features = np.concatenate([np.zeros((20, 2)), np.array([[5.0, 0], [0, 5.0], [-5.0, 0]])])
+    assert set(most_different(features, 4)) >= {20, 21, 22}
+    assert most_different(features, 50).tolist() == list(range(23))
+
+
+def test_a_small_head_in_a_large_picture_is_cut_to_its_space():
+    framing = frame_head((3840, 2160), (1280, 720), 1000.0, np.array([[600.0, 200.0], [760.0, 420.0]]), 720)
+    assert framing.height == 720 or framing.width == 720
+    scale = framing.read_width / 1280
+    assert framing.focal_x == pytest.approx(1000 * scale)
+    camera = framing.camera(torch.zeros(3))
+    # A point in the video's middle is in the middle of the scaled picture, seen from the part's corner.
+    assert camera.cx + framing.left == pytest.approx(0.5 * framing.read_width)
+    assert framing.left < 600 * scale and framing.left + framing.width > 760 * scale
+    whole = frame_head((400, 540), (400, 540), 500.0, np.array([[100.0, 100.0], [200.0, 300.0]]), 720)
+    assert (whole.left, whole.top, whole.width, whole.height) == (0, 0, 400, 540)
+
+
+def test_colours_of_the_front_are_without_the_back():
+    alpha = np.tile(((np.arange(240, dtype=np.float32) - 117) / 6).clip(0, 1), (240, 1))  # an edge of 6 pixels
+    front, back = np.array([0.9, 0.4, 0.2], np.float32), np.array([0.1, 0.3, 0.9], np.float32)
+    picture = alpha[..., None] * front + (1 - alpha[..., None]) * back
+    found = foreground(picture, alpha)
+    assert np.abs(found - front)[alpha > 0.1].max() < 0.16
+
+
+def test_what_nothing_leads_to_is_left_out():
+    alpha = np.zeros((10, 20), np.float32)
+    alpha[2:8, 2:8], alpha[4:6, 12:16] = 1.0, 0.9
+    surely = np.zeros((10, 20), bool)
+    surely[4, 4] = True
+    kept = connected(alpha, surely)
+    assert kept[2:8, 2:8].min() == 1.0 and not kept[:, 10:].any()
+
+
+def test_the_limit_is_wide_at_the_hair_and_tight_at_the_neck(head, filmed):
+    _, moments, camera = filmed
+    allowed, surely = Matting(head).limit(moments[0][1], camera)
+    above = np.nonzero(surely.any(1))[0][0]
+    middle = WIDTH // 2
+    pixel = camera.fx / 0.75 * 0.01  # a centimetre
+    assert allowed[int(above - 3 * pixel), middle] > 0.9
+    below = np.nonzero(surely.any(1))[0][-1]
+    assert allowed[int(below + 3 * pixel) :, middle].max() < 0.1
