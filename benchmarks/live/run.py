@@ -1,6 +1,7 @@
 """Live motion measured: latency, a bad network, malformed packets, and ten minutes of it.
 
     python benchmarks/live/run.py latency MODEL [--size 275x401] [--seconds 20]
+    python benchmarks/live/run.py webcam MODEL VIDEO
     python benchmarks/live/run.py network MODEL
     python benchmarks/live/run.py malformed [--count 100000] [--protocol vmc]
     python benchmarks/live/run.py long MODEL [--minutes 10]
@@ -153,6 +154,17 @@ def latency(model: Path, size: str, seconds: float, fps: float) -> None:
     print(f"  from every packet to the first picture that shows it: {percentiles(waited)}")
 
 
+def webcam(model: Path, video: Path, size: str, seconds: float) -> None:
+    width, height = map(int, size.split("x"))
+    _, opened, broadcast, _ = staged(model, width, height, str(video))
+    cpu = time.process_time()
+    shown = broadcast.run(seconds)
+    cpu = time.process_time() - cpu
+    rate, faces = shown.pictures / shown.seconds, opened.traffic.faces / shown.seconds
+    print(f"{video.name} to {size}: {rate:.1f} pictures and {faces:.1f} faces per second, {cpu / shown.seconds:.2f} cores busy")
+    print(f"  from a picture of the camera to the avatar's: {percentiles(list(shown.latencies))}")
+
+
 def network(model: Path, seconds: float = 12.0) -> None:
     """Jitter of a still head whose sensor is noisy, and lag of a moving one, on a good network and on a bad one."""
     bad = {"loss": 0.2, "delay": 0.08}
@@ -186,8 +198,8 @@ def network(model: Path, seconds: float = 12.0) -> None:
                 )
 
 
-def long(model: Path, minutes: float) -> None:
-    _, opened, broadcast, watch = staged(model, 275, 401)
+def long(model: Path, minutes: float, fps: float) -> None:
+    _, opened, broadcast, watch = staged(model, 275, 401, fps=fps)
     watch.keep = False
     process = sending(opened.address[1], 60 * minutes + 30)
     memory: list[tuple[float, float]] = []
@@ -310,8 +322,9 @@ def malformed(count: int, protocols: list[str]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["latency", "network", "malformed", "long"])
+    parser.add_argument("what", choices=["latency", "webcam", "network", "malformed", "long"])
     parser.add_argument("model", type=Path, nargs="?")
+    parser.add_argument("video", type=Path, nargs="?")
     parser.add_argument("--size", default="275x401")
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--fps", type=float, default=30.0)
@@ -321,12 +334,14 @@ def main() -> None:
     given = parser.parse_args()
     if given.what == "latency":
         latency(given.model, given.size, given.seconds, given.fps)
+    elif given.what == "webcam":
+        webcam(given.model, given.video, given.size, given.seconds)
     elif given.what == "network":
         network(given.model)
     elif given.what == "malformed":
         malformed(given.count, given.protocol or list(broken.PROTOCOLS))
     elif given.what == "long":
-        long(given.model, given.minutes)
+        long(given.model, given.minutes, given.fps)
 
 
 if __name__ == "__main__":

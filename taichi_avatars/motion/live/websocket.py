@@ -10,9 +10,11 @@ from __future__ import annotations
 import http
 import json
 import logging
+import socket
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
 
 PORT = 8765
 LARGEST = 1 << 16  # bytes of a message
-MOST_CONNECTIONS = 8
+MOST_CONNECTIONS = 16
 MOST_EXPRESSIONS = 1024
 HERE = ("localhost", "127.0.0.1", "::1")
 NO_ORIGIN = "null"  # what browsers say of pages in files, and of frames that hide where they are from
@@ -126,6 +128,8 @@ class WebSocket:
             raise UserError(
                 f"websocket: cannot listen at {host} port {port} ({error}); end the program that does, or choose another"
             ) from None
+        self._handle = self._server.handler
+        self._server.handler = self._let_in
         self.address: tuple[str, int] = self._server.socket.getsockname()[:2]
         self.name = f"websocket at ws://{self.address[0]}:{self.address[1]}"
         self._thread: threading.Thread | None = None
@@ -141,34 +145,38 @@ class WebSocket:
             self._thread.join()
 
     def _refusal(self, connection: ServerConnection, request: Any) -> Any:
-        """An answer to a page from elsewhere, and to more connections than there is any use for."""
+        """The answer to a page from elsewhere."""
         origin = request.headers.get("Origin")
         own = origin is None or urlsplit(origin).hostname in HERE
         if not (origin == self._origin if self._origin is not None else own):
             self.traffic.others += 1
             text = f"pages of {origin} may not move this avatar; start it with --sender {origin}\n"
             return connection.respond(http.HTTPStatus.FORBIDDEN, text)
-        with self._lock:
-            if self._connections >= MOST_CONNECTIONS:
-                self.traffic.others += 1
-                return connection.respond(http.HTTPStatus.SERVICE_UNAVAILABLE, "too many connections\n")
         return None
+
+    def _let_in(self, connection: socket.socket, address: Any) -> None:
+        """Serves a connection on its thread, unless there are more than there is any use for."""
+        with self._lock:
+            full = self._connections >= MOST_CONNECTIONS
+            self._connections += not full
+            self.traffic.others += full
+        if full:
+            connection.close()
+            return
+        try:
+            self._handle(connection, address)
+        finally:
+            with self._lock:
+                self._connections -= 1
 
     def _serve(self, connection: ServerConnection) -> None:
         from websockets.exceptions import ConnectionClosed
 
-        with self._lock:
-            self._connections += 1
-        try:
+        with suppress(ConnectionClosed, OSError):
             complain = _Complaints(connection.send)
             address = connection.remote_address[:2]
             for message in connection:
                 self._hear(message, address, complain)
-        except (ConnectionClosed, OSError):
-            pass
-        finally:
-            with self._lock:
-                self._connections -= 1
 
     def _hear(self, message: str | bytes, address: tuple[str, int], complain: _Complaints) -> None:
         now = time.monotonic()

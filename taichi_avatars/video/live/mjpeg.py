@@ -10,6 +10,7 @@ import io
 import threading
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 from urllib.parse import urlsplit
 
 from PIL import Image
@@ -18,7 +19,7 @@ from taichi_avatars.errors import UserError
 from taichi_avatars.video.live.shot import Shot
 
 PORT = 8090
-MOST_VIEWERS = 8
+MOST_VIEWERS, MOST_CONNECTIONS = 8, 32
 PATIENCE = 5.0  # seconds that a viewer may take for a picture
 REPEAT = 1.0  # seconds after which a picture that rests is sent again
 BOUNDARY = "picture"
@@ -103,6 +104,23 @@ class Mjpeg:
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     pictures: Mjpeg
+
+    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
+        super().__init__(address, handler)
+        self._room = threading.BoundedSemaphore(MOST_CONNECTIONS)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Serves a connection on a thread of its own, unless there are more than there is any use for."""
+        if self._room.acquire(blocking=False):
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._room.release()
 
     def handle_error(self, request: object, client_address: object) -> None:
         """Who looks may go at any moment, and send anything before: that is nobody's mistake here."""

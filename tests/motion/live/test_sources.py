@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 import pytest
 from motion.live import broken, packets
-from websockets.exceptions import InvalidStatus
+from websockets.exceptions import InvalidStatus, WebSocketException
 from websockets.sync.client import connect
 
 from taichi_avatars.errors import UserError
@@ -19,6 +19,7 @@ from taichi_avatars.motion.face_map import ARKIT_NAMES
 from taichi_avatars.motion.live import ifacialmocap, sender
 from taichi_avatars.motion.live.face import Face
 from taichi_avatars.motion.live.sources import open_source
+from taichi_avatars.motion.live.websocket import MOST_CONNECTIONS
 
 PATIENCE = 60.0  # seconds that a packet may take on a machine that is busy
 
@@ -145,6 +146,25 @@ def test_websocket_says_what_is_wrong_and_takes_one_at_a_time() -> None:
             taken.next()
         with pytest.raises(InvalidStatus, match="403"):
             connect(address)
+
+
+def test_idle_connections_are_bounded() -> None:
+    with running("websocket:0") as (source, taken):
+        idle = [socket.create_connection(source.address) for _ in range(MOST_CONNECTIONS)]
+        with socket.create_connection(source.address) as one_more:
+            one_more.settimeout(PATIENCE)
+            assert one_more.recv(1) == b""  # closed at once
+        for connection in idle:
+            connection.close()
+        for _ in range(1000):  # until the server has noticed
+            try:
+                with connect("ws://{}:{}".format(*source.address)) as program:
+                    program.send("{}")
+                    taken.next()
+                    return
+            except (OSError, WebSocketException):
+                continue
+        raise AssertionError("no place became free")
 
 
 @pytest.mark.parametrize(
