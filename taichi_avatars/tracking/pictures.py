@@ -17,6 +17,7 @@ from taichi_avatars.scene.cameras import Camera
 from taichi_avatars.tracking import capture_files as files
 from taichi_avatars.tracking.choosing import Choice
 from taichi_avatars.tracking.fit import ClipFit
+from taichi_avatars.tracking.hair import HairSurvey
 from taichi_avatars.tracking.matte import Matting
 from taichi_avatars.tracking.overlay import Overlay
 from taichi_avatars.tracking.source import Shot, shots
@@ -26,6 +27,7 @@ from taichi_avatars.video.mp4 import write_mp4
 
 FILM_SIZE, FILM_RATE = 640, 15  # pixels of the longer side of tracking.mp4, and pictures a second
 OVERLAY = "tracking.mp4"
+SURVEYED = 40  # pictures
 
 
 class Pictures:
@@ -55,6 +57,7 @@ class Pictures:
         )
         self.camera, self.film_camera = self.framing.camera(-center), self.film.camera(-center)
         self.matting, self.overlay = Matting(head), Overlay(head)
+        self.rows = rows
 
     def vertices(self, row: int) -> Tensor:
         return self.sequence.mesh(self.head, row).vertices
@@ -65,8 +68,19 @@ class Pictures:
         spacing = np.diff(self.one.watched.seconds)
         fps = max(1, round(1 / float(np.median(spacing)))) if len(spacing) else round(rate)
         every = -(-fps // FILM_RATE)
+        self._survey(rate)
         write_mp4(folder / name, self._frames(folder, rate, every, bar), max(1, round(fps / every)), preset="veryfast")
         return folder / name
+
+    def _survey(self, rate: float) -> None:
+        """Learns how far the hair goes from some of the pictures."""
+        chosen = set(self.rows[:: max(1, len(self.rows) // SURVEYED)].tolist())
+        survey = HairSurvey(self.matting)
+        for shot in shots(self.one.watched.source, rate):
+            if shot.number in chosen:
+                picture = self.framing.cut(shot.picture((self.framing.read_width, self.framing.read_height)))
+                survey.look(picture, self.vertices(shot.number), self.camera)
+        self.matting = Matting(self.head, survey.margins())
 
     def _frames(self, folder: Path, rate: float, every: int, bar: Bar) -> Iterator[np.ndarray]:
         for shot in shots(self.one.watched.source, rate):
