@@ -40,6 +40,7 @@ CHUNK = 256  # Gaussians per task; the pose's gradient is summed per chunk, in a
 POSE = 15  # gradient to the rotation (9, by rows), the translation (3) and the camera centre (3)
 
 MIN_ALPHA = 1.0 / 255.0
+PUBLISHED_TILE = 16.0  # pixels along each side of the tiles of Kerbl et al.'s rasterizer, by which it decides what is visible
 MARGIN = 0.15  # of the image's size: how far outside the image the slopes of the Jacobian are followed
 
 F32 = ti.types.ndarray(dtype=ti.f32, ndim=1)
@@ -112,14 +113,17 @@ def footprint(view, means: ti.template(), quats: ti.template(), scales: ti.templ
 
 
 @ti.func
-def screen_radius(x, y, a, c, det, view):
-    """The radius that decides visibility: 3 sigma of the longer axis, 0 where its square touches no 16x16 tile of the image."""
+def visible_radius(x, y, a, c, det, view):
+    """3 sigma of the longer axis, rounded up; 0 where its square touches no tile of the grid that the published rasterizer works on.
+
+    Losses and density control take a Gaussian as visible by it. What is drawn is decided in `tiles.py`, on tiles of another size.
+    """
     mid = 0.5 * (a + c)
     radius = ti.ceil(3.0 * ti.sqrt(mid + ti.sqrt(ti.max(mid * mid - det, 0.1))))
-    left, right = (x - 0.5 - radius) / 16.0, (x - 0.5 + radius + 15.0) / 16.0
-    top, bottom = (y - 0.5 - radius) / 16.0, (y - 0.5 + radius + 15.0) / 16.0
+    left, right = (x - 0.5 - radius) / PUBLISHED_TILE, (x - 0.5 + radius + (PUBLISHED_TILE - 1.0)) / PUBLISHED_TILE
+    top, bottom = (y - 0.5 - radius) / PUBLISHED_TILE, (y - 0.5 + radius + (PUBLISHED_TILE - 1.0)) / PUBLISHED_TILE
     # Whole tiles, rounded towards 0 and clamped to the grid.
-    nx, ny = ti.ceil(view.w / 16.0), ti.ceil(view.h / 16.0)
+    nx, ny = ti.ceil(view.w / PUBLISHED_TILE), ti.ceil(view.h / PUBLISHED_TILE)
     across = ti.min(ti.floor(ti.max(right, 0.0)), nx) - ti.min(ti.floor(ti.max(left, 0.0)), nx)
     down = ti.min(ti.floor(ti.max(bottom, 0.0)), ny) - ti.min(ti.floor(ti.max(top, 0.0)), ny)
     return ti.select(across * down > 0.0, ti.min(radius, 1e9), 0.0)
@@ -153,7 +157,7 @@ def project_at(
     store(splats, i, SPLAT, 5, ti.select(f.shown > 0.0, opacity, 0.0), wide)
     store3(splats, i, SPLAT, 6, rgb, wide)
     store3(splats, i, SPLAT, 9, where(f.shown, triple(f.p.z, reach * ti.sqrt(a), reach * ti.sqrt(c))), wide)
-    radius = ti.select(f.shown > 0.0, screen_radius(x, y, a, c, det, view), 0.0)
+    radius = ti.select(f.shown > 0.0, visible_radius(x, y, a, c, det, view), 0.0)
     if ti.static(wide):
         for lane in ti.static(range(LANES)):
             radii[i + lane] = ti.cast(radius[lane], ti.i32)
@@ -273,7 +277,7 @@ def store_pose(grad_pose: ti.template(), row, pose):
 
 
 @ti.func
-def lane_sums(a):
+def lane_sum3(a):
     return triple(lane_sum(a.x), lane_sum(a.y), lane_sum(a.z))
 
 
@@ -302,8 +306,8 @@ def project_adjoint(
             total = pose_plus(total, own, fresh)
             first += LANES
         whole = ti.Struct(
-            x=lane_sums(total.x), y=lane_sums(total.y), z=lane_sums(total.z), t=lane_sums(total.t),
-            center=lane_sums(total.center),
+            x=lane_sum3(total.x), y=lane_sum3(total.y), z=lane_sum3(total.z), t=lane_sum3(total.t),
+            center=lane_sum3(total.center),
         )  # fmt: skip
         store_pose(grad_pose, chunk, whole)
 

@@ -27,7 +27,7 @@ VecX1 = ti.types.ndarray(dtype=Vec, ndim=1)
 VecX3 = ti.types.ndarray(dtype=Vec, ndim=3)
 
 Pixels = ti.types.struct(T=Vec, red=Vec, green=Vec, blue=Vec, depth=Vec, alpha=Vec)
-Adjoint = ti.types.struct(T=Vec, rest=Vec)  # rest: what the splats behind contribute to the loss, per pixel
+Adjoint = ti.types.struct(T=Vec, behind=Vec)  # behind: what the splats behind contribute to the loss, per pixel
 Sums = ti.types.struct(
     s=Vec, s_dx=Vec, s_dx2=Vec, s_dy=Vec, s_dxdy=Vec, s_dy2=Vec, red=Vec, green=Vec, blue=Vec, depth=Vec
 )  # fmt: skip
@@ -149,15 +149,15 @@ def composite(width: ti.i32, height: ti.i32, tiles_x: ti.i32, tile_end: I32x1, e
 
 @ti.func
 def begin_adjoint(state: ti.template(), grad: ti.template(), tile, k, T):
-    rest = Vec(0.0)
+    behind = Vec(0.0)
     for channel in ti.static(range(CHANNELS)):
-        rest = rest + state[tile, k, channel] * grad[tile, k, channel]
-    return Adjoint(T=T, rest=rest)
+        behind = behind + state[tile, k, channel] * grad[tile, k, channel]
+    return Adjoint(T=T, behind=behind)
 
 
 @ti.func
 def blend_adjoint(grad: ti.template(), tile, k, packed: ti.template(), i, p, sums, dx, dy):
-    """One splat over 16 pixels, in the order of forward: T and the stop repeat, `rest` shrinks to what lies behind."""
+    """One splat over 16 pixels, in the order of forward: T and the stop repeat, `behind` shrinks to what lies behind."""
     g_red, g_green, g_blue, g_depth = grad[tile, k, 0], grad[tile, k, 1], grad[tile, k, 2], grad[tile, k, 3]
     red, green, blue, depth = packed[i, 6], packed[i, 7], packed[i, 8], packed[i, 9]
     power = exponent(packed, i, dx, dy)
@@ -168,8 +168,8 @@ def blend_adjoint(grad: ti.template(), tile, k, packed: ti.template(), i, p, sum
     goes_on = left >= MIN_TRANSMITTANCE
     weight = ti.select(goes_on, weight, 0.0)
     value = weight * (g_red * red + g_green * green + g_blue * blue + g_depth * depth + grad[tile, k, 4])
-    rest = p.rest - value
-    s = ti.select(goes_on, value - rest * alpha / (1.0 - alpha), 0.0)
+    behind = p.behind - value
+    s = ti.select(goes_on, value - behind * alpha / (1.0 - alpha), 0.0)
     s = ti.select(full < MAX_ALPHA, s, 0.0)  # cut where alpha was clamped
     s_dx, s_dy = s * dx, s * dy
     after = Sums(
@@ -184,11 +184,11 @@ def blend_adjoint(grad: ti.template(), tile, k, packed: ti.template(), i, p, sum
         blue=sums.blue + weight * g_blue,
         depth=sums.depth + weight * g_depth,
     )
-    return Adjoint(T=ti.select(goes_on, left, 0.0), rest=rest), after
+    return Adjoint(T=ti.select(goes_on, left, 0.0), behind=behind), after
 
 
 @ti.func
-def lane_sums(t):
+def reduce_sums(t):
     """The ten sums over 16 lanes at once, by a tree of shuffles: lanes 0-9 of the result are what `gather` wants."""
     ab, cd = halve(t.s, t.s_dx, 8), halve(t.s_dx2, t.s_dy, 8)
     ef, gh = halve(t.s_dxdy, t.s_dy2, 8), halve(t.red, t.green, 8)
@@ -248,7 +248,7 @@ def composite_adjoint(
                     p2, sums = blend_adjoint(grad, tile, 2, packed, i, p2, sums, dx, dy + QUAD)
                 if quads & 8:
                     p3, sums = blend_adjoint(grad, tile, 3, packed, i, p3, sums, dx + QUAD, dy + QUAD)
-                pair_grad[entries[j, 1]] = lane_sums(sums)
+                pair_grad[entries[j, 1]] = reduce_sums(sums)
             at = batch_end
 
 
@@ -290,10 +290,10 @@ def to_image(tiles_x: ti.i32, background: F32x1, state: VecX3, image: F32x3, alp
         for k in range(4):
             left, top = tile % tiles_x * TILE + k % 2 * QUAD, tile // tiles_x * TILE + k // 2 * QUAD
             a, d = state[tile, k, 4], state[tile, k, 3]
-            behind = 1.0 - a
-            red = state[tile, k, 0] + behind * background[0]
-            green = state[tile, k, 1] + behind * background[1]
-            blue = state[tile, k, 2] + behind * background[2]
+            through = 1.0 - a  # of the background
+            red = state[tile, k, 0] + through * background[0]
+            green = state[tile, k, 1] + through * background[1]
+            blue = state[tile, k, 2] + through * background[2]
             for lane in ti.static(range(LANES)):
                 x, y = left + lane % QUAD, top + lane // QUAD
                 if (x < alpha.shape[1]) & (y < alpha.shape[0]):

@@ -127,15 +127,15 @@ def composite_adjoint(
         left_edge, top_edge = (tile % tiles_x) * TILE, (tile // tiles_x) * TILE
         column, row = left_edge + lane % TILE, top_edge + lane // TILE
         x, y = ti.cast(column, ti.f32) + 0.5, ti.cast(row, ti.f32) + 0.5
-        T, g_covered, rest = 0.0, 0.0, 0.0  # rest: what the splats behind contribute to the loss
+        T, g_covered, behind = 0.0, 0.0, 0.0  # behind: what the splats behind contribute to the loss
         g_red, g_green, g_blue, g_far = 0.0, 0.0, 0.0, 0.0
         if column < alpha.shape[1] and row < alpha.shape[0]:
             T = 1.0
             g_red, g_green, g_blue = g_image[0, row, column], g_image[1, row, column], g_image[2, row, column]
             g_far, g_covered = g_depth[row, column], g_alpha[row, column]
-            rest = g_covered * alpha[row, column] + g_far * depth[row, column]
+            behind = g_covered * alpha[row, column] + g_far * depth[row, column]
             for c, g in ti.static(((0, g_red), (1, g_green), (2, g_blue))):
-                rest += g * (image[c, row, column] - background[c])
+                behind += g * (image[c, row, column] - background[c])
                 g_covered -= g * background[c]
         upstream[lane], upstream[BLOCK + lane] = g_red, g_green
         upstream[2 * BLOCK + lane], upstream[3 * BLOCK + lane] = g_blue, g_far
@@ -164,9 +164,9 @@ def composite_adjoint(
                         value = g_red * splats[6 * BATCH + j] + g_green * splats[7 * BATCH + j]
                         value += g_blue * splats[8 * BATCH + j] + g_far * splats[9 * BATCH + j] + g_covered
                         value *= weight
-                        rest -= value
+                        behind -= value
                         if full < MAX_ALPHA:  # cut where alpha was clamped
-                            s = value - rest * a / (1.0 - a)
+                            s = value - behind * a / (1.0 - a)
                         T = left
                     else:
                         T = 0.0

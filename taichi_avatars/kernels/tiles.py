@@ -1,4 +1,4 @@
-"""Which splats touch which tile, in depth order: settle, pack, list, scatter (a stable counting sort).
+"""Which splats touch which tile, in depth order: group_records, pack, list_pairs, scatter (a stable counting sort).
 
 Tiles are TILE x TILE pixels. A splat is listed exactly in the tiles that hold a pixel centre where its alpha can reach 1/255,
 with the quads of the tile that do.
@@ -84,8 +84,8 @@ def tile_columns(r, row, rows: ti.template(), tiles_x):
 
 
 @ti.func
-def misses(r, left, top):
-    """Above 0 for a quad that a splat does not touch: the least value of its form over the pixel centres' rectangle, less 1.
+def least_form(r, left, top):
+    """The least value of a splat's form over the rectangle of a quad's pixel centres; it touches the quad where that is <= 1.
 
     left, top: from the splat's centre to the quad's first pixel centre; numbers, or vectors for many quads at once.
     """
@@ -97,11 +97,11 @@ def misses(r, left, top):
     A, C = r.A * (1.0 - FORM_MARGIN), r.C * (1.0 - FORM_MARGIN)
     on_column = near_x * (near_x * A + y * r.B) + y * y * C
     on_row = near_y * (near_y * C + x * r.B) + x * x * A
-    return ti.min(on_column, on_row) - 1.0
+    return ti.min(on_column, on_row)
 
 
 @ti.func
-def home(splats: ti.template(), g, tiles_x, tiles_y):
+def center_tile(splats: ti.template(), g, tiles_x, tiles_y):
     """The tile of a splat's centre, or the one nearest to it."""
     x = ti.min(ti.max(splats[g, 0], 0.0), ti.cast(tiles_x * TILE - 1, ti.f32))
     y = ti.min(ti.max(splats[g, 1], 0.0), ti.cast(tiles_y * TILE - 1, ti.f32))
@@ -109,16 +109,16 @@ def home(splats: ti.template(), g, tiles_x, tiles_y):
 
 
 @ti.kernel
-def settle(tiles_x: ti.i32, tiles_y: ti.i32, splats: F32x2, slot: I32x1, place: I32x1, resident: I32x1):
+def group_records(tiles_x: ti.i32, tiles_y: ti.i32, splats: F32x2, slot: I32x1, place: I32x1, splat_at: I32x1):
     """Where each splat's record goes, so that a tile finds its splats side by side. slot (tiles,): scratch.
 
-    place: (N,) of each splat.  resident: (N,) the splat at each place.
+    place: (N,) of each splat.  splat_at: (N,) the splat at each place.
     """
     for _ in range(1):
         for tile in range(slot.shape[0]):
             slot[tile] = 0
         for g in range(splats.shape[0]):
-            tile = home(splats, g, tiles_x, tiles_y)
+            tile = center_tile(splats, g, tiles_x, tiles_y)
             slot[tile] = slot[tile] + 1
         at = 0
         for tile in range(slot.shape[0]):
@@ -126,20 +126,20 @@ def settle(tiles_x: ti.i32, tiles_y: ti.i32, splats: F32x2, slot: I32x1, place: 
             slot[tile] = at
             at += here
         for g in range(splats.shape[0]):
-            tile = home(splats, g, tiles_x, tiles_y)
+            tile = center_tile(splats, g, tiles_x, tiles_y)
             at = slot[tile]
             slot[tile] = at + 1
             place[g] = at
-            resident[at] = g
+            splat_at[at] = g
 
 
 @ti.kernel
 def pack(
-    tiles_x: ti.i32, tiles_y: ti.i32, order: I32x1, resident: I32x1, splats: F32x2, packed: F32x2, bounds: F32x2, room: I32x1
+    tiles_x: ti.i32, tiles_y: ti.i32, order: I32x1, splat_at: I32x1, splats: F32x2, packed: F32x2, bounds: F32x2, most_pairs: I32x1
 ):
-    """packed: tile by tile. bounds, and room, the most pairs that a splat can have: in depth order."""
+    """packed: tile by tile. bounds, and most_pairs, a bound on the pairs of each splat: in depth order."""
     for at in range(packed.shape[0]):
-        g = resident[at]
+        g = splat_at[at]
         packed[at, 0], packed[at, 1] = splats[g, 0], splats[g, 1]
         packed[at, 2], packed[at, 3] = -0.5 * EXP_STEP * splats[g, 2], -EXP_STEP * splats[g, 3]
         packed[at, 4] = -0.5 * EXP_STEP * splats[g, 4]
@@ -159,7 +159,7 @@ def pack(
         bounds[i, 9] = 1.0 / ti.sqrt(ti.max(a * reach, 1e-20))
         first, past = tile_rows(read_reach(bounds, i), tiles_y)
         left, right = first_tile(splats[g, 0] - splats[g, 10], tiles_x), past_tile(splats[g, 0] + splats[g, 10], tiles_x)
-        room[i] = ti.max(past - first, 0) * ti.max(right - left, 0)
+        most_pairs[i] = ti.max(past - first, 0) * ti.max(right - left, 0)
 
 
 @ti.func
@@ -176,10 +176,10 @@ def block_y():
 
 @ti.kernel
 def list_pairs(
-    tiles_x: ti.i32, tiles_y: ti.i32, chunk: ti.i32, bounds: F32x2, room_end: I32x1,
+    tiles_x: ti.i32, tiles_y: ti.i32, chunk: ti.i32, bounds: F32x2, most_pairs_end: I32x1,
     pairs: I32x1, tile_count: I32x2, splat_count: I32x1,
 ):  # fmt: skip
-    """pairs (room and SPILL per chunk): tile and quads of every pair, chunk by chunk, from the room of its first splat on.
+    """pairs (the sum of most_pairs, and SPILL per chunk): tile and quads of every pair; a chunk's begin where its splats' most_pairs do.
 
     tile_count (chunks, tiles): pairs of each chunk of splats in each tile.  splat_count: pairs of each splat.
     """
@@ -193,7 +193,7 @@ def list_pairs(
         bit = Vec([float(1 << lane) for lane in range(LANES)])
         at = c * SPILL
         if c > 0:
-            at += room_end[ti.min(c * chunk, bounds.shape[0]) - 1]
+            at += most_pairs_end[ti.min(c * chunk, bounds.shape[0]) - 1]
         for i in range(c * chunk, ti.min((c + 1) * chunk, bounds.shape[0])):
             begun, r = at, read_reach(bounds, i)
             row, past = tile_rows(r, tiles_y)
@@ -203,7 +203,7 @@ def list_pairs(
                 whole = 0xFFFF if row + 1 < past else 0x00FF
                 while column < end:
                     left = block_x() + (ti.cast(column * TILE, ti.f32) - r.x)
-                    hit = ti.cast(lane_sum(ti.select(misses(r, left, top) <= 0.0, bit, 0.0)), ti.i32) & whole
+                    hit = ti.cast(lane_sum(ti.select(least_form(r, left, top) <= 1.0, bit, 0.0)), ti.i32) & whole
                     if column + 1 == end:
                         hit = hit & 0x0F0F
                     for t in ti.static(range(4)):  # written in any case and overwritten where it is none: no branch to guess
@@ -220,7 +220,7 @@ def list_pairs(
 
 @ti.kernel
 def scatter(
-    chunk: ti.i32, order: I32x1, place: I32x1, room_end: I32x1, pairs: I32x1, splat_end: I32x1,
+    chunk: ti.i32, order: I32x1, place: I32x1, most_pairs_end: I32x1, pairs: I32x1, splat_end: I32x1,
     slot: I32x2, tile_end: I32x1, entries: I32x2,
 ):  # fmt: skip
     """Fills the tiles' lists: place of the splat with its quads, number of the pair.
@@ -243,7 +243,7 @@ def scatter(
         ahead, pair = c * SPILL, 0
         if c > 0:
             pair = splat_end[ti.min(c * chunk, order.shape[0]) - 1]
-            ahead += room_end[ti.min(c * chunk, order.shape[0]) - 1] - pair
+            ahead += most_pairs_end[ti.min(c * chunk, order.shape[0]) - 1] - pair
         for i in range(c * chunk, ti.min((c + 1) * chunk, order.shape[0])):
             record = place[order[i]] << QUAD_BITS
             while pair < splat_end[i]:

@@ -18,9 +18,9 @@ def sort_into_tiles(rows: Tensor, width: int, height: int) -> TileLists:
     packed, bounds = rows.new_empty(n, tiles.PACKED), rows.new_empty(n, tiles.BOUNDS)
     place = torch.empty_like(order)
     place[order.long()] = torch.arange(n, dtype=torch.int32, device=rows.device)
-    room, pairs_of = torch.zeros(2, n, dtype=torch.int32, device=rows.device)
+    most_pairs, pairs_of = torch.zeros(2, n, dtype=torch.int32, device=rows.device)
     if n:
-        tiles.pack(tiles_x, tiles_y, order, order, rows, packed, bounds, room)
+        tiles.pack(tiles_x, tiles_y, order, order, rows, packed, bounds, most_pairs)
         tiles_gpu.count_pairs(tiles_x, tiles_y, bounds, pairs_of)
     splat_end = running_sum(pairs_of)
     total = int(splat_end[-1]) if n else 0
