@@ -114,9 +114,9 @@ def footprint(view, means: ti.template(), quats: ti.template(), scales: ti.templ
 
 @ti.func
 def visible_radius(x, y, a, c, det, view):
-    """3 sigma of the longer axis, rounded up; 0 where its square touches no tile of the grid that the published rasterizer works on.
+    """3 sigma of the longer axis, rounded up; 0 where its square touches no tile of the published rasterizer's grid.
 
-    Losses and density control take a Gaussian as visible by it. What is drawn is decided in `tiles.py`, on tiles of another size.
+    It tells losses and density control what is visible. What is drawn is decided in `tiles.py`, on tiles of another size.
     """
     mid = 0.5 * (a + c)
     radius = ti.ceil(3.0 * ti.sqrt(mid + ti.sqrt(ti.max(mid * mid - det, 0.1))))

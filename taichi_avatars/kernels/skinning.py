@@ -29,8 +29,8 @@ D_COSINE = [2 * k * COSINE[k] for k in range(1, 6)]
 
 # Native vectors: launch inside runtime.native_vectors().
 @ti.kernel
-def blend(split: ti.i32, coefficients: F32x2, basis: Vecx2, base: Vecx2, canonical: Vecx2, shaped: Vecx2):
-    """canonical = base + basis[:, :split] c[:split]; shaped = canonical + basis[:, split:] c[split:]. One row per body."""
+def blend(split: ti.i32, coefficients: F32x2, basis: Vecx2, base: Vecx2, canonical: Vecx2, corrected: Vecx2):
+    """canonical = base + basis[:, :split] c[:split]; corrected = canonical + basis[:, split:] c[split:]. One row per body."""
     bodies, last = coefficients.shape[0], coefficients.shape[1]
     for i in range(basis.shape[0] * bodies):
         block, body = i // bodies, i % bodies
@@ -40,20 +40,20 @@ def blend(split: ti.i32, coefficients: F32x2, basis: Vecx2, base: Vecx2, canonic
         canonical[body, block] = total
         for k in range(split, last):
             total = total + coefficients[body, k] * basis[block, k]
-        shaped[body, block] = total
+        corrected[body, block] = total
 
 
 # Native vectors: launch inside runtime.native_vectors().
 @ti.kernel
-def blend_adjoint(split: ti.i32, basis: Vecx2, g_shaped: Vecx2, g_canonical: Vecx2, partial: Vecx3, g_coefficients: F32x2):
-    """Adds g_shaped to g_canonical, which then is the gradient of the base. partial (bodies, chunks, K) is scratch."""
+def blend_adjoint(split: ti.i32, basis: Vecx2, g_corrected: Vecx2, g_canonical: Vecx2, partial: Vecx3, g_coefficients: F32x2):
+    """Adds g_corrected to g_canonical, which then is the gradient of the base. partial (bodies, chunks, K) is scratch."""
     bodies, last, blocks, chunks = g_coefficients.shape[0], g_coefficients.shape[1], basis.shape[0], partial.shape[1]
     for i in range(bodies * chunks):
         body, chunk = i // chunks, i % chunks
         for k in range(last):
             partial[body, chunk, k] = Vec(0.0)
         for block in range(chunk * blocks // chunks, (chunk + 1) * blocks // chunks):
-            g = g_shaped[body, block]
+            g = g_corrected[body, block]
             for k in range(split, last):
                 partial[body, chunk, k] = partial[body, chunk, k] + g * basis[block, k]
             g = g + g_canonical[body, block]
@@ -194,17 +194,17 @@ def rotate_adjoint(split: ti.i32, corrected: ti.i32, pose: F32x2, g_state: F32x2
 
 
 @ti.kernel
-def skin(tree: ti.i32, weights: F32x2, shaped: F32x2, state: F32x2, translation: F32x2, vertices: F32x3, joints: F32x3):
+def skin(tree: ti.i32, weights: F32x2, corrected: F32x2, state: F32x2, translation: F32x2, vertices: F32x3, joints: F32x3):
     """The chain of joints, then linear blend skinning, then the translation."""
     n, count = weights.shape[0], weights.shape[1]
     for body in range(state.shape[0]):
         for j in range(count):
-            rest = joint(shaped, body, n, j)
+            rest = joint(corrected, body, n, j)
             turn, posed = load9(state, body, j, 0), rest
             if j > 0:
                 parent = parent_of(tree, j)
                 parent_turn = load9(state, body, parent, 9)
-                posed = parent_turn @ (rest - joint(shaped, body, n, parent)) + load3(state, body, parent, 21)
+                posed = parent_turn @ (rest - joint(corrected, body, n, parent)) + load3(state, body, parent, 21)
                 turn = parent_turn @ turn
             store9(state, body, j, 9, turn)
             store3(state, body, j, 18, posed - turn @ rest)
@@ -213,7 +213,7 @@ def skin(tree: ti.i32, weights: F32x2, shaped: F32x2, state: F32x2, translation:
                 joints[body, j, c] = posed[c] + translation[body, c]
     for i in range(state.shape[0] * n):
         body, v = i // n, i % n
-        p = vec3(shaped[body, 3 * v], shaped[body, 3 * v + 1], shaped[body, 3 * v + 2])
+        p = vec3(corrected[body, 3 * v], corrected[body, 3 * v + 1], corrected[body, 3 * v + 2])
         total = vec3(translation[body, 0], translation[body, 1], translation[body, 2])
         for j in range(count):
             w = weights[v, j]
@@ -227,11 +227,11 @@ def skin(tree: ti.i32, weights: F32x2, shaped: F32x2, state: F32x2, translation:
 def skin_adjoint(
     tree: ti.i32,
     weights: F32x2,
-    shaped: F32x2,
+    corrected: F32x2,
     state: F32x2,
     g_vertices: F32x3,
     g_joints: F32x3,
-    g_shaped: F32x2,
+    g_corrected: F32x2,
     partial: F32x3,
     g_state: F32x2,
     g_translation: F32x2,
@@ -244,7 +244,7 @@ def skin_adjoint(
             partial[body, chunk, k] = 0.0
         for v in range(chunk * n // chunks, (chunk + 1) * n // chunks):
             g = vec3(g_vertices[body, v, 0], g_vertices[body, v, 1], g_vertices[body, v, 2])
-            p = vec3(shaped[body, 3 * v], shaped[body, 3 * v + 1], shaped[body, 3 * v + 2])
+            p = vec3(corrected[body, 3 * v], corrected[body, 3 * v + 1], corrected[body, 3 * v + 2])
             g_p = vec3(0.0)
             for j in range(joints):
                 w = weights[v, j]
@@ -257,7 +257,7 @@ def skin_adjoint(
                             partial[body, chunk, at] = partial[body, chunk, at] + wg[a] * p[b]
                         partial[body, chunk, 12 * j + 9 + a] = partial[body, chunk, 12 * j + 9 + a] + wg[a]
             for c in ti.static(range(3)):
-                g_shaped[body, 3 * v + c] = g_p[c]
+                g_corrected[body, 3 * v + c] = g_p[c]
                 partial[body, chunk, 12 * joints + c] = partial[body, chunk, 12 * joints + c] + g[c]
     for i in range(state.shape[0] * sums):
         body, k = i // sums, i % sums
@@ -271,27 +271,27 @@ def skin_adjoint(
         for j in range(joints):
             for c in ti.static(range(3)):
                 g_translation[body, c] = g_translation[body, c] + g_joints[body, j, c]
-                g_shaped[body, 3 * (n + j) + c] = 0.0
+                g_corrected[body, 3 * (n + j) + c] = 0.0
             store9(g_state, body, j, 9, mat3([[partial[body, 0, 12 * j + 3 * a + b] for b in range(3)] for a in range(3)]))
             store3(g_state, body, j, 18, vec3([partial[body, 0, 12 * j + 9 + a] for a in range(3)]))
             store3(g_state, body, j, 21, vec3(g_joints[body, j, 0], g_joints[body, j, 1], g_joints[body, j, 2]))
         for k in range(joints):
-            chain_adjoint(tree, shaped, state, g_state, g_shaped, body, n, joints - 1 - k)
+            chain_adjoint(tree, corrected, state, g_state, g_corrected, body, n, joints - 1 - k)
 
 
 @ti.func
-def add_to_joint(g_shaped: ti.template(), body, n_vertices, j, g):
+def add_to_joint(g_corrected: ti.template(), body, n_vertices, j, g):
     for c in ti.static(range(3)):
         at = 3 * (n_vertices + j) + c
-        g_shaped[body, at] = g_shaped[body, at] + g[c]
+        g_corrected[body, at] = g_corrected[body, at] + g[c]
 
 
 @ti.func
 def chain_adjoint(
-    tree, shaped: ti.template(), state: ti.template(), g_state: ti.template(), g_shaped: ti.template(), body, n, j
+    tree, corrected: ti.template(), state: ti.template(), g_state: ti.template(), g_corrected: ti.template(), body, n, j
 ):
     """One joint, after all its children."""
-    rest, turn = joint(shaped, body, n, j), load9(state, body, j, 9)
+    rest, turn = joint(corrected, body, n, j), load9(state, body, j, 9)
     g_offset = load3(g_state, body, j, 18)
     g_posed = load3(g_state, body, j, 21) + g_offset
     g_turn = load9(g_state, body, j, 9) - g_offset.outer_product(rest)
@@ -303,11 +303,11 @@ def chain_adjoint(
         parent = parent_of(tree, j)
         parent_turn = load9(state, body, parent, 9)
         g_bone = parent_turn.transpose() @ g_posed
-        bone = rest - joint(shaped, body, n, parent)
+        bone = rest - joint(corrected, body, n, parent)
         g_parent = load9(g_state, body, parent, 9) + g_turn @ load9(state, body, j, 0).transpose()
         store9(g_state, body, parent, 9, g_parent + g_posed.outer_product(bone))
         store3(g_state, body, parent, 21, load3(g_state, body, parent, 21) + g_posed)
         store9(g_state, body, j, 0, parent_turn.transpose() @ g_turn)
-        add_to_joint(g_shaped, body, n, parent, -g_bone)
+        add_to_joint(g_corrected, body, n, parent, -g_bone)
         g_rest += g_bone
-    add_to_joint(g_shaped, body, n, j, g_rest)
+    add_to_joint(g_corrected, body, n, j, g_rest)

@@ -135,7 +135,14 @@ def group_records(tiles_x: ti.i32, tiles_y: ti.i32, splats: F32x2, slot: I32x1, 
 
 @ti.kernel
 def pack(
-    tiles_x: ti.i32, tiles_y: ti.i32, order: I32x1, splat_at: I32x1, splats: F32x2, packed: F32x2, bounds: F32x2, most_pairs: I32x1
+    tiles_x: ti.i32,
+    tiles_y: ti.i32,
+    order: I32x1,
+    splat_at: I32x1,
+    splats: F32x2,
+    packed: F32x2,
+    bounds: F32x2,
+    most_pairs: I32x1,
 ):
     """packed: tile by tile. bounds, and most_pairs, a bound on the pairs of each splat: in depth order."""
     for at in range(packed.shape[0]):
@@ -179,7 +186,7 @@ def list_pairs(
     tiles_x: ti.i32, tiles_y: ti.i32, chunk: ti.i32, bounds: F32x2, most_pairs_end: I32x1,
     pairs: I32x1, tile_count: I32x2, splat_count: I32x1,
 ):  # fmt: skip
-    """pairs (the sum of most_pairs, and SPILL per chunk): tile and quads of every pair; a chunk's begin where its splats' most_pairs do.
+    """pairs (the sum of most_pairs, and SPILL per chunk): tile and quads of every pair, a chunk's own behind the sum before it.
 
     tile_count (chunks, tiles): pairs of each chunk of splats in each tile.  splat_count: pairs of each splat.
     """

@@ -79,7 +79,7 @@ class Posed:
 
 
 @dataclass(frozen=True)
-class Picture:
+class Photo:
     """Display values premultiplied by alpha, (3,H,W), and shares of the pixel, (H,W).
 
     Attributes:
@@ -171,7 +171,7 @@ def pose(subject: Subject, vertices: Tensor) -> Posed:
     return Posed(vertices, record, frames.rotation.contiguous(), points, received)
 
 
-def photograph(subject: Subject, posed: Posed, camera: Camera, supersample: int = SUPERSAMPLE) -> Picture:
+def photograph(subject: Subject, posed: Posed, camera: Camera, supersample: int = SUPERSAMPLE) -> Photo:
     """The subject from a camera, antialiased."""
     strands, texels = subject.strands, subject.texels
     projection, face, nearest = rasterize_depth(posed.vertices, subject.faces, camera, supersample)
@@ -184,4 +184,4 @@ def photograph(subject: Subject, posed: Posed, camera: Camera, supersample: int 
     shading.shade_samples(
         *projection, face, *surface, *fibres, subject.head.num_faces, eye, LIGHTS, SKY, supersample, rgb, cover
     )
-    return Picture(rgb[:3], cover[0], rgb[3:], cover[1], cover[2])
+    return Photo(rgb[:3], cover[0], rgb[3:], cover[1], cover[2])

@@ -46,8 +46,8 @@ def filmed(tmp_path_factory, head):
         expr = torch.zeros(head.n_expr)
         expr[head.expression_names.index("jawOpen")] = jaw
         vertices = head(subject.who.shape, expr, torch.tensor([0.05, yaw, 0.0])).vertices
-        shot = photograph(subject, pose(subject, vertices), camera, 2)
-        moments.append(((shot.rgb + (1 - shot.alpha) * wall).permute(1, 2, 0), vertices, shot.alpha))
+        frame = photograph(subject, pose(subject, vertices), camera, 2)
+        moments.append(((frame.rgb + (1 - frame.alpha) * wall).permute(1, 2, 0), vertices, frame.alpha))
     pictures = [(moments[4 * k // COUNT][0].clamp(0, 1) * 255).byte().numpy() for k in range(COUNT)]
     path = tmp_path_factory.mktemp("film") / "me.mp4"
     write_mp4(path, pictures, 10)
@@ -141,10 +141,10 @@ def bad_film(folder: Path, name: str, good: Path) -> Path:
     elif name == "noise":
         write_mp4(path, random.integers(0, 255, (12, 96, 128, 3)).astype(np.uint8), 10)
     elif name == "one picture":
-        from taichi_avatars.tracking.source import open_source, shots
+        from taichi_avatars.tracking.source import open_source, video_frames
 
         source = open_source(good)
-        write_mp4(path, [next(shots(source, 30)).picture((source.width, source.height))], 10)
+        write_mp4(path, [next(video_frames(source, 30)).picture((source.width, source.height))], 10)
     return path
 
 
