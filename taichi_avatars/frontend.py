@@ -18,18 +18,12 @@ from typing import Any
 LOOKED_AT = ((1, 7, 4),)
 
 
-def lighten() -> bool:
-    """Imports Taichi and puts the lighter parts in place; whether its version is one that they were written for.
-
-    To be called before anything else imports Taichi, whose own 93 kernels and functions are decorated as it is imported.
-    """
-    with _short_frames():
-        import taichi
-    from taichi.lang import kernel_impl
-    from taichi.lang.ast.ast_transformer_utils import ASTTransformerContext
-
-    if taichi.__version__ not in LOOKED_AT:
+def lighten(engine: Any) -> bool:
+    """Puts the lighter parts in place in the engine just imported; whether its version is one that they were written for."""
+    if engine.__name__ != "taichi" or engine.__version__ not in LOOKED_AT:
         return False
+    kernel_impl = engine.lang.kernel_impl
+    ASTTransformerContext = engine.lang.ast.ast_transformer_utils.ASTTransformerContext
     if kernel_impl._inside_class is _inside_class:  # pyright: ignore[reportPrivateUsage]
         return True
     kernel_impl._inside_class = _inside_class  # pyright: ignore[reportPrivateUsage]
@@ -39,7 +33,7 @@ def lighten() -> bool:
 
 
 @contextmanager
-def _short_frames() -> Iterator[None]:
+def short_frames() -> Iterator[None]:
     """Spares whoever asks for a frame's file and line the search through all modules for the one that it belongs to."""
     whole = inspect.getframeinfo
 

@@ -1,7 +1,8 @@
 """Launching kernels with little Python: Taichi's own way takes 0.3 ms for ten tensors, a tenth of a training step in all.
 
-Relies on Taichi 1.7's `Kernel` (its annotations, compiled kernels and launch contexts). What this way cannot serve, it leaves
-to Taichi: a kernel's first launch, which compiles it, and arguments that are no plain tensors and numbers.
+Relies on the `Kernel` of the versions of Taichi below (its annotations, compiled kernels and launch contexts). What this way
+cannot serve, it leaves to the engine: other versions, a kernel's first launch, which compiles it, and arguments that are no
+plain tensors and numbers.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import torch
 from torch import Tensor
 
 from taichi_avatars.errors import UserError
+
+LOOKED_AT = ((1, 7, 4),)
 
 
 class Array(NamedTuple):
@@ -28,6 +31,11 @@ class Plan(NamedTuple):
 
     compiled: Any
     kinds: tuple[Any, ...]
+
+
+def serves(engine: Any) -> bool:
+    """Whether `quick` was written for this engine."""
+    return engine.__name__ == "taichi" and engine.__version__ in LOOKED_AT
 
 
 def quick(launch: Callable[..., object]) -> Callable[..., object]:
@@ -54,7 +62,7 @@ def quick(launch: Callable[..., object]) -> Callable[..., object]:
 
 
 def detached(launch: Callable[..., object]) -> Callable[..., object]:
-    """`Kernel.__call__` for a GPU, where Taichi would also carry the gradients of tensors that require one there and back."""
+    """`Kernel.__call__` for all else: the engine would also carry the gradients of tensors that require one there and back."""
 
     def call(kernel: Any, *args: object, **kwargs: object) -> object:
         check_types(kernel, args)
@@ -68,19 +76,23 @@ def check_types(kernel: Any, args: tuple[object, ...]) -> None:
 
     Ops check what they are given and make the rest as it must be; this is the net below them.
     """
-    import taichi as ti
-    from taichi.lang.util import to_pytorch_type
+    from taichi_avatars.engine import lang, ti
 
-    for argument, value in zip(kernel.arguments, args, strict=False):
+    for argument, value in zip(_arguments(kernel), args, strict=False):
         wanted = argument.annotation
         if not isinstance(value, Tensor) or not isinstance(wanted, ti.types.ndarray) or wanted.dtype is None:
             continue
-        dtype = to_pytorch_type(getattr(wanted.dtype, "dtype", wanted.dtype))
+        dtype = lang.util.to_pytorch_type(getattr(wanted.dtype, "dtype", wanted.dtype))
         if value.dtype is not dtype:
             raise UserError(
                 f"{argument.name}: the kernel {kernel.func.__name__} got {_name(value.dtype)}, want {_name(dtype)}; "
                 "torch.set_default_dtype may have been changed: give tensors their type"
             )
+
+
+def _arguments(kernel: Any) -> Any:
+    """Names and annotations of what a kernel takes, as Taichi or Quadrants keeps them."""
+    return kernel.arguments if hasattr(kernel, "arguments") else kernel.arg_metas
 
 
 def _name(dtype: torch.dtype) -> str:
@@ -89,13 +101,10 @@ def _name(dtype: torch.dtype) -> str:
 
 def _plan(kernel: Any) -> Plan | None:
     """A plan for a kernel that has just been compiled, None where it is not of the simple kind."""
-    import taichi as ti
-    from taichi.lang.kernel_impl import AutodiffMode
-    from taichi.lang.matrix import MatrixType
-    from taichi.lang.util import to_pytorch_type
+    from taichi_avatars.engine import lang, ti
 
     compiled = list(kernel.compiled_kernels.values())
-    if kernel.return_type is not None or kernel.autodiff_mode != AutodiffMode.NONE or len(compiled) != 1:
+    if kernel.return_type is not None or kernel.autodiff_mode != lang.kernel_impl.AutodiffMode.NONE or len(compiled) != 1:
         return None
     kinds: list[Any] = []
     for argument in kernel.arguments:
@@ -105,9 +114,9 @@ def _plan(kernel: Any) -> Plan | None:
         elif wanted is ti.i32:
             kinds.append(int)
         elif isinstance(wanted, ti.types.ndarray) and wanted.ndim is not None and wanted.dtype is not None:
-            vector = isinstance(wanted.dtype, MatrixType)
+            vector = isinstance(wanted.dtype, lang.matrix.MatrixType)
             element = tuple(wanted.dtype.get_shape() or ()) if vector else ()
-            dtype = to_pytorch_type(wanted.dtype.dtype if vector else wanted.dtype)
+            dtype = lang.util.to_pytorch_type(wanted.dtype.dtype if vector else wanted.dtype)
             kinds.append(Array(dtype, wanted.ndim + len(element), element))
         else:
             return None

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from typing import TYPE_CHECKING
 
-from taichi_avatars import frontend, machine, ranks
+from taichi_avatars import machine, ranks
 from taichi_avatars.errors import UserError
-from taichi_avatars.launching import detached, quick
+from taichi_avatars.launching import detached, quick, serves
 
 if TYPE_CHECKING:
     import torch
@@ -57,26 +57,20 @@ def init(device: str = "auto", threads: int | None = None, **options: object) ->
 def _best() -> str:
     import torch
 
-    machine.give_home()
-    frontend.lighten()
-    import taichi as ti
-    from taichi.lang.misc import is_arch_supported
+    from taichi_avatars.engine import lang, ti
 
-    return "cuda" if torch.cuda.is_available() and is_arch_supported(ti.cuda) else "cpu"
+    return "cuda" if torch.cuda.is_available() and lang.misc.is_arch_supported(ti.cuda) else "cpu"
 
 
 def _start(device: str, threads: int | None, options: dict[str, object]) -> str:
     global _started, _threads
     import torch
 
-    machine.give_home()
-    frontend.lighten()
-    import taichi as ti
-    from taichi.lang.misc import is_arch_supported
+    from taichi_avatars.engine import lang, ti
 
     if device == "cuda" and not torch.cuda.is_available():
         raise UserError("device cuda: torch finds no CUDA device: install its CUDA build and the driver, or use cpu")
-    if device == "vulkan" and not is_arch_supported(ti.vulkan):
+    if device == "vulkan" and not lang.misc.is_arch_supported(ti.vulkan):
         raise UserError("device vulkan: there is no Vulkan driver: install one (without a GPU: Mesa's lavapipe), or use cpu")
     count = threads or max(1, machine.cores() // ranks.on_this_machine())
     _choose_vector_code()
@@ -86,7 +80,7 @@ def _start(device: str, threads: int | None, options: dict[str, object]) -> str:
     # Taichi greets on stdout, which belongs to --json and to pipes.
     with redirect_stdout(io.StringIO()):
         ti.init(arch=getattr(ti, device), **settings)
-    arch = ti.lang.impl.current_cfg().arch  # pyright: ignore[reportOptionalMemberAccess]
+    arch = lang.impl.current_cfg().arch
     if arch != getattr(ti, device):  # Taichi goes on elsewhere, with no more than a warning; so it does where TI_ARCH is set
         ti.reset()
         raise UserError(f"device {device}: Taichi cannot use it here and would run on {arch.name}: use another device")
@@ -100,11 +94,11 @@ def _start(device: str, threads: int | None, options: dict[str, object]) -> str:
 
 def _serve_all_threads(device: str) -> None:
     """Lets any Python thread launch kernels, whichever of them started the backend."""
-    from taichi.lang import impl
-    from taichi.lang.kernel_impl import Kernel
+    from taichi_avatars.engine import Kernel, lang, ti
 
-    impl.get_runtime().materialize()  # what Taichi otherwise does at the first launch, and refuses to do in another thread
-    launch = (quick if device == "cpu" else detached)(Kernel.__call__)
+    # what Taichi otherwise does at the first launch, and refuses to do in another thread
+    lang.impl.get_runtime().materialize()
+    launch = (quick if device == "cpu" and serves(ti) else detached)(Kernel.__call__)
 
     def launch_alone(self: Kernel, *args: object, **kwargs: object) -> object:
         _refuse_if_forked()
@@ -224,10 +218,10 @@ def native_vectors() -> Iterator[None]:
     if on_gpu():
         yield
         return
-    import taichi as ti
+    from taichi_avatars.engine import lang
 
     with _one_at_a_time:
-        config = ti.lang.impl.current_cfg()  # pyright: ignore[reportOptionalMemberAccess]
+        config = lang.impl.current_cfg()
         config.real_matrix_scalarize = False
         try:
             yield

@@ -5,22 +5,20 @@ import sys
 
 import pytest
 
-import taichi_avatars.kernels  # noqa: F401 -- puts the lighter parts in place
-from taichi_avatars import frontend
+from taichi_avatars import engine, frontend
 
-pytest.importorskip("taichi")
+pytestmark = pytest.mark.skipif(engine.name() != "taichi", reason="written for Taichi alone")
 
 
 @pytest.fixture
 def untouched():
     """What `lighten` puts in place, put back after the test."""
-    from taichi.lang import kernel_impl
-    from taichi.lang.ast.ast_transformer_utils import ASTTransformerContext
+    from taichi_avatars.engine import ti
 
     places = [
-        (kernel_impl, "_inside_class"),
-        (kernel_impl, "_get_tree_and_ctx"),
-        (ASTTransformerContext, "get_pos_info"),
+        (ti.lang.kernel_impl, "_inside_class"),
+        (ti.lang.kernel_impl, "_get_tree_and_ctx"),
+        (ti.lang.ast.ast_transformer_utils.ASTTransformerContext, "get_pos_info"),
     ]
     before = [(where, name, getattr(where, name)) for where, name in places]
     yield before
@@ -29,20 +27,22 @@ def untouched():
 
 
 def test_other_versions_are_left_alone(monkeypatch: pytest.MonkeyPatch, untouched) -> None:
-    import taichi
+    from taichi_avatars.engine import ti
 
-    monkeypatch.setattr(taichi, "__version__", (9, 9, 9))
-    assert frontend.lighten() is False
+    monkeypatch.setattr(ti, "__version__", (9, 9, 9))
+    assert frontend.lighten(ti) is False
     assert all(getattr(where, name) is value for where, name, value in untouched)
 
 
 def test_what_is_in_place_is_not_put_there_again(untouched) -> None:
-    assert frontend.lighten()
+    from taichi_avatars.engine import ti
+
+    assert frontend.lighten(ti)
     assert all(getattr(where, name) is value for where, name, value in untouched)
 
 
 def test_classes_are_told_from_modules_and_functions() -> None:
-    import taichi as ti
+    from taichi_avatars.engine import ti
 
     def in_a_function():
         @ti.func
@@ -67,10 +67,8 @@ def test_classes_are_told_from_modules_and_functions() -> None:
 
 
 SCRIPT = """
-import taichi as ti
-import taichi_avatars
 from taichi_avatars import runtime
-import taichi_avatars.kernels
+from taichi_avatars.engine import ti
 
 @ti.func
 def half(x):

@@ -1,10 +1,10 @@
 """Launches by plan do what Taichi's own do, and leave to Taichi what they cannot serve."""
 
 import pytest
-import taichi as ti
 import torch
 
 from taichi_avatars import launching, runtime
+from taichi_avatars.engine import ti
 
 Vec = ti.types.vector(4, ti.f32)
 F32x2 = ti.types.ndarray(dtype=ti.f32, ndim=2)

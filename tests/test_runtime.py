@@ -57,7 +57,7 @@ def test_a_backend_that_taichi_replaces_is_refused():
     script = """
         import os
         from taichi_avatars import UserError, runtime
-        import taichi as ti
+        from taichi_avatars.engine import ti
         os.environ["TI_ARCH"] = ti.cpu.name
         ti.lang.misc.is_arch_supported = lambda *_: True
         try:

@@ -4,8 +4,7 @@ World Gaussians are packed one field after the other: means 3N, quaternions 4N, 
 local ones, and behind them those of the frames in the order of frames.py.
 """
 
-import taichi as ti
-
+from taichi_avatars.engine import ti
 from taichi_avatars.kernels.rotations import (
     conjugate,
     inverse_length,

@@ -3,8 +3,7 @@
 Frames are packed one field after the other, in the order rotation, scale, center, quat: 9F + F + 3F + 4F numbers.
 """
 
-import taichi as ti
-
+from taichi_avatars.engine import ti
 from taichi_avatars.kernels.rotations import (
     column,
     columns,

@@ -3,7 +3,7 @@
 In that mode `-v`, `v -= w` and casts of comparisons abort, so the code writes `0.0 - v`, `v = v - w` and `ti.select`.
 """
 
-import taichi as ti
+from taichi_avatars.engine import ti
 
 LANES = 16
 Vec = ti.types.vector(LANES, ti.f32)

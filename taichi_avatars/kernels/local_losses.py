@@ -1,7 +1,6 @@
 """Distance of Gaussians from their triangle, and size beside it (GaussianAvatars, eq. 6 and 7): costs and their gradients."""
 
-import taichi as ti
-
+from taichi_avatars.engine import ti
 from taichi_avatars.kernels.binding import load3
 from taichi_avatars.kernels.rotations import vec3
 

@@ -9,8 +9,7 @@ camera (16,) float64: rotation row by row, translation, fx, fy, cx, cy of the su
 grid (V, 2) int32: projected vertices in grid units; inverse_depth (V,), 0 where the vertex cannot be drawn.
 """
 
-import taichi as ti
-import taichi.math as tm
+from taichi_avatars.engine import ti, tm
 
 F32x1 = ti.types.ndarray(dtype=ti.f32, ndim=1)
 F32x2 = ti.types.ndarray(dtype=ti.f32, ndim=2)

@@ -5,8 +5,7 @@ lower index, whichever triangle asks, so that two triangles get opposite numbers
 No atomics: Taichi 1.7's atomic maximum leaves the loop around it on Vulkan.
 """
 
-import taichi as ti
-
+from taichi_avatars.engine import ti
 from taichi_avatars.kernels.mesh import GRID
 
 F32x1 = ti.types.ndarray(dtype=ti.f32, ndim=1)

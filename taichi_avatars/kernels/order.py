@@ -1,7 +1,6 @@
 """Depth order: a stable radix sort of the bits of positive floats, which sort like the floats themselves."""
 
-import taichi as ti
-
+from taichi_avatars.engine import ti
 from taichi_avatars.kernels.tasks import TASK
 
 DIGIT = 11  # bits per pass

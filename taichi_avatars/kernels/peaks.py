@@ -3,8 +3,7 @@
 Launched inside `runtime.native_vectors()` on the CPU.
 """
 
-import taichi as ti
-
+from taichi_avatars.engine import ti
 from taichi_avatars.kernels.tasks import TASK
 
 LANES = 16

@@ -11,8 +11,7 @@ A splat is a row of SPLAT floats, differentiable unless said:
 All tables come flat. Everything between loads and stores is written once, for numbers and for 16 Gaussians at once (`wide.py`).
 """
 
-import taichi as ti
-
+from taichi_avatars.engine import ti
 from taichi_avatars.kernels import sh as harmonics
 from taichi_avatars.kernels.lanes import LANES, Vec, lane_sum
 from taichi_avatars.kernels.tasks import TASK, TILE_STRIDE

@@ -1,6 +1,6 @@
 """Quaternions (w,x,y,z) and matrices, with adjoints, for use inside kernels."""
 
-import taichi as ti
+from taichi_avatars.engine import ti
 
 # Below this squared length a vector has no direction: n(x) = x / sqrt(max(x.x, TINY)), and its gradient is cut.
 TINY = 1e-20

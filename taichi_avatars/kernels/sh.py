@@ -5,8 +5,7 @@ every row. So both an avatar's two tensors and one tensor of all bands, given tw
 unit vectors; numbers or 16 at once, see `wide.py`.
 """
 
-import taichi as ti
-
+from taichi_avatars.engine import ti
 from taichi_avatars.kernels.wide import dot, load3, plus, store3, times, triple
 
 C0 = 0.28209479177387814

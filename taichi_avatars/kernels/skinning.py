@@ -7,8 +7,7 @@ A "pose state" of a body has, for each joint, STATE numbers: local rotation 0-8,
 with the global rotation carries a point of the rest pose, posed joint 21-23. `tree`: `skinning_layout.tree_of` the parents.
 """
 
-import taichi as ti
-
+from taichi_avatars.engine import ti
 from taichi_avatars.kernels.lanes import Vec
 from taichi_avatars.skinning_layout import REGRESSED, STATE
 

@@ -4,8 +4,7 @@ As `skinning.blend` and its adjoint, where `ranges[block, 0]` to `ranges[block, 
 are not all zero in a block. GNM's 383 expressions come region by region, so most blocks read a small part of them.
 """
 
-import taichi as ti
-
+from taichi_avatars.engine import ti
 from taichi_avatars.kernels.lanes import Vec
 
 Vecx2 = ti.types.ndarray(dtype=Vec, ndim=2)

@@ -8,8 +8,7 @@ touch, by its entry's bits, and quads that are opaque already are skipped: with 
 
 import math
 
-import taichi as ti
-
+from taichi_avatars.engine import ti
 from taichi_avatars.kernels.lanes import LANES, Vec, halve
 from taichi_avatars.kernels.tasks import TILE_STRIDE
 from taichi_avatars.kernels.tiles import EXP_STEP, MAX_ALPHA, MIN_ALPHA, MIN_TRANSMITTANCE, QUAD, QUAD_BITS, TILE

@@ -4,8 +4,7 @@ The arithmetic is that of `splat_cpu.py`, with the exact exponential. No atomics
 splat and a tile to a place of their own, and `splat_cpu.gather` adds them up in a fixed order.
 """
 
-import taichi as ti
-
+from taichi_avatars.engine import ti
 from taichi_avatars.kernels.splat_cpu import LOWEST
 from taichi_avatars.kernels.tiles import EXP_STEP, MAX_ALPHA, MIN_TRANSMITTANCE, QUAD, QUAD_BITS, TILE
 

@@ -6,8 +6,7 @@ zero padding of the 11x11 window. Launch inside `runtime.native_vectors()`.
 
 import math
 
-import taichi as ti
-
+from taichi_avatars.engine import ti
 from taichi_avatars.kernels.lanes import LANES, Vec
 from taichi_avatars.kernels.tasks import TASK
 

@@ -3,8 +3,7 @@
 The same sums as `ssim.py`. Images are (3, H, W); beyond their edges lies zero.
 """
 
-import taichi as ti
-
+from taichi_avatars.engine import ti
 from taichi_avatars.kernels.ssim import C1, C2, MOMENTS, RADIUS, SLOPES, WINDOW
 
 block = ti.simt.block

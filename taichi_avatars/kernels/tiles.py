@@ -6,8 +6,7 @@ A "pair" is one splat in one tile. Pairs are numbered splat by splat in depth or
 by side and are summed in a fixed order, without atomics.
 """
 
-import taichi as ti
-
+from taichi_avatars.engine import ti
 from taichi_avatars.kernels.lanes import LANES, Vec, lane_sum
 from taichi_avatars.kernels.tasks import TASK
 

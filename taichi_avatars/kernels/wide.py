@@ -4,8 +4,7 @@ A CPU kernel computes on vectors (see `lanes.py`), a GPU's thread on numbers; be
 source. It is written by components, since a vector of vectors does not exist, and within the rules of `lanes.py`.
 """
 
-import taichi as ti
-
+from taichi_avatars.engine import ti
 from taichi_avatars.kernels.lanes import LANES, Vec
 
 

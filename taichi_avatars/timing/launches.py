@@ -28,7 +28,7 @@ class Launch(NamedTuple):
 def wait() -> None:
     """Until all that was launched is done. On the CPU it is."""
     if runtime.on_gpu():
-        import taichi as ti
+        from taichi_avatars.engine import ti
 
         ti.sync()
 
@@ -42,7 +42,7 @@ def recorded_launches(on_launch: Callable[[Launch], None] | None = None) -> Iter
     waited for, so that a recorded run does not overlap kernels with Python.
     """
     runtime.start()
-    from taichi.lang.kernel_impl import Kernel
+    from taichi_avatars.engine import Kernel
 
     launches: list[Launch] = []
     tell = on_launch or launches.append

@@ -129,7 +129,7 @@ class ToNear(torch.autograd.Function):
 @contextlib.contextmanager
 def pretended_cuda() -> Iterator[None]:
     """The package's tensors go to the pretended device; kernels get their numbers."""
-    from taichi.lang.kernel_impl import Kernel
+    from taichi_avatars.engine import Kernel
 
     launch = Kernel.__call__
 

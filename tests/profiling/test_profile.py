@@ -29,7 +29,7 @@ def found() -> Profile:
 
 
 def test_every_kernel_is_recorded_and_the_launch_is_left_as_it_was() -> None:
-    from taichi.lang.kernel_impl import Kernel
+    from taichi_avatars.engine import Kernel
 
     scene = bench.dense_scene(50, 48, 64)
     forward, both = forward_of(scene), forward_backward_of(scene)

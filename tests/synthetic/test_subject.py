@@ -1,9 +1,9 @@
 """The built-in subject's surface, hair and performance."""
 
 import pytest
-import taichi as ti
 import torch
 
+from taichi_avatars.engine import ti
 from taichi_avatars.errors import UserError
 from taichi_avatars.head.flame import FlameModel
 from taichi_avatars.kernels.subject.shading import CHANNELS, F32x2, I32x1, texel_at

@@ -1,7 +1,6 @@
 """Gradient noise in three dimensions, for textures of the built-in subject."""
 
-import taichi as ti
-import taichi.math as tm
+from taichi_avatars.engine import ti, tm
 
 F32x1 = ti.types.ndarray(dtype=ti.f32, ndim=1)
 F32x2 = ti.types.ndarray(dtype=ti.f32, ndim=2)

@@ -6,9 +6,7 @@ Texels (mesh colours: every triangle of n divisions carries (n + 1)(n + 2) / 2 o
 albedo 3, specular strength, roughness, slope of the relief in the triangle's frame 3, translucency.
 """
 
-import taichi as ti
-import taichi.math as tm
-
+from taichi_avatars.engine import ti, tm
 from taichi_avatars.kernels.mesh import barycentric_at
 
 F32x1 = ti.types.ndarray(dtype=ti.f32, ndim=1)

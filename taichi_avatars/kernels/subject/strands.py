@@ -5,8 +5,7 @@ points (S, K, 3); screen (S, K, 5): x, y in samples, inverse view depth, half wi
 as drawn, and the opacity. Ribbons thinner than a sample would break up into dots and are drawn one sample wide.
 """
 
-import taichi as ti
-import taichi.math as tm
+from taichi_avatars.engine import ti, tm
 
 F32x1 = ti.types.ndarray(dtype=ti.f32, ndim=1)
 F32x2 = ti.types.ndarray(dtype=ti.f32, ndim=2)

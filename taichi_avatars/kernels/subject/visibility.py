@@ -1,7 +1,6 @@
 """How much of a light points receive, from depth maps drawn from the light's side."""
 
-import taichi as ti
-import taichi.math as tm
+from taichi_avatars.engine import ti, tm
 
 F32x1 = ti.types.ndarray(dtype=ti.f32, ndim=1)
 F32x2 = ti.types.ndarray(dtype=ti.f32, ndim=2)
