@@ -6,17 +6,17 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
+from taichi_avatars.bars import Bar, OpenBar
 from taichi_avatars.errors import UserError
 from taichi_avatars.faces.following import FaceOverTime, Person
 from taichi_avatars.faces.landmarks import find_expressions
@@ -68,15 +68,6 @@ class Settings:
     size: int = PICTURE
 
 
-class Bar(Protocol):
-    """Shows how far work has come."""
-
-    def update(self, done: int, total: int | None = None, **figures: str) -> None: ...
-
-
-Progress = Callable[[str, int, str], AbstractContextManager[Bar]]
-
-
 @dataclass(frozen=True, eq=False)
 class Tracked:
     """A video and what was found in it.
@@ -98,7 +89,7 @@ def track(
     videos: Sequence[Path | str],
     out: Path | str,
     settings: Settings,
-    progress: Progress,
+    open_bar: OpenBar,
     *,
     resume: bool = False,
     force: bool = False,
@@ -110,7 +101,7 @@ def track(
     Args:
         videos: files, or folders of pictures.
         out: a folder that does not exist, is empty, or is such a capture, which is then replaced.
-        progress: makes a bar for a named part of the work.
+        open_bar: makes a bar for a named part of the work.
         force: replaces whatever `out` is.
 
     Returns:
@@ -124,25 +115,30 @@ def track(
         raise UserError(f"{out}: exists and is no capture of `track`; choose another folder or overwrite it with --force")
     sources = [open_source(video) for video in videos]
     with writing(out):
-        work = _work_folder(out, sources, settings, resume)
+        work = _begin(out, sources, settings, resume)
     head = FlameModel.builtin()
     tracked = []
     first = 0
     for number, source in enumerate(sources):
-        watched = _watch(source, work / f"{SEEN}_{number}.npz", settings.rate, progress)
+        watched = _watch(source, work / f"{SEEN}_{number}.npz", settings.rate, open_bar)
         tracked.append(_clip(head, watched, settings, first))
         first += len(watched.seconds)
-    with progress("fit", first, "frames") as bar:
+    with open_bar("fit", first, "frames") as bar:
         found = fit(head, [one.clip for one in tracked], bar.update)
     with writing(out):
-        report = _write(work / "capture", head, tracked, found, settings, progress)
+        report = _write(work / "capture", head, tracked, found, settings, open_bar)
         _put_in_place(work / "capture", out)
         shutil.rmtree(work, ignore_errors=True)
     return {key: value for key, value in report.items() if key != "frames"}
 
 
-def _work_folder(out: Path, sources: Sequence[Source], settings: Settings, resume: bool) -> Path:
-    work = out.parent / f".{out.name}-tracking"
+def work_folder(out: Path) -> Path:
+    """Where what is done before an interrupt waits for `resume`."""
+    return out.parent / f".{out.name}-tracking"
+
+
+def _begin(out: Path, sources: Sequence[Source], settings: Settings, resume: bool) -> Path:
+    work = work_folder(out)
     stamp = {"videos": [[str(s.path.resolve()), s.path.stat().st_mtime_ns] for s in sources], **asdict(settings)}
     if work.exists():
         begun = json.loads((work / SETTINGS).read_text("utf-8")) if (work / SETTINGS).is_file() else None
@@ -157,12 +153,12 @@ def _work_folder(out: Path, sources: Sequence[Source], settings: Settings, resum
     return work
 
 
-def _watch(source: Source, file: Path, rate: float, progress: Progress) -> Watched:
+def _watch(source: Source, file: Path, rate: float, open_bar: OpenBar) -> Watched:
     watched = Watched.load(file, source) if file.is_file() else Watched.begin(source)
     if watched.finished:
         return watched
     try:
-        with progress(f"look at {source.path.name}", round(source.seconds * min(rate, source.rate)), "frames") as bar:
+        with open_bar(f"look at {source.path.name}", round(source.seconds * min(rate, source.rate)), "frames") as bar:
             watch(watched, rate, bar.update)
     except KeyboardInterrupt:
         watched.save(file)
@@ -215,7 +211,7 @@ def coverage_of(tracked: Tracked, frames: Tensor) -> Coverage:
 
 
 def _write(
-    folder: Path, head: FlameModel, tracked: Sequence[Tracked], found: Fit, settings: Settings, progress: Progress
+    folder: Path, head: FlameModel, tracked: Sequence[Tracked], found: Fit, settings: Settings, open_bar: OpenBar
 ) -> dict[str, Any]:
     center = torch.cat([c.frames[one.clip.usable][:, TRANSLATION] for c, one in zip(found.clips, tracked, strict=True)])
     center = center.median(0).values
@@ -226,7 +222,7 @@ def _write(
     for number, (one, own) in enumerate(zip(tracked, found.clips, strict=True)):
         choice = choose(one.seen, own.residual.numpy(), own.frames.numpy(), POSE, settings.test)
         pictures = _Pictures(head, one, own, found.shape, center, choice, settings.size, number)
-        with progress(f"cut out {one.watched.source.path.name}", len(one.clip), "frames") as bar:
+        with open_bar(f"cut out {one.watched.source.path.name}", len(one.clip), "frames") as bar:
             films.append(pictures.write(folder, settings.rate, bar))
         for split in splits:
             for row in choice.rows(split):
