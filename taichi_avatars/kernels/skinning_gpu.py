@@ -1,10 +1,8 @@
 """Blend shapes on a GPU, a thread per number instead of 16 at a time; the rest of the head model is in `skinning.py`."""
 
 from taichi_avatars.engine import ti
+from taichi_avatars.kernels.types import F32x2, F32x3
 from taichi_avatars.skinning_layout import LANES
-
-F32x2 = ti.types.ndarray(dtype=ti.f32, ndim=2)
-F32x3 = ti.types.ndarray(dtype=ti.f32, ndim=3)
 
 
 @ti.kernel

@@ -12,24 +12,38 @@ from taichi_avatars.engine import ti
 from taichi_avatars.kernels.lanes import LANES, Vec, halve
 from taichi_avatars.kernels.tasks import TILE_STRIDE
 from taichi_avatars.kernels.tiles import EXP_STEP, MAX_ALPHA, MIN_ALPHA, MIN_TRANSMITTANCE, QUAD, QUAD_BITS, TILE
+from taichi_avatars.kernels.types import F32x1, F32x2, F32x3, I32x1, I32x2, Packed, Splat, Sums, VecX1, VecX3
 
 BATCH = 8
 LOWEST = EXP_STEP * math.log(MIN_ALPHA)  # the exponent at which alpha is 1/255, in the packed units
 CHANNELS = 5  # red, green, blue, depth, alpha
 
-F32x1 = ti.types.ndarray(dtype=ti.f32, ndim=1)
-F32x2 = ti.types.ndarray(dtype=ti.f32, ndim=2)
-F32x3 = ti.types.ndarray(dtype=ti.f32, ndim=3)
-I32x1 = ti.types.ndarray(dtype=ti.i32, ndim=1)
-I32x2 = ti.types.ndarray(dtype=ti.i32, ndim=2)
-VecX1 = ti.types.ndarray(dtype=Vec, ndim=1)
-VecX3 = ti.types.ndarray(dtype=Vec, ndim=3)
 
-Pixels = ti.types.struct(T=Vec, red=Vec, green=Vec, blue=Vec, depth=Vec, alpha=Vec)
-Adjoint = ti.types.struct(T=Vec, behind=Vec)  # behind: what the splats behind contribute to the loss, per pixel
-Sums = ti.types.struct(
-    s=Vec, s_dx=Vec, s_dx2=Vec, s_dy=Vec, s_dxdy=Vec, s_dy2=Vec, red=Vec, green=Vec, blue=Vec, depth=Vec
-)  # fmt: skip
+# The state of 16 pixels between two splats of their list; the equations are those of docs/method.md.
+Pixels = ti.types.struct(  # "7 Splat"
+    T=Vec,  # transmittance, prod (1 - alpha_j) over the splats so far; 0 once the pixel has stopped
+    red=Vec,  # sum c_i alpha_i T_i, first channel
+    green=Vec,  # second
+    blue=Vec,  # third
+    depth=Vec,  # sum z_i alpha_i T_i
+    alpha=Vec,  # A = sum alpha_i T_i
+)
+Adjoint = ti.types.struct(  # "9 Back", front-to-back replay
+    T=Vec,  # as in Pixels, by the same instructions
+    behind=Vec,  # g . (C, depth, A) less the values of the splats so far: what lies behind contributes to the loss
+)
+PairSums = ti.types.struct(  # "9 Back", moments; s = dL/dalpha alpha. The columns are those of `types.Sums`
+    s=Vec,  # sum s: opacity
+    s_dx=Vec,  # sum s dx: mean
+    s_dx2=Vec,  # sum s dx^2: conic a
+    s_dy=Vec,  # sum s dy: mean
+    s_dxdy=Vec,  # sum s dx dy: conic b
+    s_dy2=Vec,  # sum s dy^2: conic c
+    red=Vec,  # sum alpha T g_red: colour
+    green=Vec,  # the same
+    blue=Vec,  # the same
+    depth=Vec,  # sum alpha T g_depth
+)
 
 
 @ti.func
@@ -78,7 +92,13 @@ def blend(p, exponent, red, green, blue, depth):
 @ti.func
 def exponent(packed: ti.template(), i, dx, dy):
     """ln alpha of splat i, in the packed units."""
-    return packed[i, 5] + dx * (dx * packed[i, 2] + dy * packed[i, 3]) + dy * dy * packed[i, 4]
+    a, b, c = packed[i, Packed.A], packed[i, Packed.B], packed[i, Packed.C]
+    return packed[i, Packed.LOG_OPACITY] + dx * (dx * a + dy * b) + dy * dy * c
+
+
+@ti.func
+def color(packed: ti.template(), i):
+    return packed[i, Packed.RED], packed[i, Packed.GREEN], packed[i, Packed.BLUE], packed[i, Packed.DEPTH]
 
 
 @ti.func
@@ -129,8 +149,8 @@ def composite(width: ti.i32, height: ti.i32, tiles_x: ti.i32, tile_end: I32x1, e
                 batch_end, end = at, at
             for j in range(at, batch_end):
                 i, quads = entries[j, 0] >> QUAD_BITS, entries[j, 0] & alive
-                dx, dy = x - packed[i, 0], y - packed[i, 1]
-                red, green, blue, depth = packed[i, 6], packed[i, 7], packed[i, 8], packed[i, 9]
+                dx, dy = x - packed[i, Packed.X], y - packed[i, Packed.Y]
+                red, green, blue, depth = color(packed, i)
                 if quads & 1:
                     p0 = blend(p0, exponent(packed, i, dx, dy), red, green, blue, depth)
                 if quads & 2:
@@ -158,7 +178,7 @@ def begin_adjoint(state: ti.template(), grad: ti.template(), tile, k, T):
 def blend_adjoint(grad: ti.template(), tile, k, packed: ti.template(), i, p, sums, dx, dy):
     """One splat over 16 pixels, in the order of forward: T and the stop repeat, `behind` shrinks to what lies behind."""
     g_red, g_green, g_blue, g_depth = grad[tile, k, 0], grad[tile, k, 1], grad[tile, k, 2], grad[tile, k, 3]
-    red, green, blue, depth = packed[i, 6], packed[i, 7], packed[i, 8], packed[i, 9]
+    red, green, blue, depth = color(packed, i)
     power = exponent(packed, i, dx, dy)
     full = exp_packed(power)
     alpha = ti.select(power >= LOWEST, ti.min(full, MAX_ALPHA), 0.0)
@@ -171,7 +191,7 @@ def blend_adjoint(grad: ti.template(), tile, k, packed: ti.template(), i, p, sum
     s = ti.select(goes_on, value - behind * alpha / (1.0 - alpha), 0.0)
     s = ti.select(full < MAX_ALPHA, s, 0.0)  # cut where alpha was clamped
     s_dx, s_dy = s * dx, s * dy
-    after = Sums(
+    after = PairSums(
         s=sums.s + s,
         s_dx=sums.s_dx + s_dx,
         s_dx2=sums.s_dx2 + s_dx * dx,
@@ -226,19 +246,11 @@ def composite_adjoint(
                 batch_end, end = at, at
             for j in range(at, batch_end):
                 i, quads = entries[j, 0] >> QUAD_BITS, entries[j, 0] & alive
-                dx, dy = x - packed[i, 0], y - packed[i, 1]
-                sums = Sums(
-                    s=zero,
-                    s_dx=zero,
-                    s_dx2=zero,
-                    s_dy=zero,
-                    s_dxdy=zero,
-                    s_dy2=zero,
-                    red=zero,
-                    green=zero,
-                    blue=zero,
-                    depth=zero,
-                )
+                dx, dy = x - packed[i, Packed.X], y - packed[i, Packed.Y]
+                sums = PairSums(
+                    s=zero, s_dx=zero, s_dx2=zero, s_dy=zero, s_dxdy=zero, s_dy2=zero,
+                    red=zero, green=zero, blue=zero, depth=zero,
+                )  # fmt: skip
                 if quads & 1:
                     p0, sums = blend_adjoint(grad, tile, 0, packed, i, p0, sums, dx, dy)
                 if quads & 2:
@@ -255,7 +267,7 @@ def composite_adjoint(
 def gather(order: I32x1, splats: F32x2, splat_end: I32x1, pair_grad: VecX1, grad_splats: F32x2):
     """The gradient of each splat: its pairs summed, then from moments of the exponent to mean, conic and opacity.
 
-    pair_grad: 0-5 sums of s, s dx, s dx^2, s dy, s dx dy, s dy^2 with s = dL/dalpha * alpha; 6-8 colour; 9 depth.
+    pair_grad: the columns of `types.Sums`, then six of no meaning.
     """
     for i in range(order.shape[0]):
         g = order[i]
@@ -265,17 +277,17 @@ def gather(order: I32x1, splats: F32x2, splat_end: I32x1, pair_grad: VecX1, grad
         total = Vec(0.0)
         for pair in range(begin, splat_end[i]):
             total = total + pair_grad[pair]
-        a, b, c = splats[g, 2], splats[g, 3], splats[g, 4]
-        grad_splats[g, 0] = a * total[1] + b * total[3]
-        grad_splats[g, 1] = b * total[1] + c * total[3]
-        grad_splats[g, 2] = -0.5 * total[2]
-        grad_splats[g, 3] = 0.0 - total[4]
-        grad_splats[g, 4] = -0.5 * total[5]
-        grad_splats[g, 5] = total[0] / ti.max(splats[g, 5], 1e-12)
-        for k in ti.static(range(6, 10)):
-            grad_splats[g, k] = total[k]
-        grad_splats[g, 10] = 0.0
-        grad_splats[g, 11] = 0.0
+        a, b, c = splats[g, Splat.A], splats[g, Splat.B], splats[g, Splat.C]
+        grad_splats[g, Splat.X] = a * total[Sums.S_DX] + b * total[Sums.S_DY]
+        grad_splats[g, Splat.Y] = b * total[Sums.S_DX] + c * total[Sums.S_DY]
+        grad_splats[g, Splat.A] = -0.5 * total[Sums.S_DX2]
+        grad_splats[g, Splat.B] = 0.0 - total[Sums.S_DXDY]
+        grad_splats[g, Splat.C] = -0.5 * total[Sums.S_DY2]
+        grad_splats[g, Splat.OPACITY] = total[Sums.S] / ti.max(splats[g, Splat.OPACITY], 1e-12)
+        for k in ti.static(range(4)):
+            grad_splats[g, Splat.RED + k] = total[Sums.RED + k]
+        grad_splats[g, Splat.HALF_WIDTH] = 0.0
+        grad_splats[g, Splat.HALF_HEIGHT] = 0.0
 
 
 @ti.kernel

@@ -9,6 +9,7 @@ by side and are summed in a fixed order, without atomics.
 from taichi_avatars.engine import ti
 from taichi_avatars.kernels.lanes import LANES, Vec, lane_sum
 from taichi_avatars.kernels.tasks import TASK
+from taichi_avatars.kernels.types import Bounds, F32x2, I32x1, I32x2, Packed, Splat
 
 TILE = 8  # pixels along each side
 TILE_SHIFT = TILE.bit_length() - 1  # a shift instead of a division, which Taichi rounds down with branches
@@ -16,12 +17,7 @@ QUAD = TILE // 2  # the compositing kernel works on a tile's four quads of 4x4 p
 MIN_ALPHA = 1.0 / 255.0  # below it a splat is not drawn at a pixel
 MAX_ALPHA = 0.99
 MIN_TRANSMITTANCE = 1e-4  # a pixel stops before the splat that would take it below
-PACKED = 12
-BOUNDS = 10
 
-# A packed splat, as the compositing kernel wants it: 0 x, 1 y, 2-4 conic and 5 log opacity in its units, 6-8 colour, 9 depth.
-# Its bounds, for what is on this page, where alpha can reach 1/255 if A dx^2 + B dx dy + C dy^2 <= 1: 0 x, 1 y, 2 half width,
-# 3 half height, 4 A, 5 B, 6 C, 7 dx / dy of the lowest value in a column, 8 the same in a row, 9 half width of every row.
 EXP_STEP = 1.0 / 8.0  # the compositing kernel computes exp(x) as (polynomial of x/8)^8
 PIXEL_MARGIN = 1e-3  # pixels; what rounding may cost at the edge of a splat, the kernel decides exactly
 EXPONENT_MARGIN = 2e-6  # of ln alpha; the same where a splat is hardly opaque enough
@@ -33,11 +29,8 @@ SPILL = 4  # entries past its last that a chunk may write while it lists its pai
 # 1 upper left, 2 upper right, 4 lower left, 8 lower right.
 QUAD_BITS = 4
 
-F32x2 = ti.types.ndarray(dtype=ti.f32, ndim=2)
-I32x1 = ti.types.ndarray(dtype=ti.i32, ndim=1)
-I32x2 = ti.types.ndarray(dtype=ti.i32, ndim=2)
 
-# What a splat reaches: the columns of its bounds.
+# What a splat reaches: `Bounds` as numbers.
 Reach = ti.types.struct(
     x=ti.f32, y=ti.f32, half_width=ti.f32, half_height=ti.f32, A=ti.f32, B=ti.f32, C=ti.f32,
     of_column=ti.f32, of_row=ti.f32, waist=ti.f32,
@@ -60,8 +53,10 @@ def past_tile(high, tiles):
 @ti.func
 def read_reach(bounds: ti.template(), i):
     return Reach(
-        x=bounds[i, 0], y=bounds[i, 1], half_width=bounds[i, 2], half_height=bounds[i, 3], A=bounds[i, 4], B=bounds[i, 5],
-        C=bounds[i, 6], of_column=bounds[i, 7], of_row=bounds[i, 8], waist=bounds[i, 9],
+        x=bounds[i, Bounds.X], y=bounds[i, Bounds.Y],
+        half_width=bounds[i, Bounds.HALF_WIDTH], half_height=bounds[i, Bounds.HALF_HEIGHT],
+        A=bounds[i, Bounds.A], B=bounds[i, Bounds.B], C=bounds[i, Bounds.C],
+        of_column=bounds[i, Bounds.OF_COLUMN], of_row=bounds[i, Bounds.OF_ROW], waist=bounds[i, Bounds.WAIST],
     )  # fmt: skip
 
 
@@ -102,8 +97,8 @@ def least_form(r, left, top):
 @ti.func
 def center_tile(splats: ti.template(), g, tiles_x, tiles_y):
     """The tile of a splat's centre, or the one nearest to it."""
-    x = ti.min(ti.max(splats[g, 0], 0.0), ti.cast(tiles_x * TILE - 1, ti.f32))
-    y = ti.min(ti.max(splats[g, 1], 0.0), ti.cast(tiles_y * TILE - 1, ti.f32))
+    x = ti.min(ti.max(splats[g, Splat.X], 0.0), ti.cast(tiles_x * TILE - 1, ti.f32))
+    y = ti.min(ti.max(splats[g, Splat.Y], 0.0), ti.cast(tiles_y * TILE - 1, ti.f32))
     return (ti.cast(y, ti.i32) >> TILE_SHIFT) * tiles_x + (ti.cast(x, ti.i32) >> TILE_SHIFT)
 
 
@@ -146,25 +141,27 @@ def pack(
     """packed: tile by tile. bounds, and most_pairs, a bound on the pairs of each splat: in depth order."""
     for at in range(packed.shape[0]):
         g = splat_at[at]
-        packed[at, 0], packed[at, 1] = splats[g, 0], splats[g, 1]
-        packed[at, 2], packed[at, 3] = -0.5 * EXP_STEP * splats[g, 2], -EXP_STEP * splats[g, 3]
-        packed[at, 4] = -0.5 * EXP_STEP * splats[g, 4]
-        packed[at, 5] = EXP_STEP * ti.log(ti.max(splats[g, 5], 1e-12))
-        for k in ti.static(range(6, 10)):
-            packed[at, k] = splats[g, k]
+        packed[at, Packed.X], packed[at, Packed.Y] = splats[g, Splat.X], splats[g, Splat.Y]
+        packed[at, Packed.A] = -0.5 * EXP_STEP * splats[g, Splat.A]
+        packed[at, Packed.B] = -EXP_STEP * splats[g, Splat.B]
+        packed[at, Packed.C] = -0.5 * EXP_STEP * splats[g, Splat.C]
+        packed[at, Packed.LOG_OPACITY] = EXP_STEP * ti.log(ti.max(splats[g, Splat.OPACITY], 1e-12))
+        for k in ti.static(range(4)):
+            packed[at, Packed.RED + k] = splats[g, Splat.RED + k]
     for i in range(bounds.shape[0]):
         g = order[i]
-        a, b, c, opacity = splats[g, 2], splats[g, 3], splats[g, 4], splats[g, 5]
+        a, b, c, opacity = splats[g, Splat.A], splats[g, Splat.B], splats[g, Splat.C], splats[g, Splat.OPACITY]
+        x, half_width = splats[g, Splat.X], splats[g, Splat.HALF_WIDTH]
         # alpha >= 1/255 where q <= 2 ln(255 opacity)
         reach = 1.0 / (2.0 * ti.log(ti.max(opacity / MIN_ALPHA, 1.0)) + EXPONENT_MARGIN)
-        bounds[i, 0], bounds[i, 1], bounds[i, 2] = splats[g, 0], splats[g, 1], splats[g, 10]
+        bounds[i, Bounds.X], bounds[i, Bounds.Y], bounds[i, Bounds.HALF_WIDTH] = x, splats[g, Splat.Y], half_width
         # An undrawn splat lies outside every tile.
-        bounds[i, 3] = ti.select(opacity >= MIN_ALPHA, splats[g, 11], -1e9)
-        bounds[i, 4], bounds[i, 5], bounds[i, 6] = a * reach, 2.0 * b * reach, c * reach
-        bounds[i, 7], bounds[i, 8] = -b / ti.max(c, 1e-20), -b / ti.max(a, 1e-20)
-        bounds[i, 9] = 1.0 / ti.sqrt(ti.max(a * reach, 1e-20))
+        bounds[i, Bounds.HALF_HEIGHT] = ti.select(opacity >= MIN_ALPHA, splats[g, Splat.HALF_HEIGHT], -1e9)
+        bounds[i, Bounds.A], bounds[i, Bounds.B], bounds[i, Bounds.C] = a * reach, 2.0 * b * reach, c * reach
+        bounds[i, Bounds.OF_COLUMN], bounds[i, Bounds.OF_ROW] = -b / ti.max(c, 1e-20), -b / ti.max(a, 1e-20)
+        bounds[i, Bounds.WAIST] = 1.0 / ti.sqrt(ti.max(a * reach, 1e-20))
         first, past = tile_rows(read_reach(bounds, i), tiles_y)
-        left, right = first_tile(splats[g, 0] - splats[g, 10], tiles_x), past_tile(splats[g, 0] + splats[g, 10], tiles_x)
+        left, right = first_tile(x - half_width, tiles_x), past_tile(x + half_width, tiles_x)
         most_pairs[i] = ti.max(past - first, 0) * ti.max(right - left, 0)
 
 

@@ -5,9 +5,7 @@ What a splat and a pair are, and which tiles a splat touches, is in `tiles.py`; 
 
 from taichi_avatars.engine import ti
 from taichi_avatars.kernels.tiles import QUAD, QUAD_BITS, TILE, least_form, read_reach, tile_columns, tile_rows
-
-F32x2 = ti.types.ndarray(dtype=ti.f32, ndim=2)
-I32x1 = ti.types.ndarray(dtype=ti.i32, ndim=1)
+from taichi_avatars.kernels.types import F32x2, I32x1
 
 
 @ti.func

@@ -13,7 +13,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from taichi_avatars import runtime
 from taichi_avatars.ops.checks import check
-from taichi_avatars.skinning_layout import CHUNKS, CHUNKS_GPU, LANES, STATE, partial_size, tree_of
+from taichi_avatars.skinning_layout import CHUNKS, CHUNKS_GPU, LANES, JointState, partial_size, tree_of
 
 
 class Basis(NamedTuple):
@@ -239,7 +239,7 @@ class _Skin(torch.autograd.Function):
         shaped, expr, pose, translation = (t.detach().contiguous() for t in (shaped, expr, pose, translation))
         bodies, n_vertices, count = len(shaped), len(rig.weights), len(rig.parents)
         components = rig.basis.values.shape[1]
-        state, coefficients = shaped.new_empty(bodies, count * STATE), shaped.new_empty(bodies, components)
+        state, coefficients = shaped.new_empty(bodies, count * JointState.SIZE), shaped.new_empty(bodies, components)
         canonical, corrected = torch.empty_like(shaped), torch.empty_like(shaped)
         vertices, joints = shaped.new_empty(bodies, n_vertices, 3), shaped.new_empty(bodies, count, 3)
         if bodies:

@@ -39,18 +39,19 @@ def sort_into_tiles(rows: Tensor, width: int, height: int) -> TileLists:
     """Depth order, then a stable counting sort into tiles.
 
     Args:
-        rows: (N,12) splats, see `kernels.projection`.
+        rows: (N,12) splats, see `kernels.types.Splat`.
         width, height: image size, pixels.
     """
     from taichi_avatars.kernels import tiles as kernel
+    from taichi_avatars.kernels.types import Bounds, Packed, Splat
 
     if runtime.on_gpu():
         return tiles_gpu.sort_into_tiles(rows, width, height)
     tiles_x, tiles_y = -(-width // kernel.TILE), -(-height // kernel.TILE)
     n, tiles = len(rows), tiles_x * tiles_y
     chunks, chunk = _chunks(n)
-    order = depth_order(rows[:, 9])
-    packed, bounds = rows.new_empty(n, kernel.PACKED), rows.new_empty(n, kernel.BOUNDS)
+    order = depth_order(rows[:, Splat.DEPTH])
+    packed, bounds = rows.new_empty(n, Packed.SIZE), rows.new_empty(n, Bounds.SIZE)
     place, splat_at, most_pairs, pairs_of = torch.empty(4, n, dtype=torch.int32)
     if n:
         kernel.group_records(tiles_x, tiles_y, rows, torch.empty(tiles, dtype=torch.int32), place, splat_at)
