@@ -2,10 +2,15 @@
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: demo test test-vulkan check clean
+.PHONY: demo selfie test test-vulkan check clean
 
 demo: .venv/installed
 	$(BIN)/taichi-avatars demo
+
+# An avatar from a video, without a camera: the built-in subject films itself.
+selfie: .venv/installed
+	$(BIN)/taichi-avatars synth output/selfie/video --selfie --force
+	$(BIN)/taichi-avatars create output/selfie/video/video.mp4 -m output/selfie/avatar --overwrite
 
 test: .venv/installed .venv/lpips
 	$(BIN)/python -m pytest

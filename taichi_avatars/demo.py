@@ -2,30 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from taichi_avatars.avatar.avatar import Avatar
+from taichi_avatars.bars import OpenBar
 from taichi_avatars.bench import bench_avatar
 from taichi_avatars.config import TrainConfig
 from taichi_avatars.errors import UserError
 from taichi_avatars.evaluation.comparison import Row, write_comparison
-from taichi_avatars.evaluation.scores import evaluate, of_features, write_scores
-from taichi_avatars.files.atomic import atomic_path
+from taichi_avatars.evaluation.scores import write_scores
 from taichi_avatars.head.flame import FlameModel
 from taichi_avatars.motion.motion import load_motion
 from taichi_avatars.scene.capture import Capture, load_capture
-from taichi_avatars.scene.views import View
+from taichi_avatars.stages import lower_case, rows_of, score_shown, train_shown, write_json
 from taichi_avatars.synthetic.capture import write_capture
 from taichi_avatars.synthetic.motion import performance
-from taichi_avatars.training.events import Event, Progress
-from taichi_avatars.training.trainer import train
 from taichi_avatars.video.reenact import reenact, stage
 
 MARK = "demo.json"
@@ -66,22 +60,13 @@ QUALITIES = {
 }
 
 
-class Watch(Protocol):
-    """Somebody who is shown how far a stage of the work is; the command line's progress."""
-
-    def update(self, done: int, total: int | None = None, **figures: str) -> None: ...
-
-
-OpenWatch = Callable[[str, int, str], AbstractContextManager[Watch]]  # what, how many, of which unit
-
-
-def run_demo(out: Path | str, quality: str, watch: OpenWatch, *, seed: int = 0) -> dict[str, object]:
+def run_demo(out: Path | str, quality: str, open_bar: OpenBar, *, seed: int = 0) -> dict[str, object]:
     """Captures the built-in subject, trains an avatar of it, measures it, and drives it with another motion.
 
     Args:
         out: a new or empty folder, or one that an earlier demonstration made, which is replaced.
         quality: "fast" or "full".
-        watch: called with each stage's name, number of units and unit.
+        open_bar: called with each stage's name, number of units and unit.
         seed: of the subject, its performance and the training.
 
     Returns:
@@ -100,22 +85,22 @@ def run_demo(out: Path | str, quality: str, watch: OpenWatch, *, seed: int = 0) 
         seconds[stage_name] = round(time.perf_counter() - since, 1)
 
     since = time.perf_counter()
-    _capture(out / "capture", chosen, seed, watch)
+    _capture(out / "capture", chosen, seed, open_bar)
     clock("capture", since)
 
     since = time.perf_counter()
     head = FlameModel.builtin()
     capture = load_capture(out / "capture", head=head)
-    avatar = _train(out / "model", capture, head, chosen, seed, watch)
+    avatar = _train(out / "model", capture, head, chosen, seed, open_bar)
     clock("train", since)
 
     since = time.perf_counter()
-    scores = _evaluate(out / "model", avatar, capture, chosen, watch)
+    scores = _evaluate(out / "model", avatar, capture, chosen, open_bar)
     comparison = write_comparison(out / "comparison.png", avatar, _rows(capture), WHITE)
     clock("evaluate", since)
 
     since = time.perf_counter()
-    video = _reenact(out, avatar, head, chosen, watch)
+    video = _reenact(out, avatar, head, chosen, open_bar)
     clock("video", since)
 
     fps = bench_avatar(avatar, capture.train[0].camera)["fps"]
@@ -135,7 +120,7 @@ def run_demo(out: Path | str, quality: str, watch: OpenWatch, *, seed: int = 0) 
             "results": str(out / MARK),
         },
     }
-    _write(out / MARK, result)
+    write_json(out / MARK, result)
     return result
 
 
@@ -146,15 +131,15 @@ def _take(out: Path) -> None:
     if out.is_dir() and any(out.iterdir()) and not (out / MARK).is_file():
         raise UserError(f"{out}: holds something that no demonstration made; give another folder with --out")
     out.mkdir(parents=True, exist_ok=True)
-    _write(out / MARK, {"unfinished": True})
+    write_json(out / MARK, {"unfinished": True})
     shutil.rmtree(out / "model", ignore_errors=True)
     for name in ("comparison.png", "reenactment.mp4", "motion.npz"):
         (out / name).unlink(missing_ok=True)
 
 
-def _capture(folder: Path, chosen: Quality, seed: int, watch: OpenWatch) -> None:
+def _capture(folder: Path, chosen: Quality, seed: int, open_bar: OpenBar) -> None:
     total = (chosen.timesteps + chosen.test_timesteps) * chosen.cameras
-    with watch("capture", total, "images") as shown:
+    with open_bar("capture", total, "images") as shown:
         write_capture(
             folder,
             seed=seed,
@@ -169,7 +154,7 @@ def _capture(folder: Path, chosen: Quality, seed: int, watch: OpenWatch) -> None
         )
 
 
-def _train(model: Path, capture: Capture, head: FlameModel, chosen: Quality, seed: int, watch: OpenWatch) -> Avatar:
+def _train(model: Path, capture: Capture, head: FlameModel, chosen: Quality, seed: int, open_bar: OpenBar) -> Avatar:
     config = TrainConfig(
         iterations=chosen.iterations,
         interval=chosen.iterations,
@@ -177,53 +162,30 @@ def _train(model: Path, capture: Capture, head: FlameModel, chosen: Quality, see
         white_background=True,
         seed=seed,
     )
-    with watch("train", chosen.iterations, "steps") as shown:
-
-        def on_event(event: Event) -> None:
-            if isinstance(event, Progress):
-                shown.update(
-                    event.iteration, loss=f"{event.loss:.4f}", PSNR=f"{event.psnr:.1f}", Gaussians=f"{event.gaussians}"
-                )
-
-        return train(config, capture, head, model, on_event)
+    return train_shown(config, capture, head, model, open_bar)
 
 
-def _evaluate(model: Path, avatar: Avatar, capture: Capture, chosen: Quality, watch: OpenWatch) -> dict[str, object]:
+def _evaluate(model: Path, avatar: Avatar, capture: Capture, chosen: Quality, open_bar: OpenBar) -> dict[str, object]:
     """Scores of both held-out splits under the names of the JSON output."""
-    found: dict[str, object] = {}
-    with watch("evaluate", len(capture.val) + len(capture.test), "views") as shown:
-        done = 0
-
-        def on_view(*_: object) -> None:
-            nonlocal done
-            done += 1
-            shown.update(done)
-
-        for split, name in SPLITS.items():
-            scores = evaluate(avatar, getattr(capture, split), WHITE, crops=of_features(avatar), on_view=on_view)
-            write_scores(model / split, f"ours_{chosen.iterations}", scores)
-            found[name] = {metric.lower(): value for metric, value in scores.mean.items()}
-    return found
+    held = {name: (avatar, getattr(capture, split)) for split, name in SPLITS.items()}
+    scores = score_shown(held, WHITE, open_bar)
+    for split, name in SPLITS.items():
+        write_scores(model / split, f"ours_{chosen.iterations}", scores[name])
+    return {name: lower_case(found.mean) for name, found in scores.items()}
 
 
 def _rows(capture: Capture) -> list[Row]:
     """A few views of each held-out split, spread over it."""
     rows = []
     for split, kind in KINDS.items():
-        views: list[View] = getattr(capture, split)
-        rows += [Row(views[int(at * len(views))], kind) for at in ROWS_AT]
+        rows += rows_of(getattr(capture, split), kind, ROWS_AT)
     return rows
 
 
-def _reenact(out: Path, avatar: Avatar, head: FlameModel, chosen: Quality, watch: OpenWatch) -> Path:
+def _reenact(out: Path, avatar: Avatar, head: FlameModel, chosen: Quality, open_bar: OpenBar) -> Path:
     performance(head, MOTION_SECONDS, MOTION_FPS, MOTION_SEED, "test").save_npz(out / "motion.npz")
     motion = load_motion(out / "motion.npz", head)
     actor, shot = stage(avatar, motion, size=chosen.video, orbit=ORBIT, background=WHITE)
-    with watch("reenact", len(motion.sequence), "frames") as shown:
+    with open_bar("reenact", len(motion.sequence), "frames") as shown:
         reenact(actor, shot, out / "reenactment.mp4", fps=motion.fps, on_frame=shown.update)
     return out / "reenactment.mp4"
-
-
-def _write(path: Path, values: dict[str, object]) -> None:
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")

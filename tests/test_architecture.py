@@ -14,6 +14,7 @@ PACKAGE = Path(taichi_avatars.__file__).parent
 # From the ground up: a room imports itself and the rooms before it, nothing else. Root modules are rooms of one file.
 ROOMS = (
     "errors",
+    "bars",
     "files",
     "ranks",
     "frontend",
@@ -42,7 +43,9 @@ ROOMS = (
     "viewer",
     "bench",
     "profiling",
+    "stages",
     "demo",
+    "create",
     "cli",
 )
 LARGEST_SHARE = 0.14  # of the code, that one room may hold

@@ -25,6 +25,8 @@ from taichi_avatars.video.selfie import write_selfie
 COMMANDS = (
     "demo",
     "synth",
+    "create",
+    "track",
     "train",
     "refine",
     "render",

@@ -8,7 +8,21 @@ from typing import Annotated
 
 import typer
 
-from taichi_avatars.cli import evaluate, export, live, outputs, reenact, refine, speed, subject, tools, track, train, view
+from taichi_avatars.cli import (
+    create,
+    evaluate,
+    export,
+    live,
+    outputs,
+    reenact,
+    refine,
+    speed,
+    subject,
+    tools,
+    track,
+    train,
+    view,
+)
 
 __all__ = ["app", "main"]
 
@@ -47,7 +61,7 @@ def _options(
     pass
 
 
-for _commands in (subject, track, train, refine, outputs, evaluate, reenact, live, view, export, speed, tools):
+for _commands in (subject, create, track, train, refine, outputs, evaluate, reenact, live, view, export, speed, tools):
     _commands.add_to(app)
 
 

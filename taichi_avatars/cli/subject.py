@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from taichi_avatars.cli.command import Session, command, one_of
+from taichi_avatars.cli.endings import decibels, facts
 from taichi_avatars.synthetic.defaults import (
     CAMERAS,
     HEIGHT,
@@ -147,8 +148,9 @@ def _selfie(
         )
     video, truth = out / "video.mp4", out / "truth"
     values = {"video": str(video), "truth": str(truth), "frames": frames, "fps": fps}
+    mine = f"taichi-avatars create {shlex.quote(str(video))} -m output/selfie"
     train = f"taichi-avatars train -s {shlex.quote(str(truth))} -m output/truth"
-    session.result(values, f"{video}: {frames} frames; an avatar of the true parameters: {train}")
+    session.result(values, f"{video}: {frames} frames\nan avatar from it: {mine}\none of the true parameters: {train}")
 
 
 def _story(result: dict[str, Any]) -> RenderableType:
@@ -166,11 +168,9 @@ def _story(result: dict[str, Any]) -> RenderableType:
     ):
         scores = result[name]
         parts = [scores.get(f"psnr_{part}") for part in ("hair", "mouth", "eyes")]
-        shown = ["-" if value is None else f"{value:.2f} dB" for value in parts]
-        table.add_row(words, f"{scores['psnr']:.2f} dB", f"{scores['ssim']:.4f}", *shown)
+        table.add_row(words, decibels(scores["psnr"]), f"{scores['ssim']:.4f}", *map(decibels, parts))
     seconds, files = result["seconds"], result["files"]
-    facts = Table.grid(padding=(0, 2))
-    for name, value in (
+    rows = [
         ("training", f"{seconds['train']:.0f} s (capture {seconds['capture']:.0f} s, everything {seconds['total']:.0f} s)"),
         ("rendering", f"{result['fps']:.1f} frames per second, FLAME included"),
         ("Gaussians", f"{result['gaussians']}"),
@@ -180,6 +180,5 @@ def _story(result: dict[str, Any]) -> RenderableType:
         ("capture", files["capture"]),
         ("motion", files["motion"]),
         ("numbers", files["results"]),
-    ):
-        facts.add_row(f"[bold]{name}[/bold]", value)
-    return Group(table, facts)
+    ]
+    return Group(table, facts(rows))

@@ -13,6 +13,21 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 VIDEO, CAPTURE = "Video", "Capture"
+# Options that `create` has too.
+Videos = Annotated[
+    list[Path], typer.Argument(metavar="VIDEO...", help="Videos of one person, or folders of pictures.", show_default=False)
+]
+Face = Annotated[
+    int, typer.Option(rich_help_panel=VIDEO, min=1, help="Of several faces: 1 moves, is large and seen longest, 2 is next.")
+]
+Fps = Annotated[float, typer.Option(rich_help_panel=VIDEO, min=1, help="Pictures a second that are used at most.")]
+Focal = Annotated[
+    float | None,
+    typer.Option(
+        rich_help_panel=VIDEO, min=1, help="Focal length in pixels of the video.", show_default="the file's, or estimated"
+    ),
+]
+Test = Annotated[float, typer.Option(rich_help_panel=CAPTURE, min=0, max=0.9, help="Share at the end that is held out.")]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -22,23 +37,12 @@ def add_to(app: typer.Typer) -> None:
 def track(
     session: Session,
     *,
-    videos: Annotated[
-        list[Path], typer.Argument(metavar="VIDEO...", help="Videos of one person, or folders of pictures.", show_default=False)
-    ],
+    videos: Videos,
     out: Annotated[Path, typer.Option("--out", "-o", metavar="CAPTURE", help="Folder to write.")],
-    face: Annotated[
-        int, typer.Option(rich_help_panel=VIDEO, min=1, help="Of several faces: 1 moves, is large and seen longest, 2 is next.")
-    ] = 1,
-    fps: Annotated[float, typer.Option(rich_help_panel=VIDEO, min=1, help="Pictures a second that are used at most.")] = 30.0,
-    focal: Annotated[
-        float | None,
-        typer.Option(
-            rich_help_panel=VIDEO, min=1, help="Focal length in pixels of the video.", show_default="the file's, or estimated"
-        ),
-    ] = None,
-    test: Annotated[
-        float, typer.Option(rich_help_panel=CAPTURE, min=0, max=0.9, help="Share at the end that is held out.")
-    ] = 0.1,
+    face: Face = 1,
+    fps: Fps = 30.0,
+    focal: Focal = None,
+    test: Test = 0.1,
     size: Annotated[int, typer.Option(rich_help_panel=CAPTURE, min=64, help="Longer side of the pictures, pixels.")] = 720,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where the same command was interrupted.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace whatever CAPTURE is.")] = False,

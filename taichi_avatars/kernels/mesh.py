@@ -10,12 +10,7 @@ grid (V, 2) int32: projected vertices in grid units; inverse_depth (V,), 0 where
 """
 
 from taichi_avatars.engine import ti, tm
-
-F32x1 = ti.types.ndarray(dtype=ti.f32, ndim=1)
-F32x2 = ti.types.ndarray(dtype=ti.f32, ndim=2)
-F32x3 = ti.types.ndarray(dtype=ti.f32, ndim=3)
-F64x1 = ti.types.ndarray(dtype=ti.f64, ndim=1)
-I32x2 = ti.types.ndarray(dtype=ti.i32, ndim=2)
+from taichi_avatars.kernels.types import F32x1, F32x2, F32x3, F64x1, I32x2
 
 GRID = 1024
 # Products of two differences of such coordinates stay below 2^63.

@@ -83,7 +83,7 @@ class Posed:
 
 
 @dataclass(frozen=True)
-class Picture:
+class Photo:
     """Display values premultiplied by alpha, (3,H,W), and shares of the pixel, (H,W).
 
     Attributes:
@@ -175,7 +175,7 @@ def pose(subject: Subject, vertices: Tensor) -> Posed:
     return Posed(vertices, record, frames.rotation.contiguous(), points, received)
 
 
-def photograph(subject: Subject, posed: Posed, camera: Camera, supersample: int = SUPERSAMPLE) -> Picture:
+def photograph(subject: Subject, posed: Posed, camera: Camera, supersample: int = SUPERSAMPLE) -> Photo:
     """The subject from a camera, antialiased."""
     left, top, right, bottom = outline(posed.vertices, camera)
     # By numpy, which gets the zeros from the system: torch would start a team of threads to write them.
@@ -183,7 +183,7 @@ def photograph(subject: Subject, posed: Posed, camera: Camera, supersample: int 
     if left < right and top < bottom:
         part = replace(camera, cx=camera.cx - left, cy=camera.cy - top, width=right - left, height=bottom - top)
         photograph_part(subject, posed, part, supersample, (left, top), rgb, cover)
-    return Picture(rgb[:3], cover[0], rgb[3:], cover[1], cover[2])
+    return Photo(rgb[:3], cover[0], rgb[3:], cover[1], cover[2])
 
 
 def outline(vertices: Tensor, camera: Camera) -> tuple[int, int, int, int]:

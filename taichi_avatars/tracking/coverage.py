@@ -108,7 +108,7 @@ def missing(c: Coverage) -> list[str]:
         (c.brightness < DARK, "the face is dark: turn it towards a window or a lamp"),
         (c.brightness > BRIGHT or c.clipped > CLIPPED, "parts of the face are black or white: softer light, less of it"),
     ]
-    wanted += [(c.expressions[name] < enough, f"there is not {name}") for name, (_, enough) in EXPRESSIONS.items()]
+    wanted += [(c.expressions[name] < enough, f"not seen: {name}") for name, (_, enough) in EXPRESSIONS.items()]
     return [text for lacking, text in wanted if lacking]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from taichi_avatars.training.interrupts import sigterm_as_ctrl_c
 
 PARTIAL = "refine.partial.npz"  # of what an interrupted refinement has done
 SAVE_SECONDS = 10.0
+SPLITS = ("train", "test")
 
 
 def refine_model(
@@ -26,7 +27,8 @@ def refine_model(
     out: Path | None,
     errors: Errors,
     *,
-    resume: bool = False,
+    splits: Sequence[str] = SPLITS,
+    resume: bool | None = False,
     seed: int = 0,
     on_progress: Callable[[int, int, Fitted], None] | None = None,
 ) -> dict[str, object]:
@@ -38,7 +40,8 @@ def refine_model(
     Args:
         capture: of the person; without `out` the one that the model was trained on.
         out: folder of the refined capture; None writes the parameters beside the model's avatar.
-        resume: go on where an interrupted refinement with the same arguments stopped.
+        splits: whose timesteps are refined; "train" and "test".
+        resume: go on where an interrupted refinement with the same arguments stopped; None: if there is one.
         on_progress: called with timesteps done, of how many (all stages), and the last one.
 
     Returns:
@@ -59,12 +62,13 @@ def refine_model(
     sequence = avatar.sequence
     if not own or not set(capture.flame.timesteps) <= set(sequence.timesteps):
         sequence = replace(capture.flame, shape=sequence.shape, static_offset=sequence.static_offset)
-    groups = [capture.train, capture.test]
+    groups = [getattr(capture, split) for split in splits]
     beside = iteration_folder(model.folder, model.iteration)
     beside = beside if beside.is_dir() else model.folder
     partial = (model.folder if out is None else out.parent) / (PARTIAL if out is None else f".{out.name}-{PARTIAL}")
     made_of = progress.digest(avatar, sequence, groups, errors, seed)
-    state = progress.load(partial, made_of) if resume else State.of(sequence)
+    goes_on = partial.is_file() if resume is None else resume
+    state = progress.load(partial, made_of) if goes_on else State.of(sequence)
 
     began = saved = time.monotonic()
     shown = {view.timestep for group in groups for view in group}
@@ -86,7 +90,7 @@ def refine_model(
     except KeyboardInterrupt:
         progress.save(partial, state, made_of)
         raise
-    result = _scores(state, sequence, capture)
+    result = _scores(state, sequence, capture, splits)
     if out is None:
         place = beside / REFINED_NAME
         refined.save_npz(place)
@@ -95,19 +99,19 @@ def refine_model(
         facts = {
             "model": str(model.folder),
             "iteration": model.iteration,
-            **{k: result[k] for k in ("train", "test") if k in result},
+            **{k: result[k] for k in SPLITS if k in result},
         }
         captures.write_refined(out, capture.path, avatar.head, refined, facts)
     partial.unlink(missing_ok=True)
     return {"refined": str(place), "seconds": round(time.monotonic() - began, 1), **result}
 
 
-def _scores(state: State, sequence: FlameSequence, capture: Capture) -> dict[str, object]:
+def _scores(state: State, sequence: FlameSequence, capture: Capture, splits: Sequence[str]) -> dict[str, object]:
     """PSNR before and after of every timestep, and the means of each split."""
     result: dict[str, object] = {}
     listing: list[dict[str, object]] = []
     taken: set[int | None] = set()
-    for split in ("train", "test"):
+    for split in splits:
         timesteps = sorted({v.timestep for v in getattr(capture, split) if v.timestep is not None} - taken)
         taken |= set(timesteps)
         scores = state.scores[[sequence.row(timestep) for timestep in timesteps]]

@@ -6,17 +6,17 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
+from taichi_avatars.bars import Bar, OpenBar
 from taichi_avatars.errors import UserError
 from taichi_avatars.faces.following import FaceOverTime, Person
 from taichi_avatars.faces.landmarks import find_expressions
@@ -33,7 +33,7 @@ from taichi_avatars.tracking.matte import Matting
 from taichi_avatars.tracking.overlay import Overlay
 from taichi_avatars.tracking.points import POSE, ROTATION, TRANSLATION, rotation_matrix
 from taichi_avatars.tracking.priors import expressions_of_network
-from taichi_avatars.tracking.source import Shot, Source, open_source, shots
+from taichi_avatars.tracking.source import Source, TimedFrame, open_source, video_frames
 from taichi_avatars.tracking.views import Framing, frame_head, whole_picture
 from taichi_avatars.video.mp4 import write_mp4
 
@@ -68,15 +68,6 @@ class Settings:
     size: int = PICTURE
 
 
-class Bar(Protocol):
-    """Shows how far work has come."""
-
-    def update(self, done: int, total: int | None = None, **figures: str) -> None: ...
-
-
-Progress = Callable[[str, int, str], AbstractContextManager[Bar]]
-
-
 @dataclass(frozen=True, eq=False)
 class Tracked:
     """A video and what was found in it.
@@ -98,7 +89,7 @@ def track(
     videos: Sequence[Path | str],
     out: Path | str,
     settings: Settings,
-    progress: Progress,
+    open_bar: OpenBar,
     *,
     resume: bool = False,
     force: bool = False,
@@ -110,7 +101,7 @@ def track(
     Args:
         videos: files, or folders of pictures.
         out: a folder that does not exist, is empty, or is such a capture, which is then replaced.
-        progress: makes a bar for a named part of the work.
+        open_bar: makes a bar for a named part of the work.
         force: replaces whatever `out` is.
 
     Returns:
@@ -124,25 +115,30 @@ def track(
         raise UserError(f"{out}: exists and is no capture of `track`; choose another folder or overwrite it with --force")
     sources = [open_source(video) for video in videos]
     with writing(out):
-        work = _work_folder(out, sources, settings, resume)
+        work = _begin(out, sources, settings, resume)
     head = FlameModel.builtin()
     tracked = []
     first = 0
     for number, source in enumerate(sources):
-        watched = _watch(source, work / f"{SEEN}_{number}.npz", settings.rate, progress)
+        watched = _watch(source, work / f"{SEEN}_{number}.npz", settings.rate, open_bar)
         tracked.append(_clip(head, watched, settings, first))
         first += len(watched.seconds)
-    with progress("fit", first, "frames") as bar:
+    with open_bar("fit", first, "frames") as bar:
         found = fit(head, [one.clip for one in tracked], bar.update)
     with writing(out):
-        report = _write(work / "capture", head, tracked, found, settings, progress)
+        report = _write(work / "capture", head, tracked, found, settings, open_bar)
         _put_in_place(work / "capture", out)
         shutil.rmtree(work, ignore_errors=True)
     return {key: value for key, value in report.items() if key != "frames"}
 
 
-def _work_folder(out: Path, sources: Sequence[Source], settings: Settings, resume: bool) -> Path:
-    work = out.parent / f".{out.name}-tracking"
+def work_folder(out: Path) -> Path:
+    """Where what is done before an interrupt waits for `resume`."""
+    return out.parent / f".{out.name}-tracking"
+
+
+def _begin(out: Path, sources: Sequence[Source], settings: Settings, resume: bool) -> Path:
+    work = work_folder(out)
     stamp = {"videos": [[str(s.path.resolve()), s.path.stat().st_mtime_ns] for s in sources], **asdict(settings)}
     if work.exists():
         begun = json.loads((work / SETTINGS).read_text("utf-8")) if (work / SETTINGS).is_file() else None
@@ -157,12 +153,12 @@ def _work_folder(out: Path, sources: Sequence[Source], settings: Settings, resum
     return work
 
 
-def _watch(source: Source, file: Path, rate: float, progress: Progress) -> Watched:
+def _watch(source: Source, file: Path, rate: float, open_bar: OpenBar) -> Watched:
     watched = Watched.load(file, source) if file.is_file() else Watched.begin(source)
     if watched.finished:
         return watched
     try:
-        with progress(f"look at {source.path.name}", round(source.seconds * min(rate, source.rate)), "frames") as bar:
+        with open_bar(f"look at {source.path.name}", round(source.seconds * min(rate, source.rate)), "frames") as bar:
             watch(watched, rate, bar.update)
     except KeyboardInterrupt:
         watched.save(file)
@@ -182,11 +178,11 @@ def _clip(head: FlameModel, watched: Watched, settings: Settings, first: int) ->
         raise UserError(f"{source.path}: the face is {person.size:.0f} pixels high, want {SMALLEST_FACE:.0f} at least; {FILM}")
     share = watched.width / source.width
     if settings.focal is not None:
-        focal, spread, origin = settings.focal * share, 0.0, "given"
+        focal, focal_spread, origin = settings.focal * share, 0.0, "given"
     elif source.focal is not None:
-        focal, spread, origin = source.focal * share, 0.0, "the file"
+        focal, focal_spread, origin = source.focal * share, 0.0, "the file"
     else:
-        focal, spread, origin = LIKELY_FOCAL * max(watched.width, watched.height), FOCAL_SPREAD, "estimated"
+        focal, focal_spread, origin = LIKELY_FOCAL * max(watched.width, watched.height), FOCAL_SPREAD, "estimated"
     strengths = find_expressions(np.nan_to_num(seen.points))
     strengths[seen.presence == 0] = np.nan
     clip = Clip(
@@ -198,7 +194,7 @@ def _clip(head: FlameModel, watched: Watched, settings: Settings, first: int) ->
         watched.width,
         watched.height,
         focal,
-        spread,
+        focal_spread,
     )
     return Tracked(watched, person, seen, clip, origin, first)
 
@@ -215,7 +211,7 @@ def coverage_of(tracked: Tracked, frames: Tensor) -> Coverage:
 
 
 def _write(
-    folder: Path, head: FlameModel, tracked: Sequence[Tracked], found: Fit, settings: Settings, progress: Progress
+    folder: Path, head: FlameModel, tracked: Sequence[Tracked], found: Fit, settings: Settings, open_bar: OpenBar
 ) -> dict[str, Any]:
     center = torch.cat([c.frames[one.clip.usable][:, TRANSLATION] for c, one in zip(found.clips, tracked, strict=True)])
     center = center.median(0).values
@@ -226,7 +222,7 @@ def _write(
     for number, (one, own) in enumerate(zip(tracked, found.clips, strict=True)):
         choice = choose(one.seen, own.residual.numpy(), own.frames.numpy(), POSE, settings.test)
         pictures = _Pictures(head, one, own, found.shape, center, choice, settings.size, number)
-        with progress(f"cut out {one.watched.source.path.name}", len(one.clip), "frames") as bar:
+        with open_bar(f"cut out {one.watched.source.path.name}", len(one.clip), "frames") as bar:
             films.append(pictures.write(folder, settings.rate, bar))
         for split in splits:
             for row in choice.rows(split):
@@ -260,13 +256,13 @@ class _Pictures:
         source, looked = one.watched.source, (one.watched.width, one.watched.height)
         native = (source.width, source.height)
         rows = np.concatenate([choice.rows("train"), choice.rows("test")])
-        self.film = whole_picture(native, looked, own.focal, min(FILM_SIZE, max(looked)))
+        self.whole = whole_picture(native, looked, own.focal, min(FILM_SIZE, max(looked)))
         camera = whole_picture(looked, looked, own.focal, max(looked)).camera(-center)
         seen = [_corners(self.vertices(int(row)), camera) for row in rows[:: max(1, len(rows) // 100)]]
         self.framing: Framing = frame_head(
             native, looked, own.focal, np.concatenate(seen or [np.array([[0, 0], looked])]), size
         )
-        self.camera, self.film_camera = self.framing.camera(-center), self.film.camera(-center)
+        self.camera, self.whole_camera = self.framing.camera(-center), self.whole.camera(-center)
         self.matting, self.overlay = Matting(head), Overlay(head)
 
     def vertices(self, row: int) -> Tensor:
@@ -282,21 +278,21 @@ class _Pictures:
         return folder / name
 
     def _frames(self, folder: Path, rate: float, every: int, bar: Bar) -> Iterator[np.ndarray]:
-        for shot in shots(self.one.watched.source, rate):
-            row, use = shot.number, self.choice.use[shot.number]
+        for frame in video_frames(self.one.watched.source, rate):
+            row, use = frame.number, self.choice.use[frame.number]
             vertices = self.vertices(row)
             if use in ("train", "test"):
-                self._cut_out(folder, row, vertices, shot.picture((self.framing.read_width, self.framing.read_height)))
+                self._cut_out(folder, row, vertices, frame.picture((self.framing.read_width, self.framing.read_height)))
             if row % every == 0:
-                yield self._drawn(shot, vertices)
+                yield self._drawn(frame, vertices)
             bar.update(row + 1)
 
-    def _drawn(self, shot: Shot, vertices: Tensor) -> np.ndarray:
-        picture = self.film.cut(shot.picture((self.film.read_width, self.film.read_height)))
-        if self.one.seen.presence[shot.number] == 0:
+    def _drawn(self, frame: TimedFrame, vertices: Tensor) -> np.ndarray:
+        picture = self.whole.cut(frame.picture((self.whole.read_width, self.whole.read_height)))
+        if self.one.seen.presence[frame.number] == 0:
             return picture
-        landmarks = self.one.seen.points[shot.number, :, :2] * (self.film.read_width / self.one.watched.width)
-        return self.overlay.draw(picture, vertices, self.film_camera, landmarks, self.choice.use[shot.number] != "dropped")
+        landmarks = self.one.seen.points[frame.number, :, :2] * (self.whole.read_width / self.one.watched.width)
+        return self.overlay.draw(picture, vertices, self.whole_camera, landmarks, self.choice.use[frame.number] != "dropped")
 
     def _cut_out(self, folder: Path, row: int, vertices: Tensor, picture: np.ndarray) -> None:
         path = folder / files.IMAGES / files.image_name(self.one.first + row, self.number)

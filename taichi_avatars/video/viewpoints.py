@@ -43,9 +43,17 @@ def orbiting(camera: Camera, place: Place, phase: float, angle: float) -> Camera
         phase: 0 to 1 for a whole swing; 0 is the camera itself.
         angle: how far it swings to each side, radians.
     """
-    rotation = place.rotation.double()
     yaw = angle * math.sin(2 * math.pi * phase)
-    pitch = -NOD * angle * math.sin(4 * math.pi * phase)
+    return swung(camera, place, yaw, -NOD * angle * math.sin(4 * math.pi * phase))
+
+
+def swung(camera: Camera, place: Place, yaw: float, pitch: float) -> Camera:
+    """The camera moved around a head, still looking at it as before.
+
+    Args:
+        yaw: to the head's own left, radians; pitch: downwards.
+    """
+    rotation = place.rotation.double()
     turn = rotation @ roma.euler_to_rotmat("YX", [yaw, pitch], dtype=torch.float64) @ rotation.T
     center = place.center.double()
     back = torch.eye(4, dtype=torch.float64)  # the world turned the other way, which is the camera's swing seen from it

@@ -8,7 +8,8 @@ import torch
 from taichi_avatars.engine import ti
 from taichi_avatars.errors import UserError
 from taichi_avatars.head.flame import FlameModel
-from taichi_avatars.kernels.subject.shading import CHANNELS, F32x2, I32x1, texel_at
+from taichi_avatars.kernels.subject.shading import CHANNELS, texel_at
+from taichi_avatars.kernels.types import F32x2, I32x1
 from taichi_avatars.ops.frames import triangle_frames
 from taichi_avatars.ops.mesh import rasterize_depth
 from taichi_avatars.ops.subject.noise import fractal_noise, scattered_points

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tracking.small_film import COUNT, HEIGHT, WIDTH, Bar, Film, quiet, small_film
 
 from taichi_avatars.errors import UserError
 from taichi_avatars.head.sequence import FlameSequence
 from taichi_avatars.motion.motion import load_motion
 from taichi_avatars.scene.cameras import Camera
 from taichi_avatars.scene.capture import load_capture
-from taichi_avatars.synthetic.renderer import make_subject, photograph, pose
 from taichi_avatars.tracking.choosing import most_different
 from taichi_avatars.tracking.examine import examine, is_filmed
 from taichi_avatars.tracking.matte import Matting, connected, foreground
@@ -22,36 +22,10 @@ from taichi_avatars.tracking.track import Settings, track
 from taichi_avatars.tracking.views import frame_head
 from taichi_avatars.video.mp4 import write_mp4
 
-WIDTH, HEIGHT, COUNT = 240, 320, 16
-
-
-class Bar:
-    def update(self, done: int, total: int | None = None, **figures: str) -> None:
-        pass
-
-
-@contextmanager
-def quiet(what: str, total: int, unit: str):
-    yield Bar()
-
 
 @pytest.fixture(scope="module")
-def filmed(tmp_path_factory, head):
-    """A film of a few moments, each shown for some pictures; vertices and camera of each moment, and their alpha."""
-    subject = make_subject(head, 0, 0.35 / HEIGHT, strand_count=2000)
-    camera = Camera.look_at(torch.tensor([0.0, 0.0, 0.75]), torch.tensor([0.0, -0.02, 0.0]), 0.6, WIDTH, HEIGHT)
-    wall = torch.linspace(0.35, 0.6, WIDTH)[None, None].expand(3, HEIGHT, -1)
-    moments = []
-    for yaw, jaw in ((0.0, 0.0), (0.25, 0.4), (-0.25, 0.1), (0.1, 0.7)):
-        expr = torch.zeros(head.n_expr)
-        expr[head.expression_names.index("jawOpen")] = jaw
-        vertices = head(subject.who.shape, expr, torch.tensor([0.05, yaw, 0.0])).vertices
-        shot = photograph(subject, pose(subject, vertices), camera, 2)
-        moments.append(((shot.rgb + (1 - shot.alpha) * wall).permute(1, 2, 0), vertices, shot.alpha))
-    pictures = [(moments[4 * k // COUNT][0].clamp(0, 1) * 255).byte().numpy() for k in range(COUNT)]
-    path = tmp_path_factory.mktemp("film") / "me.mp4"
-    write_mp4(path, pictures, 10)
-    return path, moments, camera
+def filmed(tmp_path_factory, head) -> Film:
+    return small_film(tmp_path_factory.mktemp("film") / "me.mp4", head)
 
 
 @pytest.fixture(scope="module")
@@ -141,10 +115,10 @@ def bad_film(folder: Path, name: str, good: Path) -> Path:
     elif name == "noise":
         write_mp4(path, random.integers(0, 255, (12, 96, 128, 3)).astype(np.uint8), 10)
     elif name == "one picture":
-        from taichi_avatars.tracking.source import open_source, shots
+        from taichi_avatars.tracking.source import open_source, video_frames
 
         source = open_source(good)
-        write_mp4(path, [next(shots(source, 30)).picture((source.width, source.height))], 10)
+        write_mp4(path, [next(video_frames(source, 30)).picture((source.width, source.height))], 10)
     return path
 
 

@@ -8,12 +8,7 @@ albedo 3, specular strength, roughness, slope of the relief in the triangle's fr
 
 from taichi_avatars.engine import ti, tm
 from taichi_avatars.kernels.mesh import barycentric_at
-
-F32x1 = ti.types.ndarray(dtype=ti.f32, ndim=1)
-F32x2 = ti.types.ndarray(dtype=ti.f32, ndim=2)
-F32x3 = ti.types.ndarray(dtype=ti.f32, ndim=3)
-I32x1 = ti.types.ndarray(dtype=ti.i32, ndim=1)
-I32x2 = ti.types.ndarray(dtype=ti.i32, ndim=2)
+from taichi_avatars.kernels.types import F32x1, F32x2, F32x3, I32x1, I32x2
 
 CHANNELS = 9
 Texel = ti.types.vector(CHANNELS, ti.f32)

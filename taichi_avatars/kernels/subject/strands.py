@@ -6,13 +6,7 @@ as drawn, and the opacity. Ribbons thinner than `thinnest` samples would break u
 """
 
 from taichi_avatars.engine import ti, tm
-
-F32x1 = ti.types.ndarray(dtype=ti.f32, ndim=1)
-F32x2 = ti.types.ndarray(dtype=ti.f32, ndim=2)
-F32x3 = ti.types.ndarray(dtype=ti.f32, ndim=3)
-F64x1 = ti.types.ndarray(dtype=ti.f64, ndim=1)
-I32x1 = ti.types.ndarray(dtype=ti.i32, ndim=1)
-I32x2 = ti.types.ndarray(dtype=ti.i32, ndim=2)
+from taichi_avatars.kernels.types import F32x2, F32x3, F64x1, I32x1, I32x2
 
 BAND = 16
 

@@ -1,0 +1,75 @@
+"""A resting head seen from all the sides that its video showed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from taichi_avatars.avatar.avatar import Avatar
+from taichi_avatars.avatar.place import place
+from taichi_avatars.files.png import as_uint8
+from taichi_avatars.scene.images import Background
+from taichi_avatars.video.mp4 import write_mp4
+from taichi_avatars.video.viewpoints import frontal_camera, swung
+
+FPS = 25
+SIZE = (480, 640)  # pixels
+
+
+@dataclass(frozen=True)
+class Turn:
+    """left, right: how far the camera goes round the head to the person's own left and right, radians.  frames: of the film."""
+
+    left: float
+    right: float
+    frames: int
+
+    def yaw(self, frame: int) -> float:
+        """Of the camera, to the person's left: from the front to one side, to the other, and back."""
+        swing = math.sin(2.0 * math.pi * frame / self.frames)
+        return swing * (self.left if swing > 0.0 else self.right)
+
+
+@torch.no_grad()
+def write_turntable(
+    path: Path, avatar: Avatar, timesteps: Sequence[int], turn: Turn, background: Background, on_frame: Callable[[int], None]
+) -> None:
+    """Films the head in the one of these timesteps whose expression and turn are the most ordinary.
+
+    Args:
+        path: an .mp4.
+        timesteps: that the avatar was trained on.
+        on_frame: called with the number of frames done.
+    """
+    assert avatar.sequence is not None and avatar.head is not None
+    still = resting(avatar, timesteps)
+    assert still.sequence is not None
+    where, timestep = place(still), still.sequence.timesteps[0]
+    camera = frontal_camera(where, *SIZE)
+    behind = (float(background[0]), float(background[1]), float(background[2]))
+
+    def frames() -> Iterator[np.ndarray]:
+        for number in range(turn.frames):
+            image = still.render(swung(camera, where, turn.yaw(number), 0.0), timestep=timestep, background=behind).image
+            yield as_uint8(image)
+            on_frame(number + 1)
+
+    write_mp4(path, frames(), FPS)
+
+
+def resting(avatar: Avatar, timesteps: Sequence[int]) -> Avatar:
+    """The avatar in one timestep alone: the nearest to the median of all numbers but the place."""
+    sequence = avatar.sequence
+    assert sequence is not None
+    rows = torch.tensor([sequence.row(timestep) for timestep in timesteps])
+    moving = {key: values[rows] for key, values in sequence.moving().items()}
+    felt = torch.cat([values for key, values in moving.items() if key != "translation"], 1)
+    nearest = int((felt - felt.median(0).values).abs().sum(1).argmin())
+    one = {key: values[nearest : nearest + 1] for key, values in moving.items()}
+    only = replace(sequence, timesteps=[timesteps[nearest]], dynamic_offset=None, **one)
+    return Avatar(avatar.gaussians, avatar.head, only, avatar.origin)
