@@ -34,7 +34,7 @@ def read_ply(path: Path) -> PlyData:
 
 
 def parse_ply(file: BinaryIO, size: int, origin: str) -> PlyData:
-    """The same from an open file of so many bytes that can be rewound; errors begin with where it is from."""
+    """The same from an open file of `size` bytes that can be rewound; errors begin with where it is from."""
     from plyfile import PlyParseError
 
     try:
