@@ -53,7 +53,7 @@ def test_a_missing_backend_is_one_line_and_no_silent_fallback():
 
 
 def test_a_backend_that_taichi_replaces_is_refused():
-    """TI_ARCH (Quadrants: QD_ARCH) overrides what `ti.init` is asked for, as Taichi's own fallback does where a driver fails."""
+    """TI_ARCH, in Quadrants QD_ARCH, overrides what `ti.init` is asked for, as their own fallback does where a driver fails."""
     script = """
         import os
         from taichi_avatars import UserError, runtime
