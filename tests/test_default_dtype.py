@@ -34,8 +34,8 @@ SCRIPT = """
     from taichi_avatars.training import trainer
 
     head = ta.FlameModel.builtin()
-    rest = head.rest(torch.full((head.n_shape,), 0.5, dtype=torch.float32))
-    show("rest", rest.shapes)
+    shaped = head.shaped(torch.full((head.n_shape,), 0.5, dtype=torch.float32))
+    show("shaped", shaped.shapes)
     avatar = small_avatar()
     camera = ta.Camera.look_at(torch.tensor([0.0, 0.0, 1.0]), torch.zeros(3), 0.4, 40, 50)
     show("camera", camera.world_to_camera, camera.center)

@@ -172,7 +172,7 @@ def _rig(head: FlameModel, sequence: FlameSequence) -> dict[str, np.ndarray]:
     basis = rig.basis.values.permute(1, 0, 2).flatten(1)[:, :size].numpy()
     step = np.abs(basis).max(1, initial=0.0) / np.iinfo(np.int16).max
     arrays = {
-        "rest": sequence.rest(head).shapes[0, :size].numpy(),
+        "rest": sequence.shaped(head).shapes[0, :size].numpy(),
         "basis": np.round(basis / np.where(step > 0, step, 1.0)[:, None]).astype(np.int16),
         "basis_scale": step.astype(np.float32),
         "weights": rig.weights.numpy(),

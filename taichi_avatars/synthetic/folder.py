@@ -21,7 +21,7 @@ from taichi_avatars.head.flame import FlameModel
 from taichi_avatars.head.pose import SIZES
 from taichi_avatars.head.sequence import FlameSequence
 from taichi_avatars.scene.cameras import OPENCV_FROM_OPENGL, Camera
-from taichi_avatars.synthetic.renderer import Picture
+from taichi_avatars.synthetic.renderer import Photo
 
 TRUTH = "truth"
 MARK = f"{TRUTH}/flame_param.npz"  # only folders made here hold it
@@ -30,14 +30,14 @@ PARAMETERS = ("expr", *SIZES)
 
 
 @dataclass(frozen=True)
-class Shot:
+class RigCamera:
     """A camera with its index in the dataset."""
 
     index: int
     camera: Camera
 
 
-Split = list[tuple[int, Shot]]  # timestep and camera of every picture
+Split = list[tuple[int, RigCamera]]  # timestep and camera of every picture
 
 
 @contextmanager
@@ -71,7 +71,7 @@ def make_picture_folders(folder: Path) -> None:
         (folder / name).mkdir(parents=True)
 
 
-def save_picture(folder: Path, name: str, picture: Picture, rgba: bool) -> None:
+def save_picture(folder: Path, name: str, picture: Photo, rgba: bool) -> None:
     """The head: over white or with transparency, its mask and that of its hair."""
     # In numpy: torch would start a team of threads for these small arrays.
     rgb, alpha, hair = picture.head_rgb.numpy(), picture.head_alpha.numpy(), picture.hair.numpy()
@@ -100,29 +100,29 @@ def write_parameters(folder: Path, head: FlameModel, flame: FlameSequence) -> No
 
 def write_transforms(folder: Path, splits: Mapping[str, Split], pictures: str = "") -> None:
     """transforms_<split>.json of every split; `pictures` leads from the folder to the one that holds the pictures."""
-    for split, shots in splits.items():
+    for split, rig in splits.items():
         content = {
-            "frames": [frame(timestep, shot, pictures) for timestep, shot in shots],
-            "timestep_indices": sorted({timestep for timestep, _ in shots}),
-            "camera_indices": sorted({shot.index for _, shot in shots}),
+            "frames": [frame(timestep, placed, pictures) for timestep, placed in rig],
+            "timestep_indices": sorted({timestep for timestep, _ in rig}),
+            "camera_indices": sorted({placed.index for _, placed in rig}),
         }
         (folder / f"transforms_{split}.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
-def picture_name(timestep: int, shot: Shot) -> str:
-    return f"{timestep:05d}_{shot.index:02d}.png"
+def picture_name(timestep: int, placed: RigCamera) -> str:
+    return f"{timestep:05d}_{placed.index:02d}.png"
 
 
-def frame(timestep: int, shot: Shot, pictures: str) -> dict[str, object]:
-    camera = shot.camera
+def frame(timestep: int, placed: RigCamera, pictures: str) -> dict[str, object]:
+    camera = placed.camera
     camera_to_world = torch.linalg.inv(camera.world_to_camera.double()) @ OPENCV_FROM_OPENGL.double()
-    name = picture_name(timestep, shot)
+    name = picture_name(timestep, placed)
     return {
         "timestep_index": timestep,
         "timestep_index_original": timestep,
         "timestep_id": f"frame_{timestep:05d}",
-        "camera_index": shot.index,
-        "camera_id": f"cam_{shot.index:02d}",
+        "camera_index": placed.index,
+        "camera_id": f"cam_{placed.index:02d}",
         "cx": camera.cx,
         "cy": camera.height - camera.cy,  # this format counts from the bottom of the image
         "fl_x": camera.fx,

@@ -33,7 +33,7 @@ from taichi_avatars.tracking.matte import Matting
 from taichi_avatars.tracking.overlay import Overlay
 from taichi_avatars.tracking.points import POSE, ROTATION, TRANSLATION, rotation_matrix
 from taichi_avatars.tracking.priors import expressions_of_network
-from taichi_avatars.tracking.source import Shot, Source, open_source, shots
+from taichi_avatars.tracking.source import Source, TimedFrame, open_source, video_frames
 from taichi_avatars.tracking.views import Framing, frame_head, whole_picture
 from taichi_avatars.video.mp4 import write_mp4
 
@@ -178,11 +178,11 @@ def _clip(head: FlameModel, watched: Watched, settings: Settings, first: int) ->
         raise UserError(f"{source.path}: the face is {person.size:.0f} pixels high, want {SMALLEST_FACE:.0f} at least; {FILM}")
     share = watched.width / source.width
     if settings.focal is not None:
-        focal, spread, origin = settings.focal * share, 0.0, "given"
+        focal, focal_spread, origin = settings.focal * share, 0.0, "given"
     elif source.focal is not None:
-        focal, spread, origin = source.focal * share, 0.0, "the file"
+        focal, focal_spread, origin = source.focal * share, 0.0, "the file"
     else:
-        focal, spread, origin = LIKELY_FOCAL * max(watched.width, watched.height), FOCAL_SPREAD, "estimated"
+        focal, focal_spread, origin = LIKELY_FOCAL * max(watched.width, watched.height), FOCAL_SPREAD, "estimated"
     strengths = find_expressions(np.nan_to_num(seen.points))
     strengths[seen.presence == 0] = np.nan
     clip = Clip(
@@ -194,7 +194,7 @@ def _clip(head: FlameModel, watched: Watched, settings: Settings, first: int) ->
         watched.width,
         watched.height,
         focal,
-        spread,
+        focal_spread,
     )
     return Tracked(watched, person, seen, clip, origin, first)
 
@@ -256,13 +256,13 @@ class _Pictures:
         source, looked = one.watched.source, (one.watched.width, one.watched.height)
         native = (source.width, source.height)
         rows = np.concatenate([choice.rows("train"), choice.rows("test")])
-        self.film = whole_picture(native, looked, own.focal, min(FILM_SIZE, max(looked)))
+        self.whole = whole_picture(native, looked, own.focal, min(FILM_SIZE, max(looked)))
         camera = whole_picture(looked, looked, own.focal, max(looked)).camera(-center)
         seen = [_corners(self.vertices(int(row)), camera) for row in rows[:: max(1, len(rows) // 100)]]
         self.framing: Framing = frame_head(
             native, looked, own.focal, np.concatenate(seen or [np.array([[0, 0], looked])]), size
         )
-        self.camera, self.film_camera = self.framing.camera(-center), self.film.camera(-center)
+        self.camera, self.whole_camera = self.framing.camera(-center), self.whole.camera(-center)
         self.matting, self.overlay = Matting(head), Overlay(head)
 
     def vertices(self, row: int) -> Tensor:
@@ -278,21 +278,21 @@ class _Pictures:
         return folder / name
 
     def _frames(self, folder: Path, rate: float, every: int, bar: Bar) -> Iterator[np.ndarray]:
-        for shot in shots(self.one.watched.source, rate):
-            row, use = shot.number, self.choice.use[shot.number]
+        for frame in video_frames(self.one.watched.source, rate):
+            row, use = frame.number, self.choice.use[frame.number]
             vertices = self.vertices(row)
             if use in ("train", "test"):
-                self._cut_out(folder, row, vertices, shot.picture((self.framing.read_width, self.framing.read_height)))
+                self._cut_out(folder, row, vertices, frame.picture((self.framing.read_width, self.framing.read_height)))
             if row % every == 0:
-                yield self._drawn(shot, vertices)
+                yield self._drawn(frame, vertices)
             bar.update(row + 1)
 
-    def _drawn(self, shot: Shot, vertices: Tensor) -> np.ndarray:
-        picture = self.film.cut(shot.picture((self.film.read_width, self.film.read_height)))
-        if self.one.seen.presence[shot.number] == 0:
+    def _drawn(self, frame: TimedFrame, vertices: Tensor) -> np.ndarray:
+        picture = self.whole.cut(frame.picture((self.whole.read_width, self.whole.read_height)))
+        if self.one.seen.presence[frame.number] == 0:
             return picture
-        landmarks = self.one.seen.points[shot.number, :, :2] * (self.film.read_width / self.one.watched.width)
-        return self.overlay.draw(picture, vertices, self.film_camera, landmarks, self.choice.use[shot.number] != "dropped")
+        landmarks = self.one.seen.points[frame.number, :, :2] * (self.whole.read_width / self.one.watched.width)
+        return self.overlay.draw(picture, vertices, self.whole_camera, landmarks, self.choice.use[frame.number] != "dropped")
 
     def _cut_out(self, folder: Path, row: int, vertices: Tensor, picture: np.ndarray) -> None:
         path = folder / files.IMAGES / files.image_name(self.one.first + row, self.number)

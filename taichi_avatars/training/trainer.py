@@ -145,11 +145,11 @@ def _view_gradients(run: Run, view: View, truth: Tensor, crop: losses.Crop | Non
     gaussians = run.optimizer.gaussians
 
     # camera + timestep -> FLAME parameters -> vertices -> triangle frames -> Gaussians in the world
-    if run.tuner is not None and run.head is not None and run.rest is not None and gaussians.binding is not None:
+    if run.tuner is not None and run.head is not None and run.shaped is not None and gaussians.binding is not None:
         assert view.timestep is not None
         row = run.tuner.sequence.row(view.timestep)
         pose = run.tuner.pose(row)
-        mesh = run.head.pose(run.rest, pose)
+        mesh = run.head.pose(run.shaped, pose)
         vertices, offset = mesh.vertices, pose.dynamic_offset
     else:
         row, vertices, offset = 0, None, None

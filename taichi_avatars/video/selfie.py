@@ -17,7 +17,7 @@ from taichi_avatars.synthetic.defaults import SELFIE_FPS, SELFIE_SECONDS, SELFIE
 from taichi_avatars.synthetic.folder import (
     MARK,
     TRUTH,
-    Shot,
+    RigCamera,
     bytes_of,
     make_picture_folders,
     picture_name,
@@ -87,12 +87,12 @@ def _filmed(selfie: Selfie, truth: Path, supersample: int, progress: Callable[[i
     total, pending = len(selfie.cameras), list[Future[None]]()
     with ThreadPoolExecutor(2) as encoders:
         for frame in selfie.frames(supersample):
-            name = picture_name(frame.timestep, Shot(0, frame.camera))
+            name = picture_name(frame.timestep, RigCamera(0, frame.camera))
             pending.append(encoders.submit(save_picture, truth, name, frame.picture, rgba=True))
             pending.append(encoders.submit(_save_mask, truth / PERSON / name, frame.picture.alpha))
             while len(pending) > 32:
                 pending.pop(0).result()
-            yield frame.film
+            yield frame.exposed
             if progress is not None:
                 progress(frame.timestep + 1, total)
         for waiting in pending:
@@ -108,6 +108,6 @@ def _write_truth(folder: Path, selfie: Selfie) -> None:
     wrap = hair_offset(subject, resting_vertices(subject.head, subject.who))
     write_parameters(folder / TRUTH, subject.head, replace(motion, static_offset=wrap))
     motion.save_npz(folder / MARK)
-    taken = [(timestep, Shot(0, camera)) for timestep, camera in zip(motion.timesteps, selfie.cameras, strict=True)]
+    taken = [(timestep, RigCamera(0, camera)) for timestep, camera in zip(motion.timesteps, selfie.cameras, strict=True)]
     splits = {"train": taken[: selfie.held_out], "val": [], "test": taken[selfie.held_out :]}
     write_transforms(folder / TRUTH, splits)

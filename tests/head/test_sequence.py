@@ -134,10 +134,10 @@ def test_mesh_is_the_head_at_that_row(tmp_path, head) -> None:
 
 def test_the_kept_rest_follows_changes_and_gradients(tmp_path, head) -> None:
     sequence = FlameSequence.load_npz(write(tmp_path / "a.npz", **parameters()), head)
-    rest = sequence.rest(head)
-    assert sequence.rest(head) is rest
+    shaped = sequence.shaped(head)
+    assert sequence.shaped(head) is shaped
     sequence.shape += 1
-    assert not torch.equal(sequence.rest(head).shapes, rest.shapes)
+    assert not torch.equal(sequence.shaped(head).shapes, shaped.shapes)
     sequence.shape.requires_grad_()
     sequence.mesh(head, 0).vertices.sum().backward()
     assert sequence.shape.grad is not None

@@ -115,10 +115,10 @@ def bad_film(folder: Path, name: str, good: Path) -> Path:
     elif name == "noise":
         write_mp4(path, random.integers(0, 255, (12, 96, 128, 3)).astype(np.uint8), 10)
     elif name == "one picture":
-        from taichi_avatars.tracking.source import open_source, shots
+        from taichi_avatars.tracking.source import open_source, video_frames
 
         source = open_source(good)
-        write_mp4(path, [next(shots(source, 30)).picture((source.width, source.height))], 10)
+        write_mp4(path, [next(video_frames(source, 30)).picture((source.width, source.height))], 10)
     return path
 
 

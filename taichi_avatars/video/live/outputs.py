@@ -8,8 +8,8 @@ from taichi_avatars.avatar.avatar import Avatar
 from taichi_avatars.errors import UserError
 from taichi_avatars.motion.live.rig import FaceRig
 from taichi_avatars.video.live import mjpeg
+from taichi_avatars.video.live.frame import Output
 from taichi_avatars.video.live.recording import Recording
-from taichi_avatars.video.live.shot import Output
 from taichi_avatars.video.live.virtual_camera import VirtualCamera
 
 
