@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from typing import TYPE_CHECKING
 
-from taichi_avatars import machine, ranks
+from taichi_avatars import frontend, machine, ranks
 from taichi_avatars.errors import UserError
 from taichi_avatars.launching import detached, quick, serves
 
@@ -109,7 +109,11 @@ def _serve_all_threads(device: str) -> None:
 
 
 def _kernel_cache() -> dict[str, object]:
-    return {"offline_cache": True, "offline_cache_file_path": str(machine.kernel_folder())}
+    from taichi_avatars import engine
+
+    # Quadrants knows a kernel by its source, see `frontend.KnownBySource`.
+    folder = "kernels" if engine.name() == "taichi" else f"kernels-{engine.name()}-{frontend.source_digest()}"
+    return {"offline_cache": True, "offline_cache_file_path": str(machine.kernel_folder(folder))}
 
 
 def _refuse_in_children() -> None:
