@@ -28,7 +28,8 @@ SCRIPT = """
     import taichi_avatars as ta
     from avatar.small_avatar import small_avatar
     from taichi_avatars.config import TrainConfig
-    from taichi_avatars.motion.motion import drive, load_motion
+    from taichi_avatars.motion.motion import drive
+    from taichi_avatars.motion.sources import load_motion
     from taichi_avatars.ops.image_loss import l1_and_ssim
     from taichi_avatars.scene.capture import load_capture
     from taichi_avatars.training import trainer

@@ -140,3 +140,28 @@ def test_threads_that_were_there_before_round_like_this_one():
         print(flushed().mean())
     """
     assert run(script) == "1.0\n"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_threads_of_torch_do_not_spin_where_it_was_imported_first():
+    """GNU's OpenMP has its threads sleep where there are more of them than cores, whatever it was told when loaded."""
+    script = """
+        import os
+        os.environ.pop("OMP_WAIT_POLICY", None)
+        import torch
+        torch.ones(1_000_000).mul_(2.0)
+        if not any("libgomp" in line for line in open("/proc/self/maps")):
+            raise SystemExit(print("another OpenMP"))
+        import taichi_avatars
+        from taichi_avatars import runtime
+        def threads():
+            return len(os.listdir("/proc/self/task"))
+        from taichi_avatars.openmp import stop_spinning
+        before = threads()
+        stop_spinning()
+        assert threads() - before == len(os.sched_getaffinity(0)), (before, threads())
+        runtime.init("cpu")
+        assert float(torch.ones(1_000_000).sum()) == 1_000_000
+        print("asleep")
+    """
+    assert run(script) in ("asleep\n", "another OpenMP\n")

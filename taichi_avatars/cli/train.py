@@ -115,7 +115,7 @@ def train(
     chosen = _configuration(config, {**options, "seed": session.seed})
     from taichi_avatars.avatar.iterations import iterations
     from taichi_avatars.head.assets import resolve_head
-    from taichi_avatars.scene.capture import capture_kind, load_capture
+    from taichi_avatars.scene.capture import capture_kind, load_configured
     from taichi_avatars.scene.coverage import one_sided
     from taichi_avatars.training import folder, trainer
 
@@ -125,17 +125,7 @@ def train(
     if bind_to_mesh and kind in ("blender", "colmap"):
         raise UserError(f"{source}: a static scene has no head that Gaussians could be bound to; leave --bind-to-mesh out")
     model_head = resolve_head(head, source) if kind == "head" else None
-    capture = load_capture(
-        source,
-        head=model_head,
-        evaluation=evaluation,
-        use_mask=chosen.use_mask,
-        principal_point=chosen.principal_point,
-        resolution=chosen.resolution,
-        images=chosen.images,
-        camera=chosen.camera,
-        strict_paths=chosen.strict_paths,
-    )
+    capture = load_configured(source, chosen, model_head, evaluation=evaluation)
     for remark in capture.remarks():
         session.say(f"note: {remark}")
     if remark := one_sided(capture.train, capture.flame, chosen.sh_degree):

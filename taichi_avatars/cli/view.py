@@ -56,7 +56,8 @@ def view(
     """
     from taichi_avatars.avatar.model_folder import first_camera, load_model, load_source
     from taichi_avatars.errors import UserError
-    from taichi_avatars.motion.motion import drive, load_motion
+    from taichi_avatars.motion.motion import drive
+    from taichi_avatars.motion.sources import load_motion
     from taichi_avatars.viewer.address import check_address
     from taichi_avatars.viewer.subject import subject_of
 

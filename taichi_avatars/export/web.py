@@ -7,7 +7,7 @@
 - of an avatar: `rest`, vertices and joints before expression and pose; `basis`, what each expression and pose corrective adds
   to them, as int16 times `basis_scale`; `weights`, `faces`; `dynamic_offset` where there is one;
 - `motion` (T, E + 3J + 3): expressions, axis-angles of the J joints, translation of every frame. The joints are root, neck,
-  jaw, left eye, right eye, unless `head.joints` in `avatar.json` says which of them, and `head.parents` how they hang together.
+  jaw, left eye, right eye, unless "joints" of "head" in `avatar.json` says which of them, and "parents" how they hang together.
 """
 
 from __future__ import annotations

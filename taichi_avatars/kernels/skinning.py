@@ -18,6 +18,29 @@ D_SINE = [2 * k * SINE[k] for k in range(1, 6)]
 D_COSINE = [2 * k * COSINE[k] for k in range(1, 6)]
 
 
+@ti.func
+def add_terms(total, coefficients: ti.template(), body, basis: ti.template(), block, first, end):
+    """total + the components from `first` to before `end` times their coefficients."""
+    for k in range(first, end):
+        total = total + coefficients[body, k] * basis[block, k]
+    return total
+
+
+@ti.func
+def add_gradients(partial: ti.template(), body, chunk, g, basis: ti.template(), block, first, end):
+    """Adds what a block gives to the coefficients from `first` to before `end`."""
+    for k in range(first, end):
+        partial[body, chunk, k] = partial[body, chunk, k] + g * basis[block, k]
+
+
+@ti.func
+def add_chunks(partial: ti.template(), g_coefficients: ti.template(), body, k):
+    total = Vec(0.0)
+    for chunk in range(partial.shape[1]):
+        total = total + partial[body, chunk, k]
+    g_coefficients[body, k] = total.sum()
+
+
 # Native vectors: launch inside runtime.native_vectors().
 @ti.kernel
 def blend(split: ti.i32, coefficients: F32x2, basis: VecX2, base: VecX2, canonical: VecX2, corrected: VecX2):
@@ -25,13 +48,9 @@ def blend(split: ti.i32, coefficients: F32x2, basis: VecX2, base: VecX2, canonic
     bodies, last = coefficients.shape[0], coefficients.shape[1]
     for i in range(basis.shape[0] * bodies):
         block, body = i // bodies, i % bodies
-        total = base[body, block]
-        for k in range(split):
-            total = total + coefficients[body, k] * basis[block, k]
-        canonical[body, block] = total
-        for k in range(split, last):
-            total = total + coefficients[body, k] * basis[block, k]
-        corrected[body, block] = total
+        moved = add_terms(base[body, block], coefficients, body, basis, block, 0, split)
+        canonical[body, block] = moved
+        corrected[body, block] = add_terms(moved, coefficients, body, basis, block, split, last)
 
 
 # Native vectors: launch inside runtime.native_vectors().
@@ -45,18 +64,12 @@ def blend_adjoint(split: ti.i32, basis: VecX2, g_corrected: VecX2, g_canonical: 
             partial[body, chunk, k] = Vec(0.0)
         for block in range(chunk * blocks // chunks, (chunk + 1) * blocks // chunks):
             g = g_corrected[body, block]
-            for k in range(split, last):
-                partial[body, chunk, k] = partial[body, chunk, k] + g * basis[block, k]
+            add_gradients(partial, body, chunk, g, basis, block, split, last)
             g = g + g_canonical[body, block]
             g_canonical[body, block] = g
-            for k in range(split):
-                partial[body, chunk, k] = partial[body, chunk, k] + g * basis[block, k]
+            add_gradients(partial, body, chunk, g, basis, block, 0, split)
     for i in range(bodies * last):
-        body, k = i // last, i % last
-        total = Vec(0.0)
-        for chunk in range(chunks):
-            total = total + partial[body, chunk, k]
-        g_coefficients[body, k] = total.sum()
+        add_chunks(partial, g_coefficients, i // last, i % last)
 
 
 @ti.kernel

@@ -1,11 +1,13 @@
 """Blend shapes that each move a part of the face only: a block of numbers hears those that move it.
 
 As `skinning.blend` and its adjoint, where `ranges[block, 0]` to `ranges[block, 1]` - 1 are the components below `split` that
-are not all zero in a block. GNM's 383 expressions come region by region, so most blocks read a small part of them.
+are not all zero in a block. GNM's 383 expressions come region by region, so most blocks read a small part of them. FLAME keeps
+a kernel of its own: the same sums have other last bits here.
 """
 
 from taichi_avatars.engine import ti
 from taichi_avatars.kernels.lanes import Vec
+from taichi_avatars.kernels.skinning import add_chunks, add_gradients, add_terms
 from taichi_avatars.kernels.types import F32x2, I32x2, VecX2, VecX3
 
 
@@ -17,11 +19,9 @@ def blend(split: ti.i32, coefficients: F32x2, basis: VecX2, ranges: I32x2, base:
     for i in range(basis.shape[0] * bodies):
         block, body = i // bodies, i % bodies
         total = base[body, block]
-        for k in range(ranges[block, 0], ranges[block, 1]):
-            total = total + coefficients[body, k] * basis[block, k]
+        total = add_terms(total, coefficients, body, basis, block, ranges[block, 0], ranges[block, 1])
         canonical[body, block] = total
-        for k in range(split, last):
-            total = total + coefficients[body, k] * basis[block, k]
+        total = add_terms(total, coefficients, body, basis, block, split, last)
         corrected[body, block] = total
 
 
@@ -38,15 +38,9 @@ def blend_adjoint(
             partial[body, chunk, k] = Vec(0.0)
         for block in range(chunk * blocks // chunks, (chunk + 1) * blocks // chunks):
             g = g_corrected[body, block]
-            for k in range(split, last):
-                partial[body, chunk, k] = partial[body, chunk, k] + g * basis[block, k]
+            add_gradients(partial, body, chunk, g, basis, block, split, last)
             g = g + g_canonical[body, block]
             g_canonical[body, block] = g
-            for k in range(ranges[block, 0], ranges[block, 1]):
-                partial[body, chunk, k] = partial[body, chunk, k] + g * basis[block, k]
+            add_gradients(partial, body, chunk, g, basis, block, ranges[block, 0], ranges[block, 1])
     for i in range(bodies * last):
-        body, k = i // last, i % last
-        total = Vec(0.0)
-        for chunk in range(chunks):
-            total = total + partial[body, chunk, k]
-        g_coefficients[body, k] = total.sum()
+        add_chunks(partial, g_coefficients, i // last, i % last)

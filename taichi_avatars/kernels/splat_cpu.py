@@ -290,6 +290,12 @@ def gather(order: I32x1, splats: F32x2, splat_end: I32x1, pair_grad: VecX1, grad
         grad_splats[g, Splat.HALF_HEIGHT] = 0.0
 
 
+@ti.func
+def corner(tiles_x, tile, k):
+    """First column and row of a tile's quad k."""
+    return tile % tiles_x * TILE + k % 2 * QUAD, tile // tiles_x * TILE + k // 2 * QUAD
+
+
 @ti.kernel
 def to_image(tiles_x: ti.i32, background: F32x1, state: VecX3, image: F32x3, alpha: F32x2, depth: F32x2):
     """From tiles to rows of pixels, over the background."""
@@ -299,7 +305,7 @@ def to_image(tiles_x: ti.i32, background: F32x1, state: VecX3, image: F32x3, alp
             continue
         tile = step // TILE_STRIDE
         for k in range(4):
-            left, top = tile % tiles_x * TILE + k % 2 * QUAD, tile // tiles_x * TILE + k // 2 * QUAD
+            left, top = corner(tiles_x, tile, k)
             a, d = state[tile, k, 4], state[tile, k, 3]
             through = 1.0 - a  # of the background
             red = state[tile, k, 0] + through * background[0]
@@ -321,7 +327,7 @@ def from_image(tiles_x: ti.i32, background: F32x1, grad_image: F32x3, grad_alpha
             continue
         tile = step // TILE_STRIDE
         for k in range(4):
-            left, top = tile % tiles_x * TILE + k % 2 * QUAD, tile // tiles_x * TILE + k // 2 * QUAD
+            left, top = corner(tiles_x, tile, k)
             red, green, blue, d, a = Vec(0.0), Vec(0.0), Vec(0.0), Vec(0.0), Vec(0.0)
             for lane in ti.static(range(LANES)):
                 x, y = left + lane % QUAD, top + lane // QUAD

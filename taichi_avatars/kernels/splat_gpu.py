@@ -30,7 +30,7 @@ def first_entry(tile_end: ti.template(), tile):
 
 @ti.func
 def quad_of(lane):
-    """The bit that says whether a splat touches the quad in which a thread's pixel lies (`tiles.touched`)."""
+    """The bit that says whether a splat touches the quad in which a thread's pixel lies (`tiles_gpu.touched`)."""
     return 1 << (lane % TILE // QUAD + 2 * (lane // TILE // QUAD))
 
 

@@ -25,6 +25,7 @@ from taichi_avatars.synthetic.folder import (
     TRUTH,
     RigCamera,
     Split,
+    check_at_least,
     make_picture_folders,
     picture_name,
     save_picture,
@@ -128,15 +129,9 @@ def write_capture(
         UserError: for sizes that make no capture, or where `out` is something else that would be lost.
     """
     out = Path(out)
-    for name, value in (
-        ("width", width),
-        ("height", height),
-        ("timesteps", timesteps),
-        ("cameras", cameras),
-        ("supersample", supersample),
-    ):
-        if value < 1:
-            raise UserError(f"{name} must be at least 1, got {value}")
+    check_at_least(
+        width=(width, 1), height=(height, 1), timesteps=(timesteps, 1), cameras=(cameras, 1), supersample=(supersample, 1)
+    )
     if test_timesteps < 0:
         raise UserError(f"test_timesteps must not be negative, got {test_timesteps}")
     with whole_folder(out, force) as work:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,7 +19,8 @@ from taichi_avatars.head.assets import write_head_json
 from taichi_avatars.head.flame import FlameModel
 from taichi_avatars.head.pose import SIZES
 from taichi_avatars.head.sequence import FlameSequence
-from taichi_avatars.scene.cameras import OPENCV_FROM_OPENGL, Camera
+from taichi_avatars.scene.cameras import Camera
+from taichi_avatars.scene.transforms import camera_entry
 from taichi_avatars.synthetic.renderer import Photo
 
 TRUTH = "truth"
@@ -56,6 +56,13 @@ def whole_folder(out: Path, force: bool) -> Iterator[Path]:
         )
     with atomic_folder(out) as work:
         yield work
+
+
+def check_at_least(purpose: str = "", **sizes: tuple[float, float]) -> None:
+    """Raises a UserError for the first of some sizes that is below its least value. sizes: value and least."""
+    for name, (value, least) in sizes.items():
+        if value < least:
+            raise UserError(f"{name} must be at least {least:g}{purpose}, got {value:g}")
 
 
 def replaceable(out: Path) -> bool:
@@ -114,8 +121,6 @@ def picture_name(timestep: int, placed: RigCamera) -> str:
 
 
 def frame(timestep: int, placed: RigCamera, pictures: str) -> dict[str, object]:
-    camera = placed.camera
-    camera_to_world = torch.linalg.inv(camera.world_to_camera.double()) @ OPENCV_FROM_OPENGL.double()
     name = picture_name(timestep, placed)
     return {
         "timestep_index": timestep,
@@ -123,15 +128,7 @@ def frame(timestep: int, placed: RigCamera, pictures: str) -> dict[str, object]:
         "timestep_id": f"frame_{timestep:05d}",
         "camera_index": placed.index,
         "camera_id": f"cam_{placed.index:02d}",
-        "cx": camera.cx,
-        "cy": camera.height - camera.cy,  # this format counts from the bottom of the image
-        "fl_x": camera.fx,
-        "fl_y": camera.fy,
-        "h": camera.height,
-        "w": camera.width,
-        "camera_angle_x": 2 * math.atan(0.5 * camera.width / camera.fx),
-        "camera_angle_y": 2 * math.atan(0.5 * camera.height / camera.fy),
-        "transform_matrix": camera_to_world.tolist(),
+        **camera_entry(placed.camera),
         "file_path": f"{pictures}images/{name}",
         "fg_mask_path": f"{pictures}fg_masks/{name}",
         "flame_param_path": f"flame_param/{timestep:05d}.npz",

@@ -36,7 +36,7 @@ KEY_RADIUS = 0.22  # radians
 HAIR_GLOSS = 0.8
 # Where a pixel's surface is shaded twice only: it spans less than so many pixels' depth, and display values less than this.
 STEEP, ALIKE = 4.0, 0.03
-# Metres: where the skin is asked what it sees, and how its shadows begin and fade; see `ops/visibility.py`.
+# Metres: where the skin is asked what it sees, and how its shadows begin and fade; see `ops/subject/visibility.py`.
 LIFT, SKIN_SHADOW = 0.002, (0.0012, 0.003)
 # Wet walls pass light on, and the vertices of teeth lie where the lips hide them.
 MOUTH_GLOW = {"mouth_inside": 0.12, "tongue": 0.16, "teeth_upper": 0.4, "teeth_lower": 0.35}

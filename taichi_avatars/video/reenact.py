@@ -152,7 +152,7 @@ def reenact(
 
     Args:
         panels, driver: see `film`.
-        audio: see `video.write_mp4`.
+        audio: see `mp4.write_mp4`.
         on_frame: called with the number of frames done.
     """
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from PIL import Image
 from torch import Tensor
 
-from taichi_avatars.errors import UserError
 from taichi_avatars.synthetic.capture import hair_offset
 from taichi_avatars.synthetic.defaults import SELFIE_FPS, SELFIE_SECONDS, SELFIE_SIZE, SUPERSAMPLE
 from taichi_avatars.synthetic.folder import (
@@ -19,6 +18,7 @@ from taichi_avatars.synthetic.folder import (
     TRUTH,
     RigCamera,
     bytes_of,
+    check_at_least,
     make_picture_folders,
     picture_name,
     save_picture,
@@ -64,15 +64,8 @@ def write_selfie(
         UserError: for sizes that make no video, or where `out` is something else that would be lost.
     """
     out = Path(out)
-    for name, value, least in (
-        ("width", width, 16),
-        ("height", height, 16),
-        ("seconds", seconds, SHORTEST),
-        ("fps", fps, 1),
-        ("supersample", supersample, 1),
-    ):
-        if value < least:
-            raise UserError(f"{name} must be at least {least:g} for a selfie, got {value:g}")
+    least = {"width": (width, 16), "height": (height, 16), "seconds": (seconds, SHORTEST), "fps": (fps, 1)}
+    check_at_least(" for a selfie", **least, supersample=(supersample, 1))
     with whole_folder(out, force) as work:
         selfie = stage_selfie(seed, width, height, seconds, fps)
         write_mp4(work / "video.mp4", _filmed(selfie, work / TRUTH, supersample, progress), Fraction(fps))

@@ -13,7 +13,8 @@ from taichi_avatars.avatar.place import moved, place
 from taichi_avatars.errors import UserError
 from taichi_avatars.head.flame import BUILTIN, FlameModel
 from taichi_avatars.motion.arkit import LARGEST_TURN
-from taichi_avatars.motion.motion import drive, load_motion
+from taichi_avatars.motion.motion import drive
+from taichi_avatars.motion.sources import load_motion
 
 
 @pytest.fixture(scope="module")
