@@ -143,7 +143,7 @@ def test_threads_that_were_there_before_round_like_this_one():
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_threads_of_torch_do_not_spin_where_it_was_imported_first():
-    """GNU's OpenMP has its threads sleep where there are more of them than cores, whatever they were told when it was loaded."""
+    """GNU's OpenMP lets none spin where there are more of them than cores, whatever it was told when it was loaded."""
     script = """
         import os
         os.environ.pop("OMP_WAIT_POLICY", None)
