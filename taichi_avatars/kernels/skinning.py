@@ -8,7 +8,7 @@ A "pose state" of a body has a `skinning_layout.JointState` for each joint. `tre
 
 from taichi_avatars.engine import ti
 from taichi_avatars.kernels.lanes import Vec
-from taichi_avatars.kernels.types import F32x2, F32x3, I32x2, VecX2, VecX3, mat3, vec3
+from taichi_avatars.kernels.types import F32x2, F32x3, VecX2, VecX3, mat3, vec3
 from taichi_avatars.skinning_layout import REGRESSED, JointState
 
 # Power series in x = angle^2, up to x = 1 to all digits: sin(a)/a, (1-cos(a))/a^2, and twice their derivatives to x.
@@ -18,30 +18,44 @@ D_SINE = [2 * k * SINE[k] for k in range(1, 6)]
 D_COSINE = [2 * k * COSINE[k] for k in range(1, 6)]
 
 
+@ti.func
+def add_terms(total, coefficients: ti.template(), body, basis: ti.template(), block, first, end):
+    """total + the components from `first` to before `end` times their coefficients."""
+    for k in range(first, end):
+        total = total + coefficients[body, k] * basis[block, k]
+    return total
+
+
+@ti.func
+def add_gradients(partial: ti.template(), body, chunk, g, basis: ti.template(), block, first, end):
+    """Adds what a block gives to the coefficients from `first` to before `end`."""
+    for k in range(first, end):
+        partial[body, chunk, k] = partial[body, chunk, k] + g * basis[block, k]
+
+
+@ti.func
+def add_chunks(partial: ti.template(), g_coefficients: ti.template(), body, k):
+    total = Vec(0.0)
+    for chunk in range(partial.shape[1]):
+        total = total + partial[body, chunk, k]
+    g_coefficients[body, k] = total.sum()
+
+
 # Native vectors: launch inside runtime.native_vectors().
 @ti.kernel
-def blend(split: ti.i32, coefficients: F32x2, basis: VecX2, ranges: I32x2, base: VecX2, canonical: VecX2, corrected: VecX2):
-    """canonical = base + basis[:, :split] c[:split]; corrected = canonical + basis[:, split:] c[split:]. One row per body.
-
-    ranges (blocks, 2): from which to before which of the first `split` components a block is not all zero.
-    """
+def blend(split: ti.i32, coefficients: F32x2, basis: VecX2, base: VecX2, canonical: VecX2, corrected: VecX2):
+    """canonical = base + basis[:, :split] c[:split]; corrected = canonical + basis[:, split:] c[split:]. One row per body."""
     bodies, last = coefficients.shape[0], coefficients.shape[1]
     for i in range(basis.shape[0] * bodies):
         block, body = i // bodies, i % bodies
-        total = base[body, block]
-        for k in range(ranges[block, 0], ranges[block, 1]):
-            total = total + coefficients[body, k] * basis[block, k]
-        canonical[body, block] = total
-        for k in range(split, last):
-            total = total + coefficients[body, k] * basis[block, k]
-        corrected[body, block] = total
+        moved = add_terms(base[body, block], coefficients, body, basis, block, 0, split)
+        canonical[body, block] = moved
+        corrected[body, block] = add_terms(moved, coefficients, body, basis, block, split, last)
 
 
 # Native vectors: launch inside runtime.native_vectors().
 @ti.kernel
-def blend_adjoint(
-    split: ti.i32, basis: VecX2, ranges: I32x2, g_corrected: VecX2, g_canonical: VecX2, partial: VecX3, g_coefficients: F32x2
-):
+def blend_adjoint(split: ti.i32, basis: VecX2, g_corrected: VecX2, g_canonical: VecX2, partial: VecX3, g_coefficients: F32x2):
     """Adds g_corrected to g_canonical, which then is the gradient of the base. partial (bodies, chunks, K) is scratch."""
     bodies, last, blocks, chunks = g_coefficients.shape[0], g_coefficients.shape[1], basis.shape[0], partial.shape[1]
     for i in range(bodies * chunks):
@@ -50,18 +64,12 @@ def blend_adjoint(
             partial[body, chunk, k] = Vec(0.0)
         for block in range(chunk * blocks // chunks, (chunk + 1) * blocks // chunks):
             g = g_corrected[body, block]
-            for k in range(split, last):
-                partial[body, chunk, k] = partial[body, chunk, k] + g * basis[block, k]
+            add_gradients(partial, body, chunk, g, basis, block, split, last)
             g = g + g_canonical[body, block]
             g_canonical[body, block] = g
-            for k in range(ranges[block, 0], ranges[block, 1]):
-                partial[body, chunk, k] = partial[body, chunk, k] + g * basis[block, k]
+            add_gradients(partial, body, chunk, g, basis, block, 0, split)
     for i in range(bodies * last):
-        body, k = i // last, i % last
-        total = Vec(0.0)
-        for chunk in range(chunks):
-            total = total + partial[body, chunk, k]
-        g_coefficients[body, k] = total.sum()
+        add_chunks(partial, g_coefficients, i // last, i % last)
 
 
 @ti.kernel

@@ -21,12 +21,12 @@ class Basis(NamedTuple):
 
     Attributes:
         values: (blocks,K,16): of the vertices, then the joints, in blocks of 16 numbers; pose correctives stand last.
-        ranges: (blocks,2) int32, from which to before which component, correctives aside, a block is not all zero, of a head
-            whose components each move a part of the face only; of another, all of them.
+        ranges: (blocks,2) int32, of a head whose components each move a part of the face only: from which to before which
+            component, correctives aside, a block is not all zero. None: every block hears all components.
     """
 
     values: Tensor
-    ranges: Tensor
+    ranges: Tensor | None = None
 
     @property
     def shape_size(self) -> int:
@@ -83,7 +83,7 @@ def pack_basis(components: Tensor, joints: Tensor, correctives: Tensor | None = 
     flat[: 3 * len(basis)] = basis.flatten(0, 1)
     values = flat.view(len(flat) // LANES, LANES, basis.shape[2]).transpose(1, 2).contiguous()
     if not local or not count:
-        return Basis(values, torch.tensor([[0, count]], dtype=torch.int32).repeat(len(values), 1))
+        return Basis(values)
     moves, number = (values[:, :count] != 0).any(2), torch.arange(count)
     first, end = torch.where(moves, number, count).amin(1), torch.where(moves, number + 1, 0).amax(1)
     return Basis(values, torch.stack([first, end], 1).int().contiguous())
@@ -193,18 +193,21 @@ class _Blend(torch.autograd.Function):
 
 
 def _blend(split: int, coefficients: Tensor, basis: Basis, base: Tensor, canonical: Tensor, corrected: Tensor) -> None:
-    from taichi_avatars.kernels import skinning, skinning_gpu
+    from taichi_avatars.kernels import skinning, skinning_gpu, skinning_local
 
     if runtime.on_gpu():
         skinning_gpu.blend(split, coefficients, _there(basis.values), base, canonical, corrected)
         return
     shapes = _blocks(base), _blocks(canonical), _blocks(corrected)
     with runtime.native_vectors():
-        skinning.blend(split, coefficients, basis.values, basis.ranges, *shapes)
+        if basis.ranges is None:
+            skinning.blend(split, coefficients, basis.values, *shapes)
+        else:
+            skinning_local.blend(split, coefficients, basis.values, basis.ranges, *shapes)
 
 
 def _blend_adjoint(split: int, basis: Basis, g_corrected: Tensor, g_canonical: Tensor) -> Tensor:
-    from taichi_avatars.kernels import skinning, skinning_gpu
+    from taichi_avatars.kernels import skinning, skinning_gpu, skinning_local
 
     bodies, count = len(g_corrected), basis.values.shape[1]
     g_coefficients = g_corrected.new_empty(bodies, count)
@@ -218,7 +221,10 @@ def _blend_adjoint(split: int, basis: Basis, g_corrected: Tensor, g_canonical: T
     partial = g_corrected.new_empty(bodies, CHUNKS, count, LANES)
     gradients = _blocks(g_corrected), _blocks(g_canonical), partial, g_coefficients
     with runtime.native_vectors():
-        skinning.blend_adjoint(split, basis.values, basis.ranges, *gradients)
+        if basis.ranges is None:
+            skinning.blend_adjoint(split, basis.values, *gradients)
+        else:
+            skinning_local.blend_adjoint(split, basis.values, basis.ranges, *gradients)
     return g_coefficients
 
 
