@@ -19,6 +19,7 @@ ROOMS = (
     "ranks",
     "frontend",
     "machine",
+    "openmp",
     "engine",
     "launching",
     "runtime",
