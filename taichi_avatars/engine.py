@@ -7,6 +7,7 @@ for; which one it is can be told without.
 import importlib
 import importlib.metadata
 import importlib.util
+import inspect
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -60,5 +61,8 @@ def __getattr__(attribute: str) -> object:
     frontend.lighten(module)
     lang = importlib.import_module(f"{module.__name__}.lang")
     math = importlib.import_module(f"{module.__name__}.math")
-    globals().update(ti=module, tm=math, lang=lang, Kernel=lang.kernel_impl.Kernel)
+    by_source = module.__name__ == "quadrants" and "fastcache" in inspect.signature(module.kernel).parameters
+    globals().update(
+        ti=frontend.KnownBySource(module) if by_source else module, tm=math, lang=lang, Kernel=lang.kernel_impl.Kernel
+    )
     return globals()[attribute]

@@ -1,18 +1,22 @@
-"""Taichi's frontend with less work: it walks the syntax tree of every kernel in every process, also where the kernel is cached.
+"""The engine's frontend with less work: it walks the syntax tree of every kernel in every process, also where it is cached.
 
-Half of its time goes into text for error messages that nobody sees, and into looking the same source up again and again. What
-is put in its place here was written for the versions of Taichi below; others run as they are.
+In Taichi half of that time goes into text for error messages that nobody sees, and into looking the same source up again and
+again. What is put in its place here was written for the versions below; others run as they are. Quadrants can do without the
+walk for kernels that depend on their source alone.
 """
 
 import ast
+import hashlib
 import inspect
 import linecache
 import sys
 import textwrap
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
-from types import FrameType, FunctionType
+from pathlib import Path
+from types import FrameType, FunctionType, ModuleType
 from typing import Any
 
 LOOKED_AT = ((1, 7, 4),)
@@ -30,6 +34,30 @@ def lighten(engine: Any) -> bool:
     kernel_impl._get_tree_and_ctx = _with_parsed_once(kernel_impl)  # pyright: ignore[reportPrivateUsage]
     ASTTransformerContext.get_pos_info = _place  # pyright: ignore[reportAttributeAccessIssue] -- `self` by another name
     return True
+
+
+class KnownBySource(ModuleType):
+    """Quadrants, whose kernels are looked up in its cache by their source, without a walk through their syntax trees.
+
+    What else a kernel depends on, the constants of its module, is not in the key of that cache: it must be in the folder's
+    name, see `source_digest`. For this package's own kernels; all else is Quadrants itself.
+    """
+
+    def __init__(self, engine: Any) -> None:
+        super().__init__(engine.__name__, engine.__doc__)
+        self.engine, self.kernel = engine, engine.kernel(fastcache=True)
+        warnings.filterwarnings("ignore", message=r"\[PURE\.VIOLATION\]")  # of those constants
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.engine, name)
+
+
+def source_digest() -> str:
+    """Of all source that kernels are made of."""
+    package, digest = Path(__file__).parent, hashlib.sha256()
+    for path in [package / "skinning_layout.py", *sorted((package / "kernels").rglob("*.py"))]:
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
 
 
 @contextmanager

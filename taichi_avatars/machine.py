@@ -98,14 +98,14 @@ def give_home() -> None:
             os.environ["HOME"] = tempfile.gettempdir()
 
 
-def kernel_folder() -> Path:
+def kernel_folder(name: str) -> Path:
     """Where compiled kernels are kept: in the user's cache; where that cannot be written, in the folder for temporary files.
 
     Taichi must have a folder that it can write to, or it crashes at the end of the process. Says on stderr what the user has to
     expect.
     """
     try:
-        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "taichi_avatars" / "kernels"
+        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "taichi_avatars" / name
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass

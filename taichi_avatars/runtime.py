@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from typing import TYPE_CHECKING
 
-from taichi_avatars import machine, ranks
+from taichi_avatars import frontend, machine, openmp, ranks
 from taichi_avatars.errors import UserError
 from taichi_avatars.launching import detached, quick, serves
 
@@ -84,7 +84,8 @@ def _start(device: str, threads: int | None, options: dict[str, object]) -> str:
     if arch != getattr(ti, device):  # Taichi goes on elsewhere, with no more than a warning; so it does where TI_ARCH is set
         ti.reset()
         raise UserError(f"device {device}: Taichi cannot use it here and would run on {arch.name}: use another device")
-    _round_alike()
+    openmp.round_alike()
+    openmp.stop_spinning()
     _serve_all_threads(device)
     _refuse_in_children()
     _keep_freed_memory()
@@ -109,7 +110,11 @@ def _serve_all_threads(device: str) -> None:
 
 
 def _kernel_cache() -> dict[str, object]:
-    return {"offline_cache": True, "offline_cache_file_path": str(machine.kernel_folder())}
+    from taichi_avatars import engine
+
+    # Quadrants knows a kernel by its source, see `frontend.KnownBySource`.
+    folder = "kernels" if engine.name() == "taichi" else f"kernels-{engine.name()}-{frontend.source_digest()}"
+    return {"offline_cache": True, "offline_cache_file_path": str(machine.kernel_folder(folder))}
 
 
 def _refuse_in_children() -> None:
@@ -140,29 +145,6 @@ def _choose_vector_code() -> None:
     import torch
 
     torch.ones(1).exp()
-
-
-def _round_alike() -> None:
-    """Has torch's threads round denormal numbers to zero, as Taichi makes the thread that starts it do.
-
-    A thread begins as the one was that made it, so those of torch that are there already would go on otherwise than this one:
-    where a tensor is cut among them its halves would be rounded differently, and Adam makes whole steps of such gradients.
-    GNU's OpenMP lets each of them take over the floating-point environment of this one.
-    """
-    import ctypes
-
-    import torch
-
-    try:
-        with open("/proc/self/maps", encoding="utf-8") as maps:
-            loaded = {line.split(None, 5)[5].strip() for line in maps if "libgomp" in line}
-        mathematics = ctypes.CDLL("libm.so.6")
-        environment = ctypes.create_string_buffer(64)  # glibc's fenv_t is smaller on every processor
-        mathematics.fegetenv(environment)
-        for library in sorted(loaded):
-            ctypes.CDLL(library).GOMP_parallel(mathematics.fesetenv, environment, torch.get_num_threads(), 0)
-    except (OSError, AttributeError):  # another system, whose OpenMP is another
-        return
 
 
 def _keep_freed_memory() -> None:

@@ -2,10 +2,19 @@
 
 LANES = 16  # as in lanes.py
 REGRESSED = 5  # joints of a head whose joints follow from its vertices: FLAME's
-STATE = 24  # numbers per joint in a pose state
 MOST_JOINTS = 8  # whose parents fit into the number that says which they are
 CHUNKS = 32  # partial sums; a fixed number, so that results do not depend on the number of threads
 CHUNKS_GPU = 256  # there each is a thread
+
+
+class JointState:
+    """A joint in a pose state, whose columns these are.
+
+    LOCAL, GLOBAL: rotations, 9 by rows.  OFFSET: with GLOBAL it carries a point of the unposed head.  POSED: the joint itself.
+    """
+
+    LOCAL, GLOBAL, OFFSET, POSED = 0, 9, 18, 21
+    SIZE = 24
 
 
 def partial_size(joints: int) -> int:

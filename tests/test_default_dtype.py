@@ -28,14 +28,15 @@ SCRIPT = """
     import taichi_avatars as ta
     from avatar.small_avatar import small_avatar
     from taichi_avatars.config import TrainConfig
-    from taichi_avatars.motion.motion import drive, load_motion
+    from taichi_avatars.motion.motion import drive
+    from taichi_avatars.motion.sources import load_motion
     from taichi_avatars.ops.image_loss import l1_and_ssim
     from taichi_avatars.scene.capture import load_capture
     from taichi_avatars.training import trainer
 
     head = ta.FlameModel.builtin()
-    rest = head.rest(torch.full((head.n_shape,), 0.5, dtype=torch.float32))
-    show("rest", rest.shapes)
+    shaped = head.shaped(torch.full((head.n_shape,), 0.5, dtype=torch.float32))
+    show("shaped", shaped.shapes)
     avatar = small_avatar()
     camera = ta.Camera.look_at(torch.tensor([0.0, 0.0, 1.0]), torch.zeros(3), 0.4, 40, 50)
     show("camera", camera.world_to_camera, camera.center)

@@ -79,7 +79,8 @@ def test_static_scene(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
 
 
 def test_record_motion(models: Path, tmp_path: Path) -> None:
-    from taichi_avatars.motion.motion import drive, load_motion
+    from taichi_avatars.motion.motion import drive
+    from taichi_avatars.motion.sources import load_motion
 
     run("record_motion", "--seconds", 0.4, "--out", tmp_path / "nod.npz")
     avatar = Avatar.load(models / "model")

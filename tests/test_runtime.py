@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from taichi_avatars import runtime
+from taichi_avatars import engine, runtime
 from taichi_avatars.errors import UserError
 from taichi_avatars.ops.checks import check
 
@@ -52,6 +52,7 @@ def test_a_missing_backend_is_one_line_and_no_silent_fallback():
     assert chosen == "cpu cpu cpu False cpu"
 
 
+@pytest.mark.skipif(engine.name() != "taichi", reason="Quadrants lets what it is asked for win")
 def test_a_backend_that_taichi_replaces_is_refused():
     """TI_ARCH overrides what `ti.init` is asked for, as Taichi's own fallback does where a driver fails."""
     script = """
@@ -104,7 +105,7 @@ def test_python_threads_may_render_at_once():
 def test_any_number_of_threads_gives_the_same_bits():
     script = """
         import hashlib, sys, torch
-        from taichi_avatars import runtime
+        from taichi_avatars import engine, runtime
         runtime.init("cpu", int(sys.argv[1]))
         from kernels.scenes import camera, cloud
         from taichi_avatars.ops import l1_and_ssim, rasterize
@@ -127,7 +128,7 @@ def test_threads_that_were_there_before_round_like_this_one():
     """Taichi has its starting thread take denormal numbers for zero; torch's threads were made without that."""
     script = """
         import numpy as np, torch
-        from taichi_avatars import runtime
+        from taichi_avatars import engine, runtime
         tiny = torch.from_numpy(np.full(400_000, 700_000, np.int32).view(np.float32))  # 1e-39 each
 
         def flushed():
@@ -139,3 +140,28 @@ def test_threads_that_were_there_before_round_like_this_one():
         print(flushed().mean())
     """
     assert run(script) == "1.0\n"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_threads_of_torch_do_not_spin_where_it_was_imported_first():
+    """GNU's OpenMP lets none spin where there are more of them than cores, whatever it was told when it was loaded."""
+    script = """
+        import os
+        os.environ.pop("OMP_WAIT_POLICY", None)
+        import torch
+        torch.ones(1_000_000).mul_(2.0)
+        if not any("libgomp" in line for line in open("/proc/self/maps")):
+            raise SystemExit(print("another OpenMP"))
+        import taichi_avatars
+        from taichi_avatars import engine, runtime
+        def threads():
+            return len(os.listdir("/proc/self/task"))
+        from taichi_avatars.openmp import stop_spinning
+        before = threads()
+        stop_spinning()
+        assert threads() - before == len(os.sched_getaffinity(0)), (before, threads())
+        runtime.init("cpu")
+        assert float(torch.ones(1_000_000).sum()) == 1_000_000
+        print("asleep")
+    """
+    assert run(script) in ("asleep\n", "another OpenMP\n")

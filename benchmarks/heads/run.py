@@ -50,19 +50,19 @@ def flame_size(vertices: int = 5143, faces: int = 10144, shapes: int = 300, expr
 def measure(head: FlameModel) -> dict[str, object]:
     random = torch.Generator().manual_seed(0)
     gaussians = Gaussians.on_triangles(head.num_faces, 0, random)
-    rest = head.rest(0.3 * torch.randn(head.n_shape, generator=random))
+    shaped = head.shaped(0.3 * torch.randn(head.n_shape, generator=random))
     sizes = {"expr": head.n_expr, **{part.name: part.size for part in head.parts}}
     parts = {name: 0.1 * torch.randn(size, generator=random) for name, size in sizes.items()}
 
     def forward() -> None:
         with torch.no_grad():
-            to_world(gaussians, head.pose(rest, HeadPose(**parts)).vertices, head)
+            to_world(gaussians, head.pose(shaped, HeadPose(**parts)).vertices, head)
 
     upstream = [torch.randn(values.shape, generator=random) for values in (gaussians.means, gaussians.quats)]
 
     def both() -> None:
         leaves = {name: values.clone().requires_grad_() for name, values in parts.items()}
-        world, _ = to_world(gaussians, head.pose(rest, HeadPose(**leaves)).vertices, head)
+        world, _ = to_world(gaussians, head.pose(shaped, HeadPose(**leaves)).vertices, head)
         ((world.means * upstream[0]).sum() + (world.quats * upstream[1]).sum() + world.scales.sum()).backward()
 
     sums: dict[str, object] = {"vertices": head.num_vertices, "triangles": head.num_faces, "expressions": head.n_expr}

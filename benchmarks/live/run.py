@@ -36,7 +36,7 @@ from taichi_avatars.motion.live.datagrams import Datagrams
 from taichi_avatars.motion.live.performer import Performer
 from taichi_avatars.motion.live.setup import prepare
 from taichi_avatars.video.live.broadcast import Broadcast
-from taichi_avatars.video.live.shot import Shot
+from taichi_avatars.video.live.frame import LiveFrame
 from taichi_avatars.video.viewpoints import frontal_camera
 
 RATE = 60  # packets per second of a phone
@@ -87,11 +87,11 @@ class Watch:
         self.rows: list[np.ndarray] = []
         self.keep = True
 
-    def show(self, shot: Shot, now: float) -> None:
+    def show(self, frame: LiveFrame, now: float) -> None:
         if self.keep:
             self.finished.append(time.monotonic())
             self.moments.append(now)
-            self.rows.append(shot.row)
+            self.rows.append(frame.row)
 
     def close(self, *, failed: bool = False) -> None:
         pass

@@ -66,7 +66,7 @@ def main() -> None:
         _, errors = process.communicate()
         if process.returncode not in (0, -9):
             sys.exit(f"run {runs} failed with {process.returncode}: {errors.decode()[-500:]}")
-        half, step = _look(killed)
+        half, step = _inspect(killed)
         fallbacks += half
         where.append(step)
         if kills >= given.kills and process.returncode == 0:
@@ -88,7 +88,7 @@ def _await_first_save(model: Path, process: subprocess.Popen) -> None:
         time.sleep(0.002)
 
 
-def _look(model: Path) -> tuple[int, int]:
+def _inspect(model: Path) -> tuple[int, int]:
     """Reads all that a killed run left under a final name. Returns how many temporary files it left, and its last step."""
     states = sorted(model.glob("checkpoint*.pt"), key=lambda path: path.stat().st_mtime_ns)
     steps = [torch.load(path, weights_only=True)["iteration"] for path in states]

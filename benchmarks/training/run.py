@@ -90,7 +90,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = given.capture or Path(temporary) / "subject"
         if not folder.exists():
-            write_capture(folder, width=275, height=401, timesteps=40, test_timesteps=8, cameras=16, supersample=2)
+            write_capture(folder, width=275, height=401, timesteps=40, test_timesteps=8, cameras=16)
         capture = load_capture(folder, head=head)
         results: dict[str, list[dict]] = {}
         print(

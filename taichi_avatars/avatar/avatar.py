@@ -107,7 +107,7 @@ class Avatar:
             raise UserError(f"flame: unknown part {unknown[0]!r}, want any of {', '.join(HeadPose._fields)}")
         sizes = {"expr": self.head.n_expr, **{part.name: part.size for part in PARTS}}
         parts |= {name: _vector(name, parts[name], size) for name, size in sizes.items() if parts.get(name) is not None}
-        return self.head.pose(self.sequence.rest(self.head), HeadPose(**parts))
+        return self.head.pose(self.sequence.shaped(self.head), HeadPose(**parts))
 
     def world(self, mesh: HeadMesh | None) -> tuple[World, Frames | None]:
         """The Gaussians in the world, for a mesh of the head (None for an unbound scene)."""

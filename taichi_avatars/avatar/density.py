@@ -52,9 +52,11 @@ class DensityControl:
         """
         mean_gradient = self.gradient / self.seen.clamp_min(1)
         grow = mean_gradient >= threshold
-        room = max(0, limit - len(gaussians))
-        if int(grow.sum()) > room:  # each adds one: the neediest first
-            grow = torch.zeros_like(grow).scatter_(0, mean_gradient.argsort(descending=True, stable=True)[:room], True) & grow
+        allowed = max(0, limit - len(gaussians))
+        if int(grow.sum()) > allowed:  # each adds one: the neediest first
+            grow = (
+                torch.zeros_like(grow).scatter_(0, mean_gradient.argsort(descending=True, stable=True)[:allowed], True) & grow
+            )
         small = world_scales.max(1).values <= dense * extent
         clones = select(gaussians, grow & small)
         children = self._split(select(gaussians, grow & ~small))

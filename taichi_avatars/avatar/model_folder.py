@@ -19,7 +19,7 @@ from taichi_avatars.files.text import decoded
 from taichi_avatars.head.assets import resolve_head
 from taichi_avatars.head.sequence import FlameSequence
 from taichi_avatars.scene.cameras import Camera
-from taichi_avatars.scene.capture import REFINED, Capture, load_capture
+from taichi_avatars.scene.capture import REFINED, Capture, load_configured
 from taichi_avatars.scene.georeference import NOWHERE, Origin
 
 Parameters = Literal["tracked", "refined"]
@@ -122,18 +122,7 @@ def load_source(model: TrainedModel, source: Path | None = None) -> Capture:
         raise UserError(f"{model.folder}: does not say which capture it was trained on; give it with -s")
     if source is None and not path.is_dir():
         raise UserError(f"{path}: the capture that {model.folder} was trained on is no longer there; give its place with -s")
-    config = model.config
-    return load_capture(
-        path,
-        head=model.avatar.head,
-        use_mask=config.use_mask,
-        principal_point=config.principal_point,
-        resolution=config.resolution,
-        images=config.images,
-        camera=config.camera,
-        strict_paths=config.strict_paths,
-        origin=model.avatar.origin,
-    )
+    return load_configured(path, model.config, model.avatar.head, origin=model.avatar.origin)
 
 
 def first_camera(folder: Path, origin: Origin = NOWHERE) -> Camera | None:

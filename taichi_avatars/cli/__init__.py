@@ -26,8 +26,9 @@ from taichi_avatars.cli import (
 
 __all__ = ["app", "main"]
 
-# Without it, Taichi remarks on stderr that --json has redirected stdout.
-os.environ.setdefault("TI_ENABLE_PYBUF", "0")
+# Without it, the engine remarks on stderr that --json has redirected stdout.
+for _variable in ("TI_ENABLE_PYBUF", "QD_ENABLE_PYBUF"):
+    os.environ.setdefault(_variable, "0")
 
 WRONG_USAGE = 2
 # Where typer has its errors from differs between its versions.
@@ -48,15 +49,20 @@ app = typer.Typer(
 
 def _version(wanted: bool) -> None:
     if wanted:
-        from taichi_avatars import __version__
+        from taichi_avatars import __version__, engine
 
-        print(f"taichi-avatars {__version__}")
+        print(f"taichi-avatars {__version__} ({engine.version()})")
         raise typer.Exit
 
 
 @app.callback()
 def _options(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_version, is_eager=True, help="Print the version, and which engine runs the kernels."
+        ),
+    ] = False,
 ) -> None:
     pass
 

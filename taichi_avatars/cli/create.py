@@ -49,7 +49,7 @@ def create(
         ),
     ] = None,
     label: Label = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on where the same command was interrupted.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue where the same command was interrupted.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the avatar that MODEL holds.")] = False,
 ) -> None:
     """An avatar from a video of a face: track, train, refine the tracking by the pictures, train again, measure, film.

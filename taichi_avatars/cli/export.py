@@ -90,7 +90,8 @@ def export(
     from taichi_avatars.export import SUFFIXES, Choice, format_of, sampled
     from taichi_avatars.export import export as write
     from taichi_avatars.export.world import turned
-    from taichi_avatars.motion.motion import FPS, drive, load_motion
+    from taichi_avatars.motion.motion import FPS, drive
+    from taichi_avatars.motion.sources import load_motion
 
     kind = format or (format_of(out) if out else None)
     if kind is None:

@@ -94,7 +94,8 @@ def render(
     from taichi_avatars.avatar.model_folder import load_model, load_source
     from taichi_avatars.errors import UserError
     from taichi_avatars.evaluation.overlay import MeshStyle
-    from taichi_avatars.motion.motion import drive, load_motion
+    from taichi_avatars.motion.motion import drive
+    from taichi_avatars.motion.sources import load_motion
     from taichi_avatars.scene.views import of_camera
     from taichi_avatars.video.rendering import render_views
 

@@ -135,8 +135,9 @@ def reenact(
     from taichi_avatars.avatar.model_folder import load_model, load_source
     from taichi_avatars.avatar.place import place
     from taichi_avatars.errors import UserError
-    from taichi_avatars.motion.motion import load_motion, own_motion
+    from taichi_avatars.motion.motion import own_motion
     from taichi_avatars.motion.retarget import clamped_to, relative_to_neutral
+    from taichi_avatars.motion.sources import load_motion
     from taichi_avatars.video.audio import check_sound
     from taichi_avatars.video.camera_path import read_camera_path
     from taichi_avatars.video.reenact import PANELS, Panel, driver_images, stage

@@ -30,7 +30,7 @@ def view(
         int, typer.Option(min=SMALLEST_HEIGHT, max=LARGEST_HEIGHT, help="Rows of the full picture, pixels.")
     ] = HEIGHT,
     host: Annotated[
-        str, typer.Option(help="Address to listen at; 0.0.0.0 opens the viewer to everybody on the network.")
+        str, typer.Option(help="Address to listen on; 0.0.0.0 opens the viewer to everybody on the network.")
     ] = HOST,
     port: Annotated[int, typer.Option(min=0, max=65535, help="The next free one where it is taken; 0 for any.")] = PORT,
     open_browser: Annotated[bool, typer.Option("--open", help="Open it in this machine's browser.")] = False,
@@ -56,7 +56,8 @@ def view(
     """
     from taichi_avatars.avatar.model_folder import first_camera, load_model, load_source
     from taichi_avatars.errors import UserError
-    from taichi_avatars.motion.motion import drive, load_motion
+    from taichi_avatars.motion.motion import drive
+    from taichi_avatars.motion.sources import load_motion
     from taichi_avatars.viewer.address import check_address
     from taichi_avatars.viewer.subject import subject_of
 

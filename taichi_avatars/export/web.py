@@ -7,7 +7,7 @@
 - of an avatar: `rest`, vertices and joints before expression and pose; `basis`, what each expression and pose corrective adds
   to them, as int16 times `basis_scale`; `weights`, `faces`; `dynamic_offset` where there is one;
 - `motion` (T, E + 3J + 3): expressions, axis-angles of the J joints, translation of every frame. The joints are root, neck,
-  jaw, left eye, right eye, unless `head.joints` in `avatar.json` says which of them, and `head.parents` how they hang together.
+  jaw, left eye, right eye, unless "joints" of "head" in `avatar.json` says which of them, and "parents" how they hang together.
 """
 
 from __future__ import annotations
@@ -175,7 +175,7 @@ def _rig(head: FlameModel, sequence: FlameSequence) -> dict[str, np.ndarray]:
     basis = rig.basis.values.permute(1, 0, 2).flatten(1)[:, :size].numpy()
     step = np.abs(basis).max(1, initial=0.0) / np.iinfo(np.int16).max
     arrays = {
-        "rest": sequence.rest(head).shapes[0, :size].numpy(),
+        "rest": sequence.shaped(head).shapes[0, :size].numpy(),
         "basis": np.round(basis / np.where(step > 0, step, 1.0)[:, None]).astype(np.int16),
         "basis_scale": step.astype(np.float32),
         "weights": rig.weights.numpy(),

@@ -73,7 +73,7 @@ class _Followed:
 class FaceFollower:
     """Takes the pictures of a film in turn.
 
-    A face that is lost is looked for again in the same picture; at a cut all tracks end, and faces are looked for anew.
+    A face that is lost is looked for again in the same picture; at a cut all tracks end, and faces are searched for again.
 
     Attributes:
         tracks: of all faces so far.
@@ -82,7 +82,7 @@ class FaceFollower:
     """
 
     def __init__(self, tracks: list[FaceTrack] | None = None, cuts: list[int] | None = None, count: int = 0) -> None:
-        """Begins, or goes on where another was interrupted: with new tracks."""
+        """Begins, or continues where another was interrupted: with new tracks."""
         self.tracks, self.cuts, self.count = tracks or [], cuts or [], count
         self._followed: list[_Followed] = []
         self._thumbnail: np.ndarray | None = None
@@ -96,11 +96,11 @@ class FaceFollower:
             if not followed.still or self.count % LOOK_EVERY == 0:
                 self._follow(picture, followed)
         if not any(f.lost == 0 for f in self._followed):
-            self._look(picture, coarsest=3, finest=3) if self.count % LOOK_EVERY == 0 else self._look(
+            self._search(picture, coarsest=3, finest=3) if self.count % LOOK_EVERY == 0 else self._search(
                 picture, coarsest=0, finest=1
             )
         elif self.count % LOOK_EVERY == 0:
-            self._look(picture, coarsest=1, finest=1)
+            self._search(picture, coarsest=1, finest=1)
         self.count += 1
 
     def _is_cut(self, picture: Picture) -> bool:
@@ -152,7 +152,7 @@ class FaceFollower:
             if f is not by and f.lost == 0
         )
 
-    def _look(self, picture: Picture, coarsest: int, finest: int) -> None:
+    def _search(self, picture: Picture, coarsest: int, finest: int) -> None:
         """Begins tracks of faces that are not followed yet, the larger first."""
         largest = max((f.size for f in self._followed if f.lost == 0), default=0.0)
         for detection in sorted(find_faces(picture, coarsest=coarsest, finest=finest), key=lambda d: -d.size):

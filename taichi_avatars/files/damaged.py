@@ -1,8 +1,10 @@
-"""What a file that cannot be read is in truth: often something else than a damaged file."""
+"""What a file that cannot be read really is: often something other than a damaged file."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from taichi_avatars.errors import UserError
@@ -23,6 +25,24 @@ def damaged(path: Path, problem: str, remedy: str) -> UserError:
     """
     other = mistaken_for(path)
     return UserError(f"{path}: {other}" if other else f"{path}: {problem}; {remedy}")
+
+
+@contextmanager
+def told_apart(path: Path) -> Iterator[None]:
+    """Around reading a file: errors become one line, which says what the file is instead, where that can be told.
+
+    Raises:
+        UserError: where it cannot be read.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror or error}); check the path") from None
+    except UserError:
+        other = mistaken_for(path)
+        if other:
+            raise UserError(f"{path}: {other}") from None
+        raise
 
 
 def mistaken_for(path: Path) -> str | None:

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from taichi_avatars.errors import UserError
-from taichi_avatars.files.damaged import mistaken_for
+from taichi_avatars.files.damaged import told_apart
 from taichi_avatars.files.text import decoded
 
 
@@ -16,15 +16,8 @@ def read_json(path: Path) -> object:
     Raises:
         UserError: where it cannot be read, with the line of a syntax error.
     """
-    try:
+    with told_apart(path):
         return parse_json(path.read_bytes(), str(path))
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); check that the file is there and readable") from error
-    except UserError:
-        other = mistaken_for(path)
-        if other:
-            raise UserError(f"{path}: {other}") from None
-        raise
 
 
 def parse_json(content: bytes, origin: str) -> object:
@@ -38,6 +31,6 @@ def parse_json(content: bytes, origin: str) -> object:
     except UnicodeDecodeError as error:
         raise UserError(f"{origin}: not a text file (byte {error.start}); export it again") from error
     except ValueError as error:
-        raise UserError(f"{origin}: holds a number that no computer takes ({error}); export it again") from error
+        raise UserError(f"{origin}: holds a number that is too large ({error}); export it again") from error
     except RecursionError as error:
         raise UserError(f"{origin}: nested too deeply for a capture; export it again") from error

@@ -19,7 +19,7 @@ from typing import IO, Any, BinaryIO
 import numpy as np
 
 from taichi_avatars.errors import UserError
-from taichi_avatars.files.damaged import damaged, mistaken_for
+from taichi_avatars.files.damaged import damaged, told_apart
 
 # What numpy raises for files that are broken or forged, its parser of headers included.
 BROKEN = (
@@ -35,16 +35,8 @@ def load_pickle(path: Path | str) -> Any:
         UserError: when the file is missing or broken, or names a class that is none of the harmless ones; nothing of it is run.
     """
     path = Path(path)
-    try:
-        with path.open("rb") as file:
-            return read_pickle(file, str(path))
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); check the path") from None
-    except UserError:
-        other = mistaken_for(path)
-        if other:
-            raise UserError(f"{path}: {other}") from None
-        raise
+    with told_apart(path), path.open("rb") as file:
+        return read_pickle(file, str(path))
 
 
 def load_npy(path: Path | str) -> Any:
@@ -72,7 +64,7 @@ def load_npy(path: Path | str) -> Any:
     except UserError:
         raise
     except BROKEN as error:
-        raise damaged(path, f"is not a whole .npy file ({plain(error)})", "copy it again") from None
+        raise damaged(path, f"is not a complete .npy file ({plain(error)})", "copy it again") from None
 
 
 def npy_header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype | None]:
@@ -94,7 +86,7 @@ def read_pickle(file: BinaryIO, name: str) -> Any:
         raise UserError(f"{name}: {plain(error)}") from None
     except Exception as error:  # a forged pickle can fail in any way that Python can
         raise UserError(
-            f"{name}: is not a whole pickle of arrays ({type(error).__name__}: {plain(error)}); copy it again"
+            f"{name}: is not a complete pickle of arrays ({type(error).__name__}: {plain(error)}); copy it again"
         ) from None
 
 

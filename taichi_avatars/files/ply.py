@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import numpy as np
 
 from taichi_avatars.errors import UserError
-from taichi_avatars.files.damaged import mistaken_for
+from taichi_avatars.files.damaged import told_apart
 from taichi_avatars.files.pickles import BROKEN, plain
 
 if TYPE_CHECKING:
@@ -29,20 +29,12 @@ def read_ply(path: Path) -> PlyData:
     Raises:
         UserError: where the file is missing, no PLY or damaged.
     """
-    try:
-        with path.open("rb") as file:
-            return parse_ply(file, path.stat().st_size, str(path))
-    except UserError:
-        other = mistaken_for(path)
-        if other:
-            raise UserError(f"{path}: {other}") from None
-        raise
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror or error}); check the path, or copy it again") from None
+    with told_apart(path), path.open("rb") as file:
+        return parse_ply(file, path.stat().st_size, str(path))
 
 
 def parse_ply(file: BinaryIO, size: int, origin: str) -> PlyData:
-    """The same from an open file of so many bytes that can be rewound; errors begin with where it is from."""
+    """The same from an open file of `size` bytes that can be rewound; errors begin with where it is from."""
     from plyfile import PlyParseError
 
     try:

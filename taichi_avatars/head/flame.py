@@ -45,7 +45,7 @@ class HeadMesh(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Rest:
+class ShapedHead:
     """A head before expression and pose: template, identity and static offset, and the joints that follow from them.
 
     Attributes:
@@ -190,7 +190,7 @@ class FlameModel:
             return with_joints(offsets, self._rig.regressor)
         return pack_shape(offsets, torch.zeros(len(offsets), len(self.roles), 3, dtype=torch.float32))
 
-    def rest(self, shape: Tensor | None = None, static_offset: Tensor | None = None) -> Rest:
+    def shaped(self, shape: Tensor | None = None, static_offset: Tensor | None = None) -> ShapedHead:
         """What neither expression nor pose changes, to be computed once. Differentiable in both.
 
         Args:
@@ -205,22 +205,22 @@ class FlameModel:
         static_offset = given.take("static_offset", static_offset, (self.num_vertices, 3))
         shapes = self._template.expand(given.size, -1)
         if shape is not None:
-            shapes = blend(shapes, given.spread(shape), self._identity_basis)
+            shapes = blend(shapes, given.expand(shape), self._identity_basis)
         if static_offset is not None:
-            shapes = shapes + self.offset_shape(given.spread(static_offset))
-        return Rest(shapes, given.batched)
+            shapes = shapes + self.offset_shape(given.expand(static_offset))
+        return ShapedHead(shapes, given.batched)
 
-    def pose(self, rest: Rest, pose: HeadPose = NEUTRAL, *, zero_centred: bool = False) -> HeadMesh:
+    def pose(self, shaped: ShapedHead, pose: HeadPose = NEUTRAL, *, zero_centred: bool = False) -> HeadMesh:
         """Poses a head (Li et al. 2017, section 3). Differentiable in all.
 
         Args:
-            rest: from `rest`.
+            shaped: from `shaped`.
             zero_centred: whether the root joint is moved to the origin before the translation.
 
         Raises:
             UserError: naming the argument whose type, shape, device or values are wrong.
         """
-        given = _Given(len(rest.shapes), rest.batched)
+        given = _Given(len(shaped.shapes), shaped.batched)
         expr = given.take("expr", pose.expr, (self.n_expr,))
         absent = [part.name for part in PARTS if part not in self.parts and getattr(pose, part.name) is not None]
         if absent:
@@ -228,9 +228,9 @@ class FlameModel:
         parts = {part.name: given.take(part.name, getattr(pose, part.name), (part.size,)) for part in self.parts}
         dynamic_offset = given.take("dynamic_offset", pose.dynamic_offset, (self.num_vertices, 3))
 
-        shapes = given.spread(rest.shapes)
+        shapes = given.expand(shaped.shapes)
         if dynamic_offset is not None:
-            shapes = shapes + given.spread(self.offset_shape(dynamic_offset))
+            shapes = shapes + given.expand(self.offset_shape(dynamic_offset))
         turns = torch.cat([given.fill(parts[part.name], part.size) for part in self.parts if part.joints], 1)
         moved = given.fill(parts["translation"], 3)
         vertices, joints, canonical = skin(shapes, given.fill(expr, self.n_expr), turns, moved, self._rig)
@@ -255,9 +255,9 @@ class FlameModel:
         static_offset: Tensor | None = None,
         dynamic_offset: Tensor | None = None,
     ) -> HeadMesh:
-        """`rest`, then `pose`."""
-        rest = self.rest(shape, static_offset)
-        return self.pose(rest, HeadPose(expr, rotation, neck, jaw, eyes, translation, dynamic_offset))
+        """`shaped`, then `pose`."""
+        head = self.shaped(shape, static_offset)
+        return self.pose(head, HeadPose(expr, rotation, neck, jaw, eyes, translation, dynamic_offset))
 
     def _landmarks(self, vertices: Tensor) -> Tensor | None:
         if self.landmarks is None:
@@ -292,8 +292,8 @@ class _Given:
         self.size, self.batched = max(len(value), self.size) if len(value) else 0, True
         return value
 
-    def spread(self, value: Tensor) -> Tensor:
+    def expand(self, value: Tensor) -> Tensor:
         return value.expand(self.size, *value.shape[1:])
 
     def fill(self, value: Tensor | None, size: int) -> Tensor:
-        return torch.zeros(self.size, size, dtype=torch.float32) if value is None else self.spread(value)
+        return torch.zeros(self.size, size, dtype=torch.float32) if value is None else self.expand(value)

@@ -152,7 +152,7 @@ def _by_role(names: list[str], parents: list[int], path: Path) -> tuple[list[int
     order = [roles.index(role) for role in ROLES if role in roles]
     for at, joint in enumerate(order[1:], 1):
         if parents[joint] not in order[:at]:
-            raise UserError(f"{path}: joint_parent_indices: {names[joint]} cannot hang on {names[parents[joint]]}")
+            raise UserError(f"{path}: joint_parent_indices: {names[joint]} cannot be a child of {names[parents[joint]]}")
     return order, [role for role in ROLES if role in roles]
 
 

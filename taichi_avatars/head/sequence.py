@@ -15,12 +15,12 @@ from torch import Tensor
 from taichi_avatars.errors import UserError
 from taichi_avatars.files.atomic import atomic_path
 from taichi_avatars.files.npz import load_npz
-from taichi_avatars.head.flame import FlameModel, HeadMesh, Rest
+from taichi_avatars.head.flame import FlameModel, HeadMesh, ShapedHead
 from taichi_avatars.head.pose import KEYS, MOVING, PARTS, SIZES, HeadPose, Part
 
 
 def columns(table: Tensor, widths: Mapping[str, int]) -> dict[str, Tensor]:
-    """Views of the parts that stand beside each other in a table's last axis, by key."""
+    """Views of the parts that lie side by side in a table's last axis, by key."""
     return dict(zip(widths, table.split(list(widths.values()), -1), strict=True))
 
 
@@ -49,7 +49,7 @@ class FlameSequence:
     translation: Tensor
     static_offset: Tensor | None = None
     dynamic_offset: Tensor | None = None
-    _rest: tuple[tuple, Rest] | None = field(default=None, init=False, repr=False)
+    _shaped: tuple[tuple, ShapedHead] | None = field(default=None, init=False, repr=False)
 
     def __len__(self) -> int:
         return len(self.timesteps)
@@ -79,7 +79,7 @@ class FlameSequence:
 
     def mesh(self, head: FlameModel, row: int) -> HeadMesh:
         """The posed head of a row. Differentiable in all parameters that require a gradient."""
-        return head.pose(self.rest(head), self.pose(row))
+        return head.pose(self.shaped(head), self.pose(row))
 
     def moving(self) -> dict[str, Tensor]:
         """Expressions and the parts of the pose over time, by their keys in files; without the dynamic offset."""
@@ -96,16 +96,16 @@ class FlameSequence:
         values = {key: getattr(self, key) for key in KEYS}
         return HeadPose.of_keys({key: None if value is None else value[row] for key, value in values.items()})
 
-    def rest(self, head: FlameModel) -> Rest:
+    def shaped(self, head: FlameModel) -> ShapedHead:
         """The head before expression and pose; computed once, unless shape or static offset require a gradient or change."""
         parts = [t for t in (self.shape, self.static_offset) if t is not None]
         if any(t.requires_grad or t.is_inference() for t in parts):  # of the latter, no change can be seen
-            return head.rest(self.shape, self.static_offset)
+            return head.shaped(self.shape, self.static_offset)
         key = (head, *((t, t._version) for t in parts))
-        if self._rest is None or not _same(self._rest[0], key):
+        if self._shaped is None or not _same(self._shaped[0], key):
             with torch.no_grad():
-                self._rest = (key, head.rest(self.shape, self.static_offset))
-        return self._rest[1]
+                self._shaped = (key, head.shaped(self.shape, self.static_offset))
+        return self._shaped[1]
 
     def fit(self, head: FlameModel) -> FlameSequence:
         """The same parameters for this head: fewer coefficients or vertices are padded with zeros.
@@ -191,7 +191,7 @@ class FlameSequence:
         if full_for is not None and full:
             static = np.zeros((full_for, 3), np.float32) if static is None else static
             arrays["dynamic_offset"] = np.zeros((len(self), full_for, 3), np.float32) if dynamic is None else dynamic
-            arrays = {name: _spread(values, timesteps) for name, values in arrays.items()}
+            arrays = {name: _by_timestep(values, timesteps) for name, values in arrays.items()}
         elif dynamic is not None and dynamic.any():
             arrays["dynamic_offset"] = dynamic
         if not full and self.timesteps != list(range(len(self))):
@@ -203,11 +203,11 @@ class FlameSequence:
             np.savez(file, **arrays)
 
 
-def _spread(rows: np.ndarray, timesteps: np.ndarray) -> np.ndarray:
+def _by_timestep(rows: np.ndarray, timesteps: np.ndarray) -> np.ndarray:
     """Row t for timestep t, zeros where there is none."""
-    spread = np.zeros((int(timesteps.max(initial=-1)) + 1, *rows.shape[1:]), rows.dtype)
-    spread[timesteps] = rows
-    return spread
+    table = np.zeros((int(timesteps.max(initial=-1)) + 1, *rows.shape[1:]), rows.dtype)
+    table[timesteps] = rows
+    return table
 
 
 def _same(a: tuple, b: tuple) -> bool:

@@ -14,10 +14,12 @@ from taichi_avatars.errors import UserError
 from taichi_avatars.export.compressed import CHUNK, PACKED, RANGES
 from taichi_avatars.export.splat import RECORD
 from taichi_avatars.export.web import read_index
+from taichi_avatars.files.description import Description
 from taichi_avatars.files.json import parse_json
 from taichi_avatars.files.pickles import plain
 from taichi_avatars.files.ply import parse_ply, read_ply
-from taichi_avatars.inspection.files import REST_COUNTS, Arrays, Description, elements
+from taichi_avatars.head.description import Arrays
+from taichi_avatars.inspection.files import REST_COUNTS, elements
 
 AGAIN = "export again"
 MOST_UNPACKED = 100  # times the length of a zip: Gaussians shrink to no less than half, a bomb to a thousandth
@@ -27,19 +29,19 @@ def describe_splat(path: Path) -> Description:
     described = Description(str(path), "Gaussians (.splat, for web viewers)")
     size = path.stat().st_size
     if size % RECORD.itemsize or not size:
-        described.add(UserError(f"{path}: {size} bytes, want a multiple of {RECORD.itemsize}; the file was cut off: {AGAIN}"))
+        described.problem(path, f"{size} bytes, want a multiple of {RECORD.itemsize}", f"the file was cut off: {AGAIN}")
         return described
     records = np.fromfile(path, RECORD)
     described.facts["gaussians"] = len(records)
     numbers = np.concatenate([records["mean"], records["scale"]], 1)
     wrong = int((~np.isfinite(numbers)).any(1).sum())
     if wrong:
-        described.add(UserError(f"{path}: NaN or Inf in {wrong} of {len(records)} Gaussians; {AGAIN}"))
+        described.problem(path, f"NaN or Inf in {wrong} of {len(records)} Gaussians", AGAIN)
     if wrong := int((records["scale"] < 0).any(1).sum()):
-        described.add(UserError(f"{path}: {wrong} of {len(records)} Gaussians are smaller than nothing; {AGAIN}"))
+        described.problem(path, f"{wrong} of {len(records)} Gaussians have a negative size", AGAIN)
     flat = int((records["scale"] == 0).any(1).sum())
     if flat == len(records):
-        described.add(UserError(f"{path}: none of its {flat} Gaussians has a size; {AGAIN}"))
+        described.problem(path, f"none of its {flat} Gaussians has a size", AGAIN)
     elif flat:
         described.notes.append(f"{flat} of {len(records)} Gaussians have no size: they are not seen")
     return described
@@ -63,16 +65,16 @@ def describe_compressed(path: Path) -> Description:
     for table, wanted, what in ((rows, PACKED, "vertex"), (chunks, RANGES[:12], "chunk")):
         missing = [name for name in wanted if name not in (table.dtype.names or ())]
         if missing:
-            described.add(UserError(f"{path}: {what} has no {', '.join(missing)}; {AGAIN}"))
+            described.problem(path, f"{what} has no {', '.join(missing)}", AGAIN)
     if len(chunks) != -(-len(rows) // CHUNK):
-        described.add(UserError(f"{path}: {len(chunks)} chunks of {CHUNK} cannot hold {len(rows)} Gaussians; {AGAIN}"))
+        described.problem(path, f"{len(chunks)} chunks of {CHUNK} cannot hold {len(rows)} Gaussians", AGAIN)
     rest = len(data["sh"].data.dtype.names or ()) if "sh" in data else 0
     if rest in REST_COUNTS:
         described.facts["SH degree"] = REST_COUNTS[rest]
     else:
-        described.add(UserError(f"{path}: has {rest} f_rest properties, want 0, 9, 24 or 45; {AGAIN}"))
+        described.problem(path, f"has {rest} f_rest properties, want 0, 9, 24 or 45", AGAIN)
     if any(not np.isfinite(chunks[name]).all() for name in chunks.dtype.names or ()):
-        described.add(UserError(f"{path}: NaN or Inf in the ranges of its chunks; {AGAIN}"))
+        described.problem(path, "NaN or Inf in the ranges of its chunks", AGAIN)
     return described
 
 
@@ -91,13 +93,13 @@ def describe_sequence(path: Path) -> Description:
         described.add(problem)
         return described
     except Exception as error:  # a forged archive can fail in any way
-        described.add(UserError(f"{path}: cannot be read as a zip of PLYs ({plain(error)}); {AGAIN}"))
+        described.problem(path, f"cannot be read as a zip of PLYs ({plain(error)})", AGAIN)
         return described
     described.facts["frames"] = len(names)
     if broken:
-        described.add(UserError(f"{path}: {plain(broken)} is damaged; {AGAIN}"))
+        described.problem(path, f"{plain(broken)} is damaged", AGAIN)
     if not names:
-        described.add(UserError(f"{path}: holds no .ply; give a zip that `export --format zip` wrote"))
+        described.problem(path, "holds no .ply", "give a zip that `export --format zip` wrote")
     if table is not None:
         described.facts["gaussians"] = len(table)
     return described
@@ -120,7 +122,7 @@ def describe_glb(path: Path) -> Description:
     except UserError as problem:
         described.add(problem)
     except (OverflowError, struct.error, ValueError, KeyError, IndexError, TypeError) as error:
-        described.add(UserError(f"{path}: cannot be read as a binary glTF mesh ({error}); {AGAIN}"))
+        described.problem(path, f"cannot be read as a binary glTF mesh ({error})", AGAIN)
     return described
 
 
@@ -137,13 +139,13 @@ def describe_obj(path: Path) -> Description:
                     if words[0] == "f":
                         highest = max(highest, *(int(word.split("/")[0]) for word in words[1:]))
     except (ValueError, TypeError) as error:
-        described.add(UserError(f"{path}: cannot be read as an OBJ ({error}); {AGAIN}"))
+        described.problem(path, f"cannot be read as an OBJ ({error})", AGAIN)
         return described
     described.facts.update({"vertices": counts["v"], "triangles": counts["f"], "texture coordinates": counts["vt"]})
     if not counts["v"]:
-        described.add(UserError(f"{path}: holds no vertices; is it a mesh? {AGAIN}"))
+        described.problem(path, "holds no vertices", f"is it a mesh? {AGAIN}")
     if highest > counts["v"]:
-        described.add(UserError(f"{path}: a face names vertex {highest} of {counts['v']}; the file was cut off: {AGAIN}"))
+        described.problem(path, f"a face names vertex {highest} of {counts['v']}", f"the file was cut off: {AGAIN}")
     return described
 
 
@@ -159,10 +161,10 @@ def describe_arrays(path: Path, arrays: Arrays) -> Description:
     described.facts["arrays"] = [f"{name} {values.shape}" for name, values in arrays.items()]
     for name, values in arrays.items():
         if values.dtype.kind == "f" and not np.isfinite(values).all():
-            described.add(UserError(f"{path}: {name} holds NaN or Inf; {AGAIN}"))
+            described.problem(path, f"{name} holds NaN or Inf", AGAIN)
     for name in ("quats", "scales", "opacities", "sh"):
         if len(arrays[name]) != len(arrays["means"]):
-            described.add(UserError(f"{path}: {name} has {len(arrays[name])} rows, means {len(arrays['means'])}; {AGAIN}"))
+            described.problem(path, f"{name} has {len(arrays[name])} rows, means {len(arrays['means'])}", AGAIN)
     return described
 
 

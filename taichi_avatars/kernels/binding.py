@@ -8,25 +8,30 @@ from taichi_avatars.engine import ti
 from taichi_avatars.kernels.rotations import (
     conjugate,
     inverse_length,
-    mat3,
     multiply,
     normalise_adjoint,
-    vec3,
-    vec4,
 )
+from taichi_avatars.kernels.types import BoundGradient, F32x1, I32x1, mat3, vec3, vec4
 
-F32 = ti.types.ndarray(dtype=ti.f32, ndim=1)
-I32 = ti.types.ndarray(dtype=ti.i32, ndim=1)
+
+@ti.func
+def read3(a: ti.template(), at):
+    return vec3(a[at], a[at + 1], a[at + 2])
+
+
+@ti.func
+def read4(a: ti.template(), at):
+    return vec4(a[at], a[at + 1], a[at + 2], a[at + 3])
 
 
 @ti.func
 def load3(a: ti.template(), i):
-    return vec3(a[3 * i], a[3 * i + 1], a[3 * i + 2])
+    return read3(a, 3 * i)
 
 
 @ti.func
 def load4(a: ti.template(), i):
-    return vec4(a[4 * i], a[4 * i + 1], a[4 * i + 2], a[4 * i + 3])
+    return read4(a, 4 * i)
 
 
 @ti.func
@@ -36,12 +41,13 @@ def load9(a: ti.template(), i):
 
 @ti.kernel
 def bind(
-    means: F32, quats: F32, exp_scales: F32, binding: I32, rotation: F32, scale: F32, center: F32, frame_quat: F32, out: F32
-):
+    means: F32x1, quats: F32x1, exp_scales: F32x1, binding: I32x1,
+    rotation: F32x1, triangle_scale: F32x1, center: F32x1, frame_quat: F32x1, out: F32x1,
+):  # fmt: skip
     n = binding.shape[0]
     for i in range(n):
         f = binding[i]
-        s = scale[f]
+        s = triangle_scale[f]  # k of the paper
         mean = s * (load9(rotation, f) @ load3(means, i)) + load3(center, f)
         q = load4(quats, i)
         world_q = multiply(load4(frame_quat, f), q * inverse_length(q))
@@ -54,28 +60,28 @@ def bind(
 
 @ti.kernel
 def bind_adjoint(
-    means: F32,
-    quats: F32,
-    exp_scales: F32,
-    binding: I32,
-    users: I32,
-    rotation: F32,
-    scale: F32,
-    frame_quat: F32,
-    g_means: F32,
-    g_quats: F32,
-    g_scales: F32,
-    records: F32,
-    out: F32,
+    means: F32x1,
+    quats: F32x1,
+    exp_scales: F32x1,
+    binding: I32x1,
+    users: I32x1,
+    rotation: F32x1,
+    triangle_scale: F32x1,
+    frame_quat: F32x1,
+    g_means: F32x1,
+    g_quats: F32x1,
+    g_scales: F32x1,
+    records: F32x1,
+    out: F32x1,
 ):
     """First every Gaussian, in the order of memory; then every triangle sums up what its own Gaussians left in `records`.
 
-    A record is a cache line of 16: gradients of world mean and scale, local mean, gradient of the frame's quaternion.
+    A record is a row of `types.BoundGradient`.
     """
-    n, n_faces = binding.shape[0], scale.shape[0]
+    n, n_faces = binding.shape[0], triangle_scale.shape[0]
     for i in range(n):
         f = binding[i]
-        s, mean, g_mean = scale[f], load3(means, i), load3(g_means, i)
+        s, mean, g_mean = triangle_scale[f], load3(means, i), load3(g_means, i)
         g_local = s * (load9(rotation, f).transpose() @ g_mean)
         q = load4(quats, i)
         inverse = inverse_length(q)
@@ -83,31 +89,31 @@ def bind_adjoint(
         g_q = load4(g_quats, i)
         g_frame_quat = multiply(g_q, conjugate(q))
         g_q = normalise_adjoint(q, inverse, multiply(conjugate(load4(frame_quat, f)), g_q))
-        g_s = 0.0
+        g_s, own = 0.0, BoundGradient.SIZE * i
         for c in ti.static(range(3)):
             g_scale = g_scales[3 * i + c] * exp_scales[3 * i + c]
             g_s += g_scale
             out[3 * i + c] = g_local[c]
             out[7 * n + 3 * i + c] = s * g_scale
-            records[16 * i + c] = g_mean[c]
-            records[16 * i + 4 + c] = mean[c]
-        records[16 * i + 3] = g_s
+            records[own + BoundGradient.G_MEAN + c] = g_mean[c]
+            records[own + BoundGradient.MEAN + c] = mean[c]
+        records[own + BoundGradient.G_SCALE] = g_s
         for c in ti.static(range(4)):
             out[3 * n + 4 * i + c] = g_q[c]
-            records[16 * i + 8 + c] = g_frame_quat[c]
+            records[own + BoundGradient.G_QUAT + c] = g_frame_quat[c]
     at = 10 * n
     for f in range(n_faces):
         outer, g_s, g_t, g_q = mat3(0.0), 0.0, vec3(0.0), vec4(0.0)
         for k in range(users[f], users[f + 1]):
-            i = users[k]
-            g_mean = vec3(records[16 * i], records[16 * i + 1], records[16 * i + 2])
+            record = BoundGradient.SIZE * users[k]
+            g_mean = read3(records, record + BoundGradient.G_MEAN)
             g_t += g_mean
-            g_s += records[16 * i + 3]
-            outer += g_mean.outer_product(vec3(records[16 * i + 4], records[16 * i + 5], records[16 * i + 6]))
-            g_q += load4(records, 4 * i + 2)
+            g_s += records[record + BoundGradient.G_SCALE]
+            outer += g_mean.outer_product(read3(records, record + BoundGradient.MEAN))
+            g_q += read4(records, record + BoundGradient.G_QUAT)
         for c in ti.static(range(9)):
             g_s += rotation[9 * f + c] * outer[c // 3, c % 3]
-            out[at + 9 * f + c] = scale[f] * outer[c // 3, c % 3]
+            out[at + 9 * f + c] = triangle_scale[f] * outer[c // 3, c % 3]
         out[at + 9 * n_faces + f] = g_s
         for c in ti.static(range(3)):
             out[at + 10 * n_faces + 3 * f + c] = g_t[c]

@@ -9,18 +9,11 @@ from taichi_avatars.kernels.rotations import (
     columns,
     inverse_length,
     known,
-    mat3,
     normalise_adjoint,
     quat_from_matrix,
     quat_from_matrix_adjoint,
-    vec3,
-    vec4,
 )
-
-F32 = ti.types.ndarray(dtype=ti.f32, ndim=1)
-F32x2 = ti.types.ndarray(dtype=ti.f32, ndim=2)
-I32 = ti.types.ndarray(dtype=ti.i32, ndim=1)
-I32x2 = ti.types.ndarray(dtype=ti.i32, ndim=2)
+from taichi_avatars.kernels.types import F32x1, F32x2, I32x1, I32x2, mat3, vec3, vec4
 
 
 @ti.func
@@ -40,7 +33,7 @@ def axes(e1, e2):
 
 
 @ti.kernel
-def frames(vertices: F32x2, faces: I32x2, out: F32):
+def frames(vertices: F32x2, faces: I32x2, out: F32x1):
     n = faces.shape[0]
     for f in range(n):
         v0 = corner(vertices, faces[f, 0])
@@ -64,12 +57,12 @@ def frames(vertices: F32x2, faces: I32x2, out: F32):
 def frames_adjoint(
     vertices: F32x2,
     faces: I32x2,
-    g_rotation: F32,
-    g_scale: F32,
-    g_center: F32,
-    g_quat: F32,
-    users: I32,
-    out: F32,
+    g_rotation: F32x1,
+    g_scale: F32x1,
+    g_center: F32x1,
+    g_quat: F32x1,
+    users: I32x1,
+    out: F32x1,
     n_vertices: ti.i32,
 ):
     """out: the gradient of the vertices (3V), then room for the gradient of every corner (9F)."""

@@ -2,11 +2,7 @@
 
 from taichi_avatars.engine import ti
 from taichi_avatars.kernels.binding import load3
-from taichi_avatars.kernels.rotations import vec3
-
-F32x1 = ti.types.ndarray(dtype=ti.f32, ndim=1)
-F32x2 = ti.types.ndarray(dtype=ti.f32, ndim=2)
-I32x1 = ti.types.ndarray(dtype=ti.i32, ndim=1)
+from taichi_avatars.kernels.types import F32x1, F32x2, I32x1, vec3
 
 
 @ti.kernel

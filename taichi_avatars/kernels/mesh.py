@@ -10,12 +10,7 @@ grid (V, 2) int32: projected vertices in grid units; inverse_depth (V,), 0 where
 """
 
 from taichi_avatars.engine import ti, tm
-
-F32x1 = ti.types.ndarray(dtype=ti.f32, ndim=1)
-F32x2 = ti.types.ndarray(dtype=ti.f32, ndim=2)
-F32x3 = ti.types.ndarray(dtype=ti.f32, ndim=3)
-F64x1 = ti.types.ndarray(dtype=ti.f64, ndim=1)
-I32x2 = ti.types.ndarray(dtype=ti.i32, ndim=2)
+from taichi_avatars.kernels.types import F32x1, F32x2, F32x3, F64x1, I32x2
 
 GRID = 1024
 # Products of two differences of such coordinates stay below 2^63.
@@ -72,6 +67,28 @@ def bound_faces(faces: I32x2, grid: I32x2, inverse_depth: F32x1, width: ti.i32, 
             bounds[f, 2], bounds[f, 3] = 0, -1
 
 
+@ti.func
+def inverse_step(step: ti.i64) -> ti.f32:
+    """What a step of one sample in x is divided by; 0 for an edge along x."""
+    return ti.select(step != 0, 1.0 / ti.cast(step, ti.f32), 0.0)
+
+
+@ti.func
+def covered_span(low: ti.f32, high: ti.f32, area: ti.i64, step: ti.i64, inverse: ti.f32) -> tm.vec2:
+    """The part of the samples [low, high] of a row that lies inside an edge, up to rounding.
+
+    `area` is the edge's signed area at sample 0; it falls by `step` from sample to sample.
+    """
+    crossing = ti.cast(area, ti.f32) * inverse
+    if step > 0:
+        high = ti.min(high, crossing)
+    elif step < 0:
+        low = ti.max(low, crossing)
+    elif area < 0:
+        high = low - 2.0
+    return tm.vec2(low, high)
+
+
 @ti.kernel
 def rasterize_faces(faces: I32x2, grid: I32x2, inverse_depth: F32x1, bounds: I32x2, face: I32x2, nearest: F32x2):
     """face (H, W): index of the nearest triangle, -1 where none; nearest (H, W): its inverse view depth, 0 where none."""
@@ -108,9 +125,15 @@ def rasterize_faces(faces: I32x2, grid: I32x2, inverse_depth: F32x1, bounds: I32
                     row_b = edge(cx, cy, ax, ay, px, py) + bias_b
                     row_c = edge(ax, ay, bx, by, px, py) + bias_c
                     step_a, step_b, step_c = (cy - by) * GRID, (ay - cy) * GRID, (by - ay) * GRID
+                    rate_a, rate_b, rate_c = inverse_step(step_a), inverse_step(step_b), inverse_step(step_c)
                     for y in range(y0, y1 + 1):
-                        wa, wb, wc = row_a, row_b, row_c
-                        for x in range(x0, x1 + 1):
+                        span = covered_span(0.0, ti.cast(x1 - x0, ti.f32), row_a, step_a, rate_a)
+                        span = covered_span(span[0], span[1], row_b, step_b, rate_b)
+                        span = covered_span(span[0], span[1], row_c, step_c, rate_c)
+                        # Rounded outwards; the integers decide.
+                        begin, end = x0 + ti.max(ti.cast(span[0], ti.i32) - 1, 0), ti.min(x0 + ti.cast(span[1], ti.i32) + 1, x1)
+                        wa, wb, wc = row_a - step_a * (begin - x0), row_b - step_b * (begin - x0), row_c - step_c * (begin - x0)
+                        for x in range(begin, end + 1):
                             if (wa | wb | wc) >= 0:
                                 z = ti.cast(wa, ti.f32) * za + ti.cast(wb, ti.f32) * zb + ti.cast(wc, ti.f32) * zc
                                 if z > nearest[y, x]:

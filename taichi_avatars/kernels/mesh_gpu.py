@@ -7,12 +7,9 @@ No atomics: Taichi 1.7's atomic maximum leaves the loop around it on Vulkan.
 
 from taichi_avatars.engine import ti
 from taichi_avatars.kernels.mesh import GRID
+from taichi_avatars.kernels.types import F32x1, F32x2, I32x2
 
-F32x1 = ti.types.ndarray(dtype=ti.f32, ndim=1)
-F32x2 = ti.types.ndarray(dtype=ti.f32, ndim=2)
-I32x2 = ti.types.ndarray(dtype=ti.i32, ndim=2)
-
-TILE = 16
+SIDE = 16  # samples along each side of a tile
 
 
 @ti.func
@@ -37,10 +34,10 @@ def covers(area: ti.f32, grid: ti.template(), a: ti.i32, b: ti.i32) -> ti.i32:
 def draw_faces(faces: I32x2, grid: I32x2, inverse_depth: F32x1, bounds: I32x2, face: I32x2, nearest: F32x2):
     """As `mesh.rasterize_faces`, every tile walking the triangles in index order."""
     height, width = face.shape[0], face.shape[1]
-    tiles_x = (width + TILE - 1) // TILE
-    for tile in range(tiles_x * ((height + TILE - 1) // TILE)):
-        left, top = tile % tiles_x * TILE, tile // tiles_x * TILE
-        right, bottom = ti.min(left + TILE, width) - 1, ti.min(top + TILE, height) - 1
+    tiles_x = (width + SIDE - 1) // SIDE
+    for tile in range(tiles_x * ((height + SIDE - 1) // SIDE)):
+        left, top = tile % tiles_x * SIDE, tile // tiles_x * SIDE
+        right, bottom = ti.min(left + SIDE, width) - 1, ti.min(top + SIDE, height) - 1
         for y in range(top, bottom + 1):
             for x in range(left, right + 1):
                 face[y, x] = -1

@@ -2,13 +2,11 @@
 
 from taichi_avatars.engine import ti
 from taichi_avatars.kernels.tasks import TASK
+from taichi_avatars.kernels.types import I32x1, I32x2
 
 DIGIT = 11  # bits per pass
 PASSES = 3  # 33 bits: all of a float
 BINS = 1 << DIGIT
-
-I32x1 = ti.types.ndarray(dtype=ti.i32, ndim=1)
-I32x2 = ti.types.ndarray(dtype=ti.i32, ndim=2)
 
 
 @ti.kernel

@@ -4,14 +4,11 @@ Launched inside `runtime.native_vectors()` on the CPU.
 """
 
 from taichi_avatars.engine import ti
+from taichi_avatars.kernels.lanes import Vec
 from taichi_avatars.kernels.tasks import TASK
+from taichi_avatars.kernels.types import F32x1, VecX1
 
-LANES = 16
 CHAINS = 12  # independent chains of dependent operations: enough to keep every pipe busy
-
-Vec = ti.types.vector(LANES, ti.f32)
-F32x1 = ti.types.ndarray(dtype=ti.f32, ndim=1)
-VecX1 = ti.types.ndarray(dtype=Vec, ndim=1)
 
 
 @ti.kernel

@@ -1,12 +1,7 @@
 """World Gaussians to screen splats: EWA projection (Zwicker et al. 2001, eq. 31), colour, radius; and the adjoint.
 
-A splat is a row of SPLAT floats, differentiable unless said:
-    0 x  1 y           2D mean, pixels
-    2 a  3 b  4 c      conic: q = a dx^2 + 2 b dx dy + c dy^2
-    5                  opacity, 0 where culled
-    6  7  8            colour
-    9                  view depth, metres
-    10 11              half width and half height of the region where alpha reaches 1/255, pixels (not differentiable)
+A splat is a row of `types.Splat`, differentiable but for its half width and half height: 2D mean, conic a, b, c with
+q = a dx^2 + 2 b dx dy + c dy^2, opacity (0 where culled), colour, view depth.
 
 All tables come flat. Everything between loads and stores is written once, for numbers and for 16 Gaussians at once (`wide.py`).
 """
@@ -15,6 +10,8 @@ from taichi_avatars.engine import ti
 from taichi_avatars.kernels import sh as harmonics
 from taichi_avatars.kernels.lanes import LANES, Vec, lane_sum
 from taichi_avatars.kernels.tasks import TASK, TILE_STRIDE
+from taichi_avatars.kernels.tiles import MIN_ALPHA
+from taichi_avatars.kernels.types import Camera, F32x1, I32x1, PoseGradient, Splat, WorldGradient
 from taichi_avatars.kernels.wide import (
     by_parts,
     cross,
@@ -33,27 +30,24 @@ from taichi_avatars.kernels.wide import (
     where,
 )
 
-SPLAT = 12
-WORLD = 11  # gradients per Gaussian: mean 0-2, quaternion 3-6, scale 7-9, opacity 10
-CHUNK = 256  # Gaussians per task; the pose's gradient is summed per chunk, in a fixed order, so that it repeats bit by bit
-POSE = 15  # gradient to the rotation (9, by rows), the translation (3) and the camera centre (3)
+CHUNK = 256  # Gaussians per task; the pose's gradient is summed per chunk, in a fixed order, so that it repeats bit for bit
 
-MIN_ALPHA = 1.0 / 255.0
+PUBLISHED_TILE = 16.0  # pixels along each side of the tiles of Kerbl et al.'s rasterizer, by which it decides what is visible
 MARGIN = 0.15  # of the image's size: how far outside the image the slopes of the Jacobian are followed
-
-F32 = ti.types.ndarray(dtype=ti.f32, ndim=1)
-I32 = ti.types.ndarray(dtype=ti.i32, ndim=1)
 
 
 @ti.func
 def read_view(c: ti.template()):
-    """A camera from its array: 0-8 rotation by rows, 9-11 translation, 12-14 centre, 15 fx, 16 fy, 17 cx, 18 cy, 19 width,
-    20 height, 21 near, 22 low pass: pixels^2 added to the diagonal of the 2D covariance."""
-    R = triple(triple(c[0], c[1], c[2]), triple(c[3], c[4], c[5]), triple(c[6], c[7], c[8]))
-    t, center = triple(c[9], c[10], c[11]), triple(c[12], c[13], c[14])
+    """A camera from its array."""
+    R = triple(
+        load3(c, 0, 0, Camera.ROTATION, False), load3(c, 0, 0, Camera.ROTATION + 3, False),
+        load3(c, 0, 0, Camera.ROTATION + 6, False),
+    )  # fmt: skip
+    t, center = load3(c, 0, 0, Camera.TRANSLATION, False), load3(c, 0, 0, Camera.CENTER, False)
     return ti.Struct(
-        R=R, t=t, center=center, fx=c[15], fy=c[16], cx=c[17], cy=c[18], w=c[19], h=c[20], near=c[21], low_pass=c[22]
-    )
+        R=R, t=t, center=center, fx=c[Camera.FX], fy=c[Camera.FY], cx=c[Camera.CX], cy=c[Camera.CY],
+        w=c[Camera.WIDTH], h=c[Camera.HEIGHT], near=c[Camera.NEAR], low_pass=c[Camera.LOW_PASS],
+    )  # fmt: skip
 
 
 @ti.func
@@ -81,12 +75,7 @@ def rotation_adjoint(w, v, g):
 
 @ti.func
 def footprint(view, means: ti.template(), quats: ti.template(), scales: ti.template(), i, wide: ti.template()):
-    """Gaussian i on its way to the screen.
-
-    shown: 1 in front of the near plane, else 0, and nothing but it is valid.  p: view position, iz: 1 / its depth.
-    u, v: slopes, uc, vc: the same clamped.  w, q: unit quaternion, norm: its length before.  R: its matrix by rows.
-    By rows: j0, j1 of J W, r0, r1 of J W R, b0, b1 of J W R S.
-    """
+    """Gaussian i on its way to the screen: the letters of docs/method.md, "5 Projection"; matrices by rows."""
     mean, scale = load3(means, i, 3, 0, wide), load3(scales, i, 3, 0, wide)
     p = plus(rotated(view.R, mean), view.t)
     shown = ti.select(p.z > view.near, 1.0, 0.0)
@@ -105,20 +94,42 @@ def footprint(view, means: ti.template(), quats: ti.template(), scales: ti.templ
     j1 = triple(fy * (W.y.x - vc * W.z.x), fy * (W.y.y - vc * W.z.y), fy * (W.y.z - vc * W.z.z))
     r0, r1 = rotated_back(R, j0), rotated_back(R, j1)
     return ti.Struct(
-        shown=shown, mean=mean, scale=scale, p=p, iz=iz, u=u, v=v, uc=uc, vc=vc, w=w, q=q, norm=norm, R=R,
-        fx=fx, fy=fy, j0=j0, j1=j1, r0=r0, r1=r1, b0=by_parts(r0, scale), b1=by_parts(r1, scale),
-    )  # fmt: skip
+        shown=shown,  # 1 where p.z > near, else 0, and nothing but it is valid
+        mean=mean,  # mu'
+        scale=scale,  # s'
+        p=p,  # W mu' + t
+        iz=iz,  # 1 / p.z
+        u=u,  # x / z
+        v=v,  # y / z
+        uc=uc,  # the same, clamped for J
+        vc=vc,
+        w=w,  # r' / |r'|, the real part
+        q=q,  # and the imaginary one
+        norm=norm,  # |r'|
+        R=R,  # the matrix of r'
+        fx=fx,  # fx / z
+        fy=fy,  # fy / z
+        j0=j0,  # J W
+        j1=j1,
+        r0=r0,  # J W R
+        r1=r1,
+        b0=by_parts(r0, scale),  # B = J W R S
+        b1=by_parts(r1, scale),
+    )
 
 
 @ti.func
-def screen_radius(x, y, a, c, det, view):
-    """The radius that decides visibility: 3 sigma of the longer axis, 0 where its square touches no 16x16 tile of the image."""
+def visible_radius(x, y, a, c, det, view):
+    """3 sigma of the longer axis, rounded up; 0 where its square touches no tile of the published rasterizer's grid.
+
+    It tells losses and density control what is visible. What is drawn is decided in `tiles.py`, on tiles of another size.
+    """
     mid = 0.5 * (a + c)
     radius = ti.ceil(3.0 * ti.sqrt(mid + ti.sqrt(ti.max(mid * mid - det, 0.1))))
-    left, right = (x - 0.5 - radius) / 16.0, (x - 0.5 + radius + 15.0) / 16.0
-    top, bottom = (y - 0.5 - radius) / 16.0, (y - 0.5 + radius + 15.0) / 16.0
+    left, right = (x - 0.5 - radius) / PUBLISHED_TILE, (x - 0.5 + radius + (PUBLISHED_TILE - 1.0)) / PUBLISHED_TILE
+    top, bottom = (y - 0.5 - radius) / PUBLISHED_TILE, (y - 0.5 + radius + (PUBLISHED_TILE - 1.0)) / PUBLISHED_TILE
     # Whole tiles, rounded towards 0 and clamped to the grid.
-    nx, ny = ti.ceil(view.w / 16.0), ti.ceil(view.h / 16.0)
+    nx, ny = ti.ceil(view.w / PUBLISHED_TILE), ti.ceil(view.h / PUBLISHED_TILE)
     across = ti.min(ti.floor(ti.max(right, 0.0)), nx) - ti.min(ti.floor(ti.max(left, 0.0)), nx)
     down = ti.min(ti.floor(ti.max(bottom, 0.0)), ny) - ti.min(ti.floor(ti.max(top, 0.0)), ny)
     return ti.select(across * down > 0.0, ti.min(radius, 1e9), 0.0)
@@ -146,13 +157,13 @@ def project_at(
     opacity = load(opacities, i, 1, 0, wide)
     # alpha >= 1/255 where q <= 2 ln(255 opacity)
     reach = ti.sqrt(2.0 * log(ti.max(opacity / MIN_ALPHA, 1.0), wide))
-    store(splats, i, SPLAT, 0, ti.select(f.shown > 0.0, x, 0.0), wide)
-    store(splats, i, SPLAT, 1, ti.select(f.shown > 0.0, y, 0.0), wide)
-    store3(splats, i, SPLAT, 2, where(f.shown, triple(c / det, (0.0 - b) / det, a / det)), wide)
-    store(splats, i, SPLAT, 5, ti.select(f.shown > 0.0, opacity, 0.0), wide)
-    store3(splats, i, SPLAT, 6, rgb, wide)
-    store3(splats, i, SPLAT, 9, where(f.shown, triple(f.p.z, reach * ti.sqrt(a), reach * ti.sqrt(c))), wide)
-    radius = ti.select(f.shown > 0.0, screen_radius(x, y, a, c, det, view), 0.0)
+    store(splats, i, Splat.SIZE, Splat.X, ti.select(f.shown > 0.0, x, 0.0), wide)
+    store(splats, i, Splat.SIZE, Splat.Y, ti.select(f.shown > 0.0, y, 0.0), wide)
+    store3(splats, i, Splat.SIZE, Splat.A, where(f.shown, triple(c / det, (0.0 - b) / det, a / det)), wide)
+    store(splats, i, Splat.SIZE, Splat.OPACITY, ti.select(f.shown > 0.0, opacity, 0.0), wide)
+    store3(splats, i, Splat.SIZE, Splat.RED, rgb, wide)
+    store3(splats, i, Splat.SIZE, Splat.DEPTH, where(f.shown, triple(f.p.z, reach * ti.sqrt(a), reach * ti.sqrt(c))), wide)
+    radius = ti.select(f.shown > 0.0, visible_radius(x, y, a, c, det, view), 0.0)
     if ti.static(wide):
         for lane in ti.static(range(LANES)):
             radii[i + lane] = ti.cast(radius[lane], ti.i32)
@@ -167,8 +178,8 @@ def row_lengths(n, sh_base: ti.template(), sh_rest: ti.template()):
 
 @ti.kernel
 def project(
-    n: ti.i32, degree: ti.i32, sh_at: ti.i32, camera: F32, means: F32, quats: F32, scales: F32, opacities: F32, sh_base: F32,
-    sh_rest: F32, splats: F32, radii: I32,
+    n: ti.i32, degree: ti.i32, sh_at: ti.i32, camera: F32x1, means: F32x1, quats: F32x1, scales: F32x1, opacities: F32x1,
+    sh_base: F32x1, sh_rest: F32x1, splats: F32x1, radii: I32x1,
 ):  # fmt: skip
     """16 Gaussians at once; at least 16. The last vector overlaps the one before it and writes the same again."""
     for step in range((n + LANES - 1) // LANES * TILE_STRIDE):
@@ -184,8 +195,8 @@ def project(
 
 @ti.kernel
 def project_gpu(
-    n: ti.i32, degree: ti.i32, sh_at: ti.i32, camera: F32, means: F32, quats: F32, scales: F32, opacities: F32, sh_base: F32,
-    sh_rest: F32, splats: F32, radii: I32,
+    n: ti.i32, degree: ti.i32, sh_at: ti.i32, camera: F32x1, means: F32x1, quats: F32x1, scales: F32x1, opacities: F32x1,
+    sh_base: F32x1, sh_rest: F32x1, splats: F32x1, radii: I32x1,
 ):  # fmt: skip
     """The same with a thread per Gaussian."""
     for i in range(n):
@@ -206,7 +217,7 @@ def project_adjoint_at(
     view = read_view(camera)
     f = footprint(view, means, quats, scales, i, wide)
     # Conic to covariance: d(S^-1) = -S^-1 dS S^-1
-    conic, g_conic = load3(splats, i, SPLAT, 2, wide), load3(grad_splats, i, SPLAT, 2, wide)
+    conic, g_conic = load3(splats, i, Splat.SIZE, Splat.A, wide), load3(grad_splats, i, Splat.SIZE, Splat.A, wide)
     a, b, c, ga, gb, gc = conic.x, conic.y, conic.z, g_conic.x, g_conic.y, g_conic.z
     h00 = 0.0 - (a * a * ga + a * b * gb + b * b * gc)
     h01 = 0.0 - (a * b * ga + 0.5 * (a * c + b * b) * gb + b * c * gc)
@@ -226,16 +237,18 @@ def project_adjoint_at(
     g_j0, g_j1 = rotated(f.R, g_r0), rotated(f.R, g_r1)
 
     back = view.R.z
-    g_u, g_v = view.fx * load(grad_splats, i, SPLAT, 0, wide), view.fy * load(grad_splats, i, SPLAT, 1, wide)
+    g_u = view.fx * load(grad_splats, i, Splat.SIZE, Splat.X, wide)
+    g_v = view.fy * load(grad_splats, i, Splat.SIZE, Splat.Y, wide)
     g_u = g_u - ti.select(f.u == f.uc, f.fx * dot(g_j0, back), 0.0)  # cut where clamped
     g_v = g_v - ti.select(f.v == f.vc, f.fy * dot(g_j1, back), 0.0)
-    g_z = load(grad_splats, i, SPLAT, 9, wide) - f.iz * (dot(g_j0, f.j0) + dot(g_j1, f.j1) + g_u * f.u + g_v * f.v)
+    g_depth = load(grad_splats, i, Splat.SIZE, Splat.DEPTH, wide)
+    g_z = g_depth - f.iz * (dot(g_j0, f.j0) + dot(g_j1, f.j1) + g_u * f.u + g_v * f.v)
     g_p = triple(g_u * f.iz, g_v * f.iz, g_z)
 
     away = minus(f.mean, view.center)
     nearness = 1.0 / ti.sqrt(ti.max(dot(away, away), 1e-30))
     d = times(away, nearness)
-    rgb, g_color = load3(splats, i, SPLAT, 6, wide), load3(grad_splats, i, SPLAT, 6, wide)
+    rgb, g_color = load3(splats, i, Splat.SIZE, Splat.RED, wide), load3(grad_splats, i, Splat.SIZE, Splat.RED, wide)
     g_color = triple(  # cut where clamped
         ti.select(rgb.x > 0.0, g_color.x, 0.0), ti.select(rgb.y > 0.0, g_color.y, 0.0), ti.select(rgb.z > 0.0, g_color.z, 0.0)
     )
@@ -244,11 +257,12 @@ def project_adjoint_at(
     g_p = where(f.shown, g_p)
     g_j0, g_j1 = where(f.shown, times(g_j0, f.fx)), where(f.shown, times(g_j1, f.fy))
 
-    store3(grad_world, i, WORLD, 0, plus(rotated_back(view.R, g_p), g_away), wide)
-    store(grad_world, i, WORLD, 3, ti.select(f.shown > 0.0, g_w, 0.0), wide)
-    store3(grad_world, i, WORLD, 4, where(f.shown, g_q), wide)
-    store3(grad_world, i, WORLD, 7, where(f.shown, g_scale), wide)
-    store(grad_world, i, WORLD, 10, ti.select(f.shown > 0.0, load(grad_splats, i, SPLAT, 5, wide), 0.0), wide)
+    store3(grad_world, i, WorldGradient.SIZE, WorldGradient.MEAN, plus(rotated_back(view.R, g_p), g_away), wide)
+    store(grad_world, i, WorldGradient.SIZE, WorldGradient.QUAT, ti.select(f.shown > 0.0, g_w, 0.0), wide)
+    store3(grad_world, i, WorldGradient.SIZE, WorldGradient.QUAT + 1, where(f.shown, g_q), wide)
+    store3(grad_world, i, WorldGradient.SIZE, WorldGradient.SCALE, where(f.shown, g_scale), wide)
+    g_opacity = ti.select(f.shown > 0.0, load(grad_splats, i, Splat.SIZE, Splat.OPACITY, wide), 0.0)
+    store(grad_world, i, WorldGradient.SIZE, WorldGradient.OPACITY, g_opacity, wide)
     harmonics.write_gradient(grad_base, base_stride, grad_rest, rest_stride, sh_at, i, degree, d, g_color, wide)
     to_back = plus(times(g_j0, f.uc), times(g_j1, f.vc))
     return ti.Struct(
@@ -268,22 +282,22 @@ def pose_plus(a, b, share):
 @ti.func
 def store_pose(grad_pose: ti.template(), row, pose):
     for k, part in ti.static(enumerate((pose.x, pose.y, pose.z, pose.t, pose.center))):
-        store3(grad_pose, row, POSE, 3 * k, part, False)
+        store3(grad_pose, row, PoseGradient.SIZE, 3 * k, part, False)
 
 
 @ti.func
-def lane_sums(a):
+def lane_sum3(a):
     return triple(lane_sum(a.x), lane_sum(a.y), lane_sum(a.z))
 
 
 @ti.kernel
 def project_adjoint(
-    n: ti.i32, degree: ti.i32, sh_at: ti.i32, camera: F32, means: F32, quats: F32, scales: F32, sh_rest: F32, splats: F32,
-    grad_splats: F32, grad_world: F32, grad_base: F32, grad_rest: F32, grad_pose: F32,
+    n: ti.i32, degree: ti.i32, sh_at: ti.i32, camera: F32x1, means: F32x1, quats: F32x1, scales: F32x1, sh_rest: F32x1,
+    splats: F32x1, grad_splats: F32x1, grad_world: F32x1, grad_base: F32x1, grad_rest: F32x1, grad_pose: F32x1,
 ):  # fmt: skip
-    """16 Gaussians at once; at least 16. grad_pose: POSE numbers per chunk of CHUNK Gaussians."""
+    """16 Gaussians at once; at least 16. grad_pose: PoseGradient.SIZE numbers per chunk of CHUNK Gaussians."""
     ti.loop_config(block_dim=1)
-    for step in range(grad_pose.shape[0] // POSE * TASK):
+    for step in range(grad_pose.shape[0] // PoseGradient.SIZE * TASK):
         if step % TASK != 0:
             continue
         chunk = step // TASK
@@ -301,18 +315,18 @@ def project_adjoint(
             total = pose_plus(total, own, fresh)
             first += LANES
         whole = ti.Struct(
-            x=lane_sums(total.x), y=lane_sums(total.y), z=lane_sums(total.z), t=lane_sums(total.t),
-            center=lane_sums(total.center),
+            x=lane_sum3(total.x), y=lane_sum3(total.y), z=lane_sum3(total.z), t=lane_sum3(total.t),
+            center=lane_sum3(total.center),
         )  # fmt: skip
         store_pose(grad_pose, chunk, whole)
 
 
 @ti.kernel
 def project_adjoint_gpu(
-    n: ti.i32, degree: ti.i32, sh_at: ti.i32, camera: F32, means: F32, quats: F32, scales: F32, sh_rest: F32, splats: F32,
-    grad_splats: F32, grad_world: F32, grad_base: F32, grad_rest: F32, grad_pose: F32,
+    n: ti.i32, degree: ti.i32, sh_at: ti.i32, camera: F32x1, means: F32x1, quats: F32x1, scales: F32x1, sh_rest: F32x1,
+    splats: F32x1, grad_splats: F32x1, grad_world: F32x1, grad_base: F32x1, grad_rest: F32x1, grad_pose: F32x1,
 ):  # fmt: skip
-    """The same with a thread per Gaussian. grad_pose: POSE numbers per Gaussian."""
+    """The same with a thread per Gaussian. grad_pose: PoseGradient.SIZE numbers per Gaussian."""
     for i in range(n):
         base_stride, rest_stride = row_lengths(n, grad_base, sh_rest)
         own = project_adjoint_at(

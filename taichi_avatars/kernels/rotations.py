@@ -1,14 +1,11 @@
 """Quaternions (w,x,y,z) and matrices, with adjoints, for use inside kernels."""
 
 from taichi_avatars.engine import ti
+from taichi_avatars.kernels.types import mat3, vec3, vec4
 
 # Below this squared length a vector has no direction: n(x) = x / sqrt(max(x.x, TINY)), and its gradient is cut.
 TINY = 1e-20
 LONGEST_INVERSE = 0.99999e10  # inverse lengths above this come from the maximum, with room for rounding
-
-vec3 = ti.types.vector(3, ti.f32)
-vec4 = ti.types.vector(4, ti.f32)
-mat3 = ti.types.matrix(3, 3, ti.f32)
 
 
 @ti.func

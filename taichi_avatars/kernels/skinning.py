@@ -3,21 +3,13 @@
 Layout. A "shape" is a row of LANES-wide blocks: the V vertices, then the J joints as further points, 3 numbers each, then
 zeros. Joints are linear in the components, so a basis that holds what each does to the joints moves both at once.
 
-A "pose state" of a body has, for each joint, STATE numbers: local rotation 0-8, global rotation 9-17, translation 18-20 that
-with the global rotation carries a point of the rest pose, posed joint 21-23. `tree`: `skinning_layout.tree_of` the parents.
+A "pose state" of a body has a `skinning_layout.JointState` for each joint. `tree`: `skinning_layout.tree_of` the parents.
 """
 
 from taichi_avatars.engine import ti
 from taichi_avatars.kernels.lanes import Vec
-from taichi_avatars.skinning_layout import REGRESSED, STATE
-
-Vecx2 = ti.types.ndarray(dtype=Vec, ndim=2)
-Vecx3 = ti.types.ndarray(dtype=Vec, ndim=3)
-F32x2 = ti.types.ndarray(dtype=ti.f32, ndim=2)
-F32x3 = ti.types.ndarray(dtype=ti.f32, ndim=3)
-
-vec3 = ti.types.vector(3, ti.f32)
-mat3 = ti.types.matrix(3, 3, ti.f32)
+from taichi_avatars.kernels.types import F32x2, F32x3, VecX2, VecX3, mat3, vec3
+from taichi_avatars.skinning_layout import REGRESSED, JointState
 
 # Power series in x = angle^2, up to x = 1 to all digits: sin(a)/a, (1-cos(a))/a^2, and twice their derivatives to x.
 SINE = [1.0, -1 / 6, 1 / 120, -1 / 5040, 1 / 362880, -1 / 39916800]
@@ -26,45 +18,58 @@ D_SINE = [2 * k * SINE[k] for k in range(1, 6)]
 D_COSINE = [2 * k * COSINE[k] for k in range(1, 6)]
 
 
+@ti.func
+def add_terms(total, coefficients: ti.template(), body, basis: ti.template(), block, first, end):
+    """total + the components from `first` to before `end` times their coefficients."""
+    for k in range(first, end):
+        total = total + coefficients[body, k] * basis[block, k]
+    return total
+
+
+@ti.func
+def add_gradients(partial: ti.template(), body, chunk, g, basis: ti.template(), block, first, end):
+    """Adds what a block gives to the coefficients from `first` to before `end`."""
+    for k in range(first, end):
+        partial[body, chunk, k] = partial[body, chunk, k] + g * basis[block, k]
+
+
+@ti.func
+def add_chunks(partial: ti.template(), g_coefficients: ti.template(), body, k):
+    total = Vec(0.0)
+    for chunk in range(partial.shape[1]):
+        total = total + partial[body, chunk, k]
+    g_coefficients[body, k] = total.sum()
+
+
 # Native vectors: launch inside runtime.native_vectors().
 @ti.kernel
-def blend(split: ti.i32, coefficients: F32x2, basis: Vecx2, base: Vecx2, canonical: Vecx2, shaped: Vecx2):
-    """canonical = base + basis[:, :split] c[:split]; shaped = canonical + basis[:, split:] c[split:]. One row per body."""
+def blend(split: ti.i32, coefficients: F32x2, basis: VecX2, base: VecX2, canonical: VecX2, corrected: VecX2):
+    """canonical = base + basis[:, :split] c[:split]; corrected = canonical + basis[:, split:] c[split:]. One row per body."""
     bodies, last = coefficients.shape[0], coefficients.shape[1]
     for i in range(basis.shape[0] * bodies):
         block, body = i // bodies, i % bodies
-        total = base[body, block]
-        for k in range(split):
-            total = total + coefficients[body, k] * basis[block, k]
-        canonical[body, block] = total
-        for k in range(split, last):
-            total = total + coefficients[body, k] * basis[block, k]
-        shaped[body, block] = total
+        moved = add_terms(base[body, block], coefficients, body, basis, block, 0, split)
+        canonical[body, block] = moved
+        corrected[body, block] = add_terms(moved, coefficients, body, basis, block, split, last)
 
 
 # Native vectors: launch inside runtime.native_vectors().
 @ti.kernel
-def blend_adjoint(split: ti.i32, basis: Vecx2, g_shaped: Vecx2, g_canonical: Vecx2, partial: Vecx3, g_coefficients: F32x2):
-    """Adds g_shaped to g_canonical, which then is the gradient of the base. partial (bodies, chunks, K) is scratch."""
+def blend_adjoint(split: ti.i32, basis: VecX2, g_corrected: VecX2, g_canonical: VecX2, partial: VecX3, g_coefficients: F32x2):
+    """Adds g_corrected to g_canonical, which then is the gradient of the base. partial (bodies, chunks, K) is scratch."""
     bodies, last, blocks, chunks = g_coefficients.shape[0], g_coefficients.shape[1], basis.shape[0], partial.shape[1]
     for i in range(bodies * chunks):
         body, chunk = i // chunks, i % chunks
         for k in range(last):
             partial[body, chunk, k] = Vec(0.0)
         for block in range(chunk * blocks // chunks, (chunk + 1) * blocks // chunks):
-            g = g_shaped[body, block]
-            for k in range(split, last):
-                partial[body, chunk, k] = partial[body, chunk, k] + g * basis[block, k]
+            g = g_corrected[body, block]
+            add_gradients(partial, body, chunk, g, basis, block, split, last)
             g = g + g_canonical[body, block]
             g_canonical[body, block] = g
-            for k in range(split):
-                partial[body, chunk, k] = partial[body, chunk, k] + g * basis[block, k]
+            add_gradients(partial, body, chunk, g, basis, block, 0, split)
     for i in range(bodies * last):
-        body, k = i // last, i % last
-        total = Vec(0.0)
-        for chunk in range(chunks):
-            total = total + partial[body, chunk, k]
-        g_coefficients[body, k] = total.sum()
+        add_chunks(partial, g_coefficients, i // last, i % last)
 
 
 @ti.kernel
@@ -103,24 +108,24 @@ def series(coefficients: ti.template(), x):
 
 @ti.func
 def load3(a: ti.template(), body, j, at: ti.template()):
-    return vec3(a[body, STATE * j + at], a[body, STATE * j + at + 1], a[body, STATE * j + at + 2])
+    return vec3(a[body, JointState.SIZE * j + at], a[body, JointState.SIZE * j + at + 1], a[body, JointState.SIZE * j + at + 2])
 
 
 @ti.func
 def load9(a: ti.template(), body, j, at: ti.template()):
-    return mat3([[a[body, STATE * j + at + 3 * r + c] for c in ti.static(range(3))] for r in ti.static(range(3))])
+    return mat3([[a[body, JointState.SIZE * j + at + 3 * r + c] for c in ti.static(range(3))] for r in ti.static(range(3))])
 
 
 @ti.func
 def store3(a: ti.template(), body, j, at: ti.template(), v):
     for i in ti.static(range(3)):
-        a[body, STATE * j + at + i] = v[i]
+        a[body, JointState.SIZE * j + at + i] = v[i]
 
 
 @ti.func
 def store9(a: ti.template(), body, j, at: ti.template(), m):
     for i in ti.static(range(9)):
-        a[body, STATE * j + at + i] = m[i // 3, i % 3]
+        a[body, JointState.SIZE * j + at + i] = m[i // 3, i % 3]
 
 
 @ti.func
@@ -164,7 +169,7 @@ def rotate(corrected: ti.i32, expr: F32x2, pose: F32x2, state: F32x2, coefficien
                 coefficients[body, split + 9 * (j - corrected) + k] = change[k // 3, k % 3]
         for k in ti.static(range(3)):
             change[k, k] += 1.0
-        store9(state, body, j, 0, change)
+        store9(state, body, j, JointState.LOCAL, change)
 
 
 @ti.kernel
@@ -173,7 +178,7 @@ def rotate_adjoint(split: ti.i32, corrected: ti.i32, pose: F32x2, g_state: F32x2
     for i in range(pose.shape[0] * joints):
         body, j = i // joints, i % joints
         r = vec3(pose[body, 3 * j], pose[body, 3 * j + 1], pose[body, 3 * j + 2])
-        g = load9(g_state, body, j, 0)
+        g = load9(g_state, body, j, JointState.LOCAL)
         if j >= corrected and split < g_coefficients.shape[1]:
             for k in ti.static(range(9)):
                 g[k // 3, k % 3] += g_coefficients[body, split + 9 * (j - corrected) + k]
@@ -193,31 +198,31 @@ def rotate_adjoint(split: ti.i32, corrected: ti.i32, pose: F32x2, g_state: F32x2
 
 
 @ti.kernel
-def skin(tree: ti.i32, weights: F32x2, shaped: F32x2, state: F32x2, translation: F32x2, vertices: F32x3, joints: F32x3):
+def skin(tree: ti.i32, weights: F32x2, corrected: F32x2, state: F32x2, translation: F32x2, vertices: F32x3, joints: F32x3):
     """The chain of joints, then linear blend skinning, then the translation."""
     n, count = weights.shape[0], weights.shape[1]
     for body in range(state.shape[0]):
         for j in range(count):
-            rest = joint(shaped, body, n, j)
-            turn, posed = load9(state, body, j, 0), rest
+            rest = joint(corrected, body, n, j)
+            turn, posed = load9(state, body, j, JointState.LOCAL), rest
             if j > 0:
                 parent = parent_of(tree, j)
-                parent_turn = load9(state, body, parent, 9)
-                posed = parent_turn @ (rest - joint(shaped, body, n, parent)) + load3(state, body, parent, 21)
+                parent_turn = load9(state, body, parent, JointState.GLOBAL)
+                posed = parent_turn @ (rest - joint(corrected, body, n, parent)) + load3(state, body, parent, JointState.POSED)
                 turn = parent_turn @ turn
-            store9(state, body, j, 9, turn)
-            store3(state, body, j, 18, posed - turn @ rest)
-            store3(state, body, j, 21, posed)
+            store9(state, body, j, JointState.GLOBAL, turn)
+            store3(state, body, j, JointState.OFFSET, posed - turn @ rest)
+            store3(state, body, j, JointState.POSED, posed)
             for c in ti.static(range(3)):
                 joints[body, j, c] = posed[c] + translation[body, c]
     for i in range(state.shape[0] * n):
         body, v = i // n, i % n
-        p = vec3(shaped[body, 3 * v], shaped[body, 3 * v + 1], shaped[body, 3 * v + 2])
+        p = vec3(corrected[body, 3 * v], corrected[body, 3 * v + 1], corrected[body, 3 * v + 2])
         total = vec3(translation[body, 0], translation[body, 1], translation[body, 2])
         for j in range(count):
             w = weights[v, j]
             if w != 0.0:
-                total += w * (load9(state, body, j, 9) @ p + load3(state, body, j, 18))
+                total += w * (load9(state, body, j, JointState.GLOBAL) @ p + load3(state, body, j, JointState.OFFSET))
         for c in ti.static(range(3)):
             vertices[body, v, c] = total[c]
 
@@ -226,11 +231,11 @@ def skin(tree: ti.i32, weights: F32x2, shaped: F32x2, state: F32x2, translation:
 def skin_adjoint(
     tree: ti.i32,
     weights: F32x2,
-    shaped: F32x2,
+    corrected: F32x2,
     state: F32x2,
     g_vertices: F32x3,
     g_joints: F32x3,
-    g_shaped: F32x2,
+    g_corrected: F32x2,
     partial: F32x3,
     g_state: F32x2,
     g_translation: F32x2,
@@ -243,20 +248,20 @@ def skin_adjoint(
             partial[body, chunk, k] = 0.0
         for v in range(chunk * n // chunks, (chunk + 1) * n // chunks):
             g = vec3(g_vertices[body, v, 0], g_vertices[body, v, 1], g_vertices[body, v, 2])
-            p = vec3(shaped[body, 3 * v], shaped[body, 3 * v + 1], shaped[body, 3 * v + 2])
+            p = vec3(corrected[body, 3 * v], corrected[body, 3 * v + 1], corrected[body, 3 * v + 2])
             g_p = vec3(0.0)
             for j in range(joints):
                 w = weights[v, j]
                 if w != 0.0:
                     wg = w * g
-                    g_p += load9(state, body, j, 9).transpose() @ wg
+                    g_p += load9(state, body, j, JointState.GLOBAL).transpose() @ wg
                     for a in ti.static(range(3)):
                         for b in ti.static(range(3)):
                             at = 12 * j + 3 * a + b
                             partial[body, chunk, at] = partial[body, chunk, at] + wg[a] * p[b]
                         partial[body, chunk, 12 * j + 9 + a] = partial[body, chunk, 12 * j + 9 + a] + wg[a]
             for c in ti.static(range(3)):
-                g_shaped[body, 3 * v + c] = g_p[c]
+                g_corrected[body, 3 * v + c] = g_p[c]
                 partial[body, chunk, 12 * joints + c] = partial[body, chunk, 12 * joints + c] + g[c]
     for i in range(state.shape[0] * sums):
         body, k = i // sums, i % sums
@@ -270,43 +275,51 @@ def skin_adjoint(
         for j in range(joints):
             for c in ti.static(range(3)):
                 g_translation[body, c] = g_translation[body, c] + g_joints[body, j, c]
-                g_shaped[body, 3 * (n + j) + c] = 0.0
-            store9(g_state, body, j, 9, mat3([[partial[body, 0, 12 * j + 3 * a + b] for b in range(3)] for a in range(3)]))
-            store3(g_state, body, j, 18, vec3([partial[body, 0, 12 * j + 9 + a] for a in range(3)]))
-            store3(g_state, body, j, 21, vec3(g_joints[body, j, 0], g_joints[body, j, 1], g_joints[body, j, 2]))
+                g_corrected[body, 3 * (n + j) + c] = 0.0
+            store9(
+                g_state,
+                body,
+                j,
+                JointState.GLOBAL,
+                mat3([[partial[body, 0, 12 * j + 3 * a + b] for b in range(3)] for a in range(3)]),
+            )
+            store3(g_state, body, j, JointState.OFFSET, vec3([partial[body, 0, 12 * j + 9 + a] for a in range(3)]))
+            store3(g_state, body, j, JointState.POSED, vec3(g_joints[body, j, 0], g_joints[body, j, 1], g_joints[body, j, 2]))
         for k in range(joints):
-            chain_adjoint(tree, shaped, state, g_state, g_shaped, body, n, joints - 1 - k)
+            chain_adjoint(tree, corrected, state, g_state, g_corrected, body, n, joints - 1 - k)
 
 
 @ti.func
-def add_to_joint(g_shaped: ti.template(), body, n_vertices, j, g):
+def add_to_joint(g_corrected: ti.template(), body, n_vertices, j, g):
     for c in ti.static(range(3)):
         at = 3 * (n_vertices + j) + c
-        g_shaped[body, at] = g_shaped[body, at] + g[c]
+        g_corrected[body, at] = g_corrected[body, at] + g[c]
 
 
 @ti.func
 def chain_adjoint(
-    tree, shaped: ti.template(), state: ti.template(), g_state: ti.template(), g_shaped: ti.template(), body, n, j
+    tree, corrected: ti.template(), state: ti.template(), g_state: ti.template(), g_corrected: ti.template(), body, n, j
 ):
     """One joint, after all its children."""
-    rest, turn = joint(shaped, body, n, j), load9(state, body, j, 9)
-    g_offset = load3(g_state, body, j, 18)
-    g_posed = load3(g_state, body, j, 21) + g_offset
-    g_turn = load9(g_state, body, j, 9) - g_offset.outer_product(rest)
+    rest, turn = joint(corrected, body, n, j), load9(state, body, j, JointState.GLOBAL)
+    g_offset = load3(g_state, body, j, JointState.OFFSET)
+    g_posed = load3(g_state, body, j, JointState.POSED) + g_offset
+    g_turn = load9(g_state, body, j, JointState.GLOBAL) - g_offset.outer_product(rest)
     g_rest = -(turn.transpose() @ g_offset)
     if j == 0:
-        store9(g_state, body, j, 0, g_turn)
+        store9(g_state, body, j, JointState.LOCAL, g_turn)
         g_rest += g_posed
     else:
         parent = parent_of(tree, j)
-        parent_turn = load9(state, body, parent, 9)
+        parent_turn = load9(state, body, parent, JointState.GLOBAL)
         g_bone = parent_turn.transpose() @ g_posed
-        bone = rest - joint(shaped, body, n, parent)
-        g_parent = load9(g_state, body, parent, 9) + g_turn @ load9(state, body, j, 0).transpose()
-        store9(g_state, body, parent, 9, g_parent + g_posed.outer_product(bone))
-        store3(g_state, body, parent, 21, load3(g_state, body, parent, 21) + g_posed)
-        store9(g_state, body, j, 0, parent_turn.transpose() @ g_turn)
-        add_to_joint(g_shaped, body, n, parent, -g_bone)
+        bone = rest - joint(corrected, body, n, parent)
+        g_parent = (
+            load9(g_state, body, parent, JointState.GLOBAL) + g_turn @ load9(state, body, j, JointState.LOCAL).transpose()
+        )
+        store9(g_state, body, parent, JointState.GLOBAL, g_parent + g_posed.outer_product(bone))
+        store3(g_state, body, parent, JointState.POSED, load3(g_state, body, parent, JointState.POSED) + g_posed)
+        store9(g_state, body, j, JointState.LOCAL, parent_turn.transpose() @ g_turn)
+        add_to_joint(g_corrected, body, n, parent, -g_bone)
         g_rest += g_bone
-    add_to_joint(g_shaped, body, n, j, g_rest)
+    add_to_joint(g_corrected, body, n, j, g_rest)

@@ -1,56 +1,46 @@
 """Blend shapes that each move a part of the face only: a block of numbers hears those that move it.
 
 As `skinning.blend` and its adjoint, where `ranges[block, 0]` to `ranges[block, 1]` - 1 are the components below `split` that
-are not all zero in a block. GNM's 383 expressions come region by region, so most blocks read a small part of them.
+are not all zero in a block. GNM's 383 expressions come region by region, so most blocks read a small part of them. FLAME keeps
+a kernel of its own: the same sums have other last bits here.
 """
 
 from taichi_avatars.engine import ti
 from taichi_avatars.kernels.lanes import Vec
-
-Vecx2 = ti.types.ndarray(dtype=Vec, ndim=2)
-Vecx3 = ti.types.ndarray(dtype=Vec, ndim=3)
-F32x2 = ti.types.ndarray(dtype=ti.f32, ndim=2)
-I32x2 = ti.types.ndarray(dtype=ti.i32, ndim=2)
+from taichi_avatars.kernels.skinning import add_chunks, add_gradients, add_terms
+from taichi_avatars.kernels.types import F32x2, I32x2, VecX2, VecX3
 
 
 # Native vectors: launch inside runtime.native_vectors().
 @ti.kernel
-def blend(split: ti.i32, coefficients: F32x2, basis: Vecx2, ranges: I32x2, base: Vecx2, canonical: Vecx2, shaped: Vecx2):
-    """canonical = base + basis[:, :split] c[:split]; shaped = canonical + basis[:, split:] c[split:]. One row per body."""
+def blend(split: ti.i32, coefficients: F32x2, basis: VecX2, ranges: I32x2, base: VecX2, canonical: VecX2, corrected: VecX2):
+    """canonical = base + basis[:, :split] c[:split]; corrected = canonical + basis[:, split:] c[split:]. One row per body."""
     bodies, last = coefficients.shape[0], coefficients.shape[1]
     for i in range(basis.shape[0] * bodies):
         block, body = i // bodies, i % bodies
         total = base[body, block]
-        for k in range(ranges[block, 0], ranges[block, 1]):
-            total = total + coefficients[body, k] * basis[block, k]
+        total = add_terms(total, coefficients, body, basis, block, ranges[block, 0], ranges[block, 1])
         canonical[body, block] = total
-        for k in range(split, last):
-            total = total + coefficients[body, k] * basis[block, k]
-        shaped[body, block] = total
+        total = add_terms(total, coefficients, body, basis, block, split, last)
+        corrected[body, block] = total
 
 
 # Native vectors: launch inside runtime.native_vectors().
 @ti.kernel
 def blend_adjoint(
-    split: ti.i32, basis: Vecx2, ranges: I32x2, g_shaped: Vecx2, g_canonical: Vecx2, partial: Vecx3, g_coefficients: F32x2
+    split: ti.i32, basis: VecX2, ranges: I32x2, g_corrected: VecX2, g_canonical: VecX2, partial: VecX3, g_coefficients: F32x2
 ):
-    """Adds g_shaped to g_canonical, which then is the gradient of the base. partial (bodies, chunks, K) is scratch."""
+    """Adds g_corrected to g_canonical, which then is the gradient of the base. partial (bodies, chunks, K) is scratch."""
     bodies, last, blocks, chunks = g_coefficients.shape[0], g_coefficients.shape[1], basis.shape[0], partial.shape[1]
     for i in range(bodies * chunks):
         body, chunk = i // chunks, i % chunks
         for k in range(last):
             partial[body, chunk, k] = Vec(0.0)
         for block in range(chunk * blocks // chunks, (chunk + 1) * blocks // chunks):
-            g = g_shaped[body, block]
-            for k in range(split, last):
-                partial[body, chunk, k] = partial[body, chunk, k] + g * basis[block, k]
+            g = g_corrected[body, block]
+            add_gradients(partial, body, chunk, g, basis, block, split, last)
             g = g + g_canonical[body, block]
             g_canonical[body, block] = g
-            for k in range(ranges[block, 0], ranges[block, 1]):
-                partial[body, chunk, k] = partial[body, chunk, k] + g * basis[block, k]
+            add_gradients(partial, body, chunk, g, basis, block, ranges[block, 0], ranges[block, 1])
     for i in range(bodies * last):
-        body, k = i // last, i % last
-        total = Vec(0.0)
-        for chunk in range(chunks):
-            total = total + partial[body, chunk, k]
-        g_coefficients[body, k] = total.sum()
+        add_chunks(partial, g_coefficients, i // last, i % last)

@@ -12,24 +12,38 @@ from taichi_avatars.engine import ti
 from taichi_avatars.kernels.lanes import LANES, Vec, halve
 from taichi_avatars.kernels.tasks import TILE_STRIDE
 from taichi_avatars.kernels.tiles import EXP_STEP, MAX_ALPHA, MIN_ALPHA, MIN_TRANSMITTANCE, QUAD, QUAD_BITS, TILE
+from taichi_avatars.kernels.types import F32x1, F32x2, F32x3, I32x1, I32x2, Packed, Splat, Sums, VecX1, VecX3
 
 BATCH = 8
 LOWEST = EXP_STEP * math.log(MIN_ALPHA)  # the exponent at which alpha is 1/255, in the packed units
 CHANNELS = 5  # red, green, blue, depth, alpha
 
-F32x1 = ti.types.ndarray(dtype=ti.f32, ndim=1)
-F32x2 = ti.types.ndarray(dtype=ti.f32, ndim=2)
-F32x3 = ti.types.ndarray(dtype=ti.f32, ndim=3)
-I32x1 = ti.types.ndarray(dtype=ti.i32, ndim=1)
-I32x2 = ti.types.ndarray(dtype=ti.i32, ndim=2)
-VecX1 = ti.types.ndarray(dtype=Vec, ndim=1)
-VecX3 = ti.types.ndarray(dtype=Vec, ndim=3)
 
-Pixels = ti.types.struct(T=Vec, red=Vec, green=Vec, blue=Vec, depth=Vec, alpha=Vec)
-Adjoint = ti.types.struct(T=Vec, rest=Vec)  # rest: what the splats behind contribute to the loss, per pixel
-Sums = ti.types.struct(
-    s=Vec, s_dx=Vec, s_dx2=Vec, s_dy=Vec, s_dxdy=Vec, s_dy2=Vec, red=Vec, green=Vec, blue=Vec, depth=Vec
-)  # fmt: skip
+# The state of 16 pixels between two splats of their list; the equations are those of docs/method.md.
+Pixels = ti.types.struct(  # "7 Splat"
+    T=Vec,  # transmittance, prod (1 - alpha_j) over the splats so far; 0 once the pixel has stopped
+    red=Vec,  # sum c_i alpha_i T_i, first channel
+    green=Vec,  # second
+    blue=Vec,  # third
+    depth=Vec,  # sum z_i alpha_i T_i
+    alpha=Vec,  # A = sum alpha_i T_i
+)
+Adjoint = ti.types.struct(  # "9 Back", front-to-back replay
+    T=Vec,  # as in Pixels, by the same instructions
+    behind=Vec,  # g . (C, depth, A) less the values of the splats so far: what lies behind contributes to the loss
+)
+PairSums = ti.types.struct(  # "9 Back", moments; s = dL/dalpha alpha. The columns are those of `types.Sums`
+    s=Vec,  # sum s: opacity
+    s_dx=Vec,  # sum s dx: mean
+    s_dx2=Vec,  # sum s dx^2: conic a
+    s_dy=Vec,  # sum s dy: mean
+    s_dxdy=Vec,  # sum s dx dy: conic b
+    s_dy2=Vec,  # sum s dy^2: conic c
+    red=Vec,  # sum alpha T g_red: colour
+    green=Vec,  # the same
+    blue=Vec,  # the same
+    depth=Vec,  # sum alpha T g_depth
+)
 
 
 @ti.func
@@ -78,7 +92,13 @@ def blend(p, exponent, red, green, blue, depth):
 @ti.func
 def exponent(packed: ti.template(), i, dx, dy):
     """ln alpha of splat i, in the packed units."""
-    return packed[i, 5] + dx * (dx * packed[i, 2] + dy * packed[i, 3]) + dy * dy * packed[i, 4]
+    a, b, c = packed[i, Packed.A], packed[i, Packed.B], packed[i, Packed.C]
+    return packed[i, Packed.LOG_OPACITY] + dx * (dx * a + dy * b) + dy * dy * c
+
+
+@ti.func
+def color(packed: ti.template(), i):
+    return packed[i, Packed.RED], packed[i, Packed.GREEN], packed[i, Packed.BLUE], packed[i, Packed.DEPTH]
 
 
 @ti.func
@@ -129,8 +149,8 @@ def composite(width: ti.i32, height: ti.i32, tiles_x: ti.i32, tile_end: I32x1, e
                 batch_end, end = at, at
             for j in range(at, batch_end):
                 i, quads = entries[j, 0] >> QUAD_BITS, entries[j, 0] & alive
-                dx, dy = x - packed[i, 0], y - packed[i, 1]
-                red, green, blue, depth = packed[i, 6], packed[i, 7], packed[i, 8], packed[i, 9]
+                dx, dy = x - packed[i, Packed.X], y - packed[i, Packed.Y]
+                red, green, blue, depth = color(packed, i)
                 if quads & 1:
                     p0 = blend(p0, exponent(packed, i, dx, dy), red, green, blue, depth)
                 if quads & 2:
@@ -148,17 +168,17 @@ def composite(width: ti.i32, height: ti.i32, tiles_x: ti.i32, tile_end: I32x1, e
 
 @ti.func
 def begin_adjoint(state: ti.template(), grad: ti.template(), tile, k, T):
-    rest = Vec(0.0)
+    behind = Vec(0.0)
     for channel in ti.static(range(CHANNELS)):
-        rest = rest + state[tile, k, channel] * grad[tile, k, channel]
-    return Adjoint(T=T, rest=rest)
+        behind = behind + state[tile, k, channel] * grad[tile, k, channel]
+    return Adjoint(T=T, behind=behind)
 
 
 @ti.func
 def blend_adjoint(grad: ti.template(), tile, k, packed: ti.template(), i, p, sums, dx, dy):
-    """One splat over 16 pixels, in the order of forward: T and the stop repeat, `rest` shrinks to what lies behind."""
+    """One splat over 16 pixels, in the order of forward: T and the stop repeat, `behind` shrinks to what lies behind."""
     g_red, g_green, g_blue, g_depth = grad[tile, k, 0], grad[tile, k, 1], grad[tile, k, 2], grad[tile, k, 3]
-    red, green, blue, depth = packed[i, 6], packed[i, 7], packed[i, 8], packed[i, 9]
+    red, green, blue, depth = color(packed, i)
     power = exponent(packed, i, dx, dy)
     full = exp_packed(power)
     alpha = ti.select(power >= LOWEST, ti.min(full, MAX_ALPHA), 0.0)
@@ -167,11 +187,11 @@ def blend_adjoint(grad: ti.template(), tile, k, packed: ti.template(), i, p, sum
     goes_on = left >= MIN_TRANSMITTANCE
     weight = ti.select(goes_on, weight, 0.0)
     value = weight * (g_red * red + g_green * green + g_blue * blue + g_depth * depth + grad[tile, k, 4])
-    rest = p.rest - value
-    s = ti.select(goes_on, value - rest * alpha / (1.0 - alpha), 0.0)
+    behind = p.behind - value
+    s = ti.select(goes_on, value - behind * alpha / (1.0 - alpha), 0.0)
     s = ti.select(full < MAX_ALPHA, s, 0.0)  # cut where alpha was clamped
     s_dx, s_dy = s * dx, s * dy
-    after = Sums(
+    after = PairSums(
         s=sums.s + s,
         s_dx=sums.s_dx + s_dx,
         s_dx2=sums.s_dx2 + s_dx * dx,
@@ -183,11 +203,11 @@ def blend_adjoint(grad: ti.template(), tile, k, packed: ti.template(), i, p, sum
         blue=sums.blue + weight * g_blue,
         depth=sums.depth + weight * g_depth,
     )
-    return Adjoint(T=ti.select(goes_on, left, 0.0), rest=rest), after
+    return Adjoint(T=ti.select(goes_on, left, 0.0), behind=behind), after
 
 
 @ti.func
-def lane_sums(t):
+def reduce_sums(t):
     """The ten sums over 16 lanes at once, by a tree of shuffles: lanes 0-9 of the result are what `gather` wants."""
     ab, cd = halve(t.s, t.s_dx, 8), halve(t.s_dx2, t.s_dy, 8)
     ef, gh = halve(t.s_dxdy, t.s_dy2, 8), halve(t.red, t.green, 8)
@@ -226,19 +246,11 @@ def composite_adjoint(
                 batch_end, end = at, at
             for j in range(at, batch_end):
                 i, quads = entries[j, 0] >> QUAD_BITS, entries[j, 0] & alive
-                dx, dy = x - packed[i, 0], y - packed[i, 1]
-                sums = Sums(
-                    s=zero,
-                    s_dx=zero,
-                    s_dx2=zero,
-                    s_dy=zero,
-                    s_dxdy=zero,
-                    s_dy2=zero,
-                    red=zero,
-                    green=zero,
-                    blue=zero,
-                    depth=zero,
-                )
+                dx, dy = x - packed[i, Packed.X], y - packed[i, Packed.Y]
+                sums = PairSums(
+                    s=zero, s_dx=zero, s_dx2=zero, s_dy=zero, s_dxdy=zero, s_dy2=zero,
+                    red=zero, green=zero, blue=zero, depth=zero,
+                )  # fmt: skip
                 if quads & 1:
                     p0, sums = blend_adjoint(grad, tile, 0, packed, i, p0, sums, dx, dy)
                 if quads & 2:
@@ -247,7 +259,7 @@ def composite_adjoint(
                     p2, sums = blend_adjoint(grad, tile, 2, packed, i, p2, sums, dx, dy + QUAD)
                 if quads & 8:
                     p3, sums = blend_adjoint(grad, tile, 3, packed, i, p3, sums, dx + QUAD, dy + QUAD)
-                pair_grad[entries[j, 1]] = lane_sums(sums)
+                pair_grad[entries[j, 1]] = reduce_sums(sums)
             at = batch_end
 
 
@@ -255,7 +267,7 @@ def composite_adjoint(
 def gather(order: I32x1, splats: F32x2, splat_end: I32x1, pair_grad: VecX1, grad_splats: F32x2):
     """The gradient of each splat: its pairs summed, then from moments of the exponent to mean, conic and opacity.
 
-    pair_grad: 0-5 sums of s, s dx, s dx^2, s dy, s dx dy, s dy^2 with s = dL/dalpha * alpha; 6-8 colour; 9 depth.
+    pair_grad: the columns of `types.Sums`, then six of no meaning.
     """
     for i in range(order.shape[0]):
         g = order[i]
@@ -265,17 +277,23 @@ def gather(order: I32x1, splats: F32x2, splat_end: I32x1, pair_grad: VecX1, grad
         total = Vec(0.0)
         for pair in range(begin, splat_end[i]):
             total = total + pair_grad[pair]
-        a, b, c = splats[g, 2], splats[g, 3], splats[g, 4]
-        grad_splats[g, 0] = a * total[1] + b * total[3]
-        grad_splats[g, 1] = b * total[1] + c * total[3]
-        grad_splats[g, 2] = -0.5 * total[2]
-        grad_splats[g, 3] = 0.0 - total[4]
-        grad_splats[g, 4] = -0.5 * total[5]
-        grad_splats[g, 5] = total[0] / ti.max(splats[g, 5], 1e-12)
-        for k in ti.static(range(6, 10)):
-            grad_splats[g, k] = total[k]
-        grad_splats[g, 10] = 0.0
-        grad_splats[g, 11] = 0.0
+        a, b, c = splats[g, Splat.A], splats[g, Splat.B], splats[g, Splat.C]
+        grad_splats[g, Splat.X] = a * total[Sums.S_DX] + b * total[Sums.S_DY]
+        grad_splats[g, Splat.Y] = b * total[Sums.S_DX] + c * total[Sums.S_DY]
+        grad_splats[g, Splat.A] = -0.5 * total[Sums.S_DX2]
+        grad_splats[g, Splat.B] = 0.0 - total[Sums.S_DXDY]
+        grad_splats[g, Splat.C] = -0.5 * total[Sums.S_DY2]
+        grad_splats[g, Splat.OPACITY] = total[Sums.S] / ti.max(splats[g, Splat.OPACITY], 1e-12)
+        for k in ti.static(range(4)):
+            grad_splats[g, Splat.RED + k] = total[Sums.RED + k]
+        grad_splats[g, Splat.HALF_WIDTH] = 0.0
+        grad_splats[g, Splat.HALF_HEIGHT] = 0.0
+
+
+@ti.func
+def corner(tiles_x, tile, k):
+    """First column and row of a tile's quad k."""
+    return tile % tiles_x * TILE + k % 2 * QUAD, tile // tiles_x * TILE + k // 2 * QUAD
 
 
 @ti.kernel
@@ -287,12 +305,12 @@ def to_image(tiles_x: ti.i32, background: F32x1, state: VecX3, image: F32x3, alp
             continue
         tile = step // TILE_STRIDE
         for k in range(4):
-            left, top = tile % tiles_x * TILE + k % 2 * QUAD, tile // tiles_x * TILE + k // 2 * QUAD
+            left, top = corner(tiles_x, tile, k)
             a, d = state[tile, k, 4], state[tile, k, 3]
-            behind = 1.0 - a
-            red = state[tile, k, 0] + behind * background[0]
-            green = state[tile, k, 1] + behind * background[1]
-            blue = state[tile, k, 2] + behind * background[2]
+            through = 1.0 - a  # of the background
+            red = state[tile, k, 0] + through * background[0]
+            green = state[tile, k, 1] + through * background[1]
+            blue = state[tile, k, 2] + through * background[2]
             for lane in ti.static(range(LANES)):
                 x, y = left + lane % QUAD, top + lane // QUAD
                 if (x < alpha.shape[1]) & (y < alpha.shape[0]):
@@ -309,7 +327,7 @@ def from_image(tiles_x: ti.i32, background: F32x1, grad_image: F32x3, grad_alpha
             continue
         tile = step // TILE_STRIDE
         for k in range(4):
-            left, top = tile % tiles_x * TILE + k % 2 * QUAD, tile // tiles_x * TILE + k // 2 * QUAD
+            left, top = corner(tiles_x, tile, k)
             red, green, blue, d, a = Vec(0.0), Vec(0.0), Vec(0.0), Vec(0.0), Vec(0.0)
             for lane in ti.static(range(LANES)):
                 x, y = left + lane % QUAD, top + lane // QUAD

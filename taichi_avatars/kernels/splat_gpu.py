@@ -7,21 +7,17 @@ splat and a tile to a place of their own, and `splat_cpu.gather` adds them up in
 from taichi_avatars.engine import ti
 from taichi_avatars.kernels.splat_cpu import LOWEST
 from taichi_avatars.kernels.tiles import EXP_STEP, MAX_ALPHA, MIN_TRANSMITTANCE, QUAD, QUAD_BITS, TILE
+from taichi_avatars.kernels.types import F32x1, F32x2, F32x3, I32x1, I32x2, Packed, Sums
 
 block = ti.simt.block
 BLOCK = TILE * TILE  # threads, one per pixel
-FIELDS = 10  # of a packed splat that compositing reads; and of a pair's gradient
+FIELDS = Sums.SIZE  # of a packed splat that compositing reads; and of a pair's gradient
 BATCH = 16  # splats at a time in the adjoint
 SHARE = BLOCK // BATCH  # threads that sum up one splat's gradient, BATCH pixels each
 PITCH = BLOCK + 1  # one more than the pixels, so that threads which read down a column meet different banks
 
-F32x1 = ti.types.ndarray(dtype=ti.f32, ndim=1)
-F32x2 = ti.types.ndarray(dtype=ti.f32, ndim=2)
-F32x3 = ti.types.ndarray(dtype=ti.f32, ndim=3)
-I32x1 = ti.types.ndarray(dtype=ti.i32, ndim=1)
-I32x2 = ti.types.ndarray(dtype=ti.i32, ndim=2)
 
-Sums = ti.types.vector(FIELDS, ti.f32)
+Total = ti.types.vector(FIELDS, ti.f32)
 
 
 @ti.func
@@ -34,16 +30,16 @@ def first_entry(tile_end: ti.template(), tile):
 
 @ti.func
 def quad_of(lane):
-    """The bit that says whether a splat touches the quad in which a thread's pixel lies (`tiles.touched`)."""
+    """The bit that says whether a splat touches the quad in which a thread's pixel lies (`tiles_gpu.touched`)."""
     return 1 << (lane % TILE // QUAD + 2 * (lane // TILE // QUAD))
 
 
 @ti.func
 def exponent_at(splats: ti.template(), j, size: ti.template(), x, y):
     """Splat j of a batch of `size` at a pixel: log of its alpha, in the packed units."""
-    dx, dy = x - splats[j], y - splats[size + j]
-    flat = splats[5 * size + j] + dx * dx * splats[2 * size + j]
-    return flat + dy * (dx * splats[3 * size + j] + dy * splats[4 * size + j])
+    dx, dy = x - splats[Packed.X * size + j], y - splats[Packed.Y * size + j]
+    flat = splats[Packed.LOG_OPACITY * size + j] + dx * dx * splats[Packed.A * size + j]
+    return flat + dy * (dx * splats[Packed.B * size + j] + dy * splats[Packed.C * size + j])
 
 
 @ti.kernel
@@ -60,8 +56,10 @@ def composite(
         column, row = (tile % tiles_x) * TILE + lane % TILE, (tile // tiles_x) * TILE + lane // TILE
         x, y = ti.cast(column, ti.f32) + 0.5, ti.cast(row, ti.f32) + 0.5
         inside = column < alpha.shape[1] and row < alpha.shape[0]
-        T = ti.select(inside, 1.0, 0.0)
-        red, green, blue, far, covered = 0.0, 0.0, 0.0, 0.0, 0.0
+        T = ti.select(inside, 1.0, 0.0)  # transmittance, prod (1 - alpha_j) over the splats so far; 0 once stopped
+        red, green, blue = 0.0, 0.0, 0.0  # C = sum c_i alpha_i T_i
+        far = 0.0  # depth = sum z_i alpha_i T_i
+        covered = 0.0  # A = sum alpha_i T_i
         at, end, turn = first_entry(tile_end, tile), tile_end[tile], 0
         while at < end:
             if at + lane < end:
@@ -81,10 +79,10 @@ def composite(
                     weight = T * ti.min(ti.exp(exponent / EXP_STEP), MAX_ALPHA)
                     left = T - weight
                     if left >= MIN_TRANSMITTANCE:
-                        red += weight * splats[6 * BLOCK + j]
-                        green += weight * splats[7 * BLOCK + j]
-                        blue += weight * splats[8 * BLOCK + j]
-                        far += weight * splats[9 * BLOCK + j]
+                        red += weight * splats[Packed.RED * BLOCK + j]
+                        green += weight * splats[Packed.GREEN * BLOCK + j]
+                        blue += weight * splats[Packed.BLUE * BLOCK + j]
+                        far += weight * splats[Packed.DEPTH * BLOCK + j]
                         covered += weight
                         T = left
                     else:
@@ -126,15 +124,17 @@ def composite_adjoint(
         left_edge, top_edge = (tile % tiles_x) * TILE, (tile // tiles_x) * TILE
         column, row = left_edge + lane % TILE, top_edge + lane // TILE
         x, y = ti.cast(column, ti.f32) + 0.5, ti.cast(row, ti.f32) + 0.5
-        T, g_covered, rest = 0.0, 0.0, 0.0  # rest: what the splats behind contribute to the loss
+        T = 0.0  # transmittance, prod (1 - alpha_j) over the splats so far; 0 once the pixel has stopped
+        behind = 0.0  # g . (C, depth, A) less the values of the splats so far
+        g_covered = 0.0  # gradient to A, with the background's share
         g_red, g_green, g_blue, g_far = 0.0, 0.0, 0.0, 0.0
         if column < alpha.shape[1] and row < alpha.shape[0]:
             T = 1.0
             g_red, g_green, g_blue = g_image[0, row, column], g_image[1, row, column], g_image[2, row, column]
             g_far, g_covered = g_depth[row, column], g_alpha[row, column]
-            rest = g_covered * alpha[row, column] + g_far * depth[row, column]
+            behind = g_covered * alpha[row, column] + g_far * depth[row, column]
             for c, g in ti.static(((0, g_red), (1, g_green), (2, g_blue))):
-                rest += g * (image[c, row, column] - background[c])
+                behind += g * (image[c, row, column] - background[c])
                 g_covered -= g * background[c]
         upstream[lane], upstream[BLOCK + lane] = g_red, g_green
         upstream[2 * BLOCK + lane], upstream[3 * BLOCK + lane] = g_blue, g_far
@@ -160,12 +160,12 @@ def composite_adjoint(
                     left = T - a * T
                     if left >= MIN_TRANSMITTANCE:
                         weight = a * T
-                        value = g_red * splats[6 * BATCH + j] + g_green * splats[7 * BATCH + j]
-                        value += g_blue * splats[8 * BATCH + j] + g_far * splats[9 * BATCH + j] + g_covered
+                        value = g_red * splats[Packed.RED * BATCH + j] + g_green * splats[Packed.GREEN * BATCH + j]
+                        value += g_blue * splats[Packed.BLUE * BATCH + j] + g_far * splats[Packed.DEPTH * BATCH + j] + g_covered
                         value *= weight
-                        rest -= value
+                        behind -= value
                         if full < MAX_ALPHA:  # cut where alpha was clamped
-                            s = value - rest * a / (1.0 - a)
+                            s = value - behind * a / (1.0 - a)
                         T = left
                     else:
                         T = 0.0
@@ -174,21 +174,21 @@ def composite_adjoint(
                 busy[turn] = 1
             block.sync()
             mine, share = lane % BATCH, lane // BATCH
-            total = Sums(0.0)
+            total = Total(0.0)
             if mine < count:
                 for k in range(BATCH):
                     pixel = share * BATCH + k
                     s, weight = slopes[mine * PITCH + pixel], weights[mine * PITCH + pixel]
-                    dx = ti.cast(left_edge + pixel % TILE, ti.f32) + 0.5 - splats[mine]
-                    dy = ti.cast(top_edge + pixel // TILE, ti.f32) + 0.5 - splats[BATCH + mine]
-                    total[0] += s
-                    total[1] += s * dx
-                    total[2] += s * dx * dx
-                    total[3] += s * dy
-                    total[4] += s * dx * dy
-                    total[5] += s * dy * dy
+                    dx = ti.cast(left_edge + pixel % TILE, ti.f32) + 0.5 - splats[Packed.X * BATCH + mine]
+                    dy = ti.cast(top_edge + pixel // TILE, ti.f32) + 0.5 - splats[Packed.Y * BATCH + mine]
+                    total[Sums.S] += s
+                    total[Sums.S_DX] += s * dx
+                    total[Sums.S_DX2] += s * dx * dx
+                    total[Sums.S_DY] += s * dy
+                    total[Sums.S_DXDY] += s * dx * dy
+                    total[Sums.S_DY2] += s * dy * dy
                     for c in ti.static(range(4)):
-                        total[6 + c] += weight * upstream[c * BLOCK + pixel]
+                        total[Sums.RED + c] += weight * upstream[c * BLOCK + pixel]
             for k in ti.static(range(FIELDS)):
                 parts[k * BLOCK + lane] = total[k]
             block.sync()

@@ -9,6 +9,7 @@ import math
 from taichi_avatars.engine import ti
 from taichi_avatars.kernels.lanes import LANES, Vec
 from taichi_avatars.kernels.tasks import TASK
+from taichi_avatars.kernels.types import VecX2, VecX3, VecX4
 
 RADIUS = 5
 SIGMA = 1.5
@@ -19,10 +20,6 @@ SLOPES = 3  # dSSIM to E[x], E[xx], E[xy]
 
 _bell = [math.exp(-0.5 * ((k - RADIUS) / SIGMA) ** 2) for k in range(2 * RADIUS + 1)]
 WINDOW = [w / sum(_bell) for w in _bell]
-
-VecX2 = ti.types.ndarray(dtype=Vec, ndim=2)
-VecX3 = ti.types.ndarray(dtype=Vec, ndim=3)
-VecX4 = ti.types.ndarray(dtype=Vec, ndim=4)
 
 
 @ti.func

@@ -5,6 +5,7 @@ The same sums as `ssim.py`. Images are (3, H, W); beyond their edges lies zero.
 
 from taichi_avatars.engine import ti
 from taichi_avatars.kernels.ssim import C1, C2, MOMENTS, RADIUS, SLOPES, WINDOW
+from taichi_avatars.kernels.types import F32x1, F32x3, F32x4
 
 block = ti.simt.block
 SIDE = 16
@@ -12,10 +13,6 @@ BLOCK = SIDE * SIDE  # threads, one per pixel
 REACH = SIDE + 2 * RADIUS  # pixels that a block sees, each way
 SEEN = REACH * REACH
 ROWS = REACH * SIDE  # pixels blurred across that are then blurred down
-
-F32x1 = ti.types.ndarray(dtype=ti.f32, ndim=1)
-F32x3 = ti.types.ndarray(dtype=ti.f32, ndim=3)
-F32x4 = ti.types.ndarray(dtype=ti.f32, ndim=4)
 
 
 @ti.func

@@ -1,4 +1,4 @@
-"""Which splats touch which tile, in depth order: settle, pack, list, scatter (a stable counting sort).
+"""Which splats touch which tile, in depth order: group_records, pack, list_pairs, scatter (a stable counting sort).
 
 Tiles are TILE x TILE pixels. A splat is listed exactly in the tiles that hold a pixel centre where its alpha can reach 1/255,
 with the quads of the tile that do.
@@ -9,6 +9,7 @@ by side and are summed in a fixed order, without atomics.
 from taichi_avatars.engine import ti
 from taichi_avatars.kernels.lanes import LANES, Vec, lane_sum
 from taichi_avatars.kernels.tasks import TASK
+from taichi_avatars.kernels.types import Bounds, F32x2, I32x1, I32x2, Packed, Splat
 
 TILE = 8  # pixels along each side
 TILE_SHIFT = TILE.bit_length() - 1  # a shift instead of a division, which Taichi rounds down with branches
@@ -16,12 +17,7 @@ QUAD = TILE // 2  # the compositing kernel works on a tile's four quads of 4x4 p
 MIN_ALPHA = 1.0 / 255.0  # below it a splat is not drawn at a pixel
 MAX_ALPHA = 0.99
 MIN_TRANSMITTANCE = 1e-4  # a pixel stops before the splat that would take it below
-PACKED = 12
-BOUNDS = 10
 
-# A packed splat, as the compositing kernel wants it: 0 x, 1 y, 2-4 conic and 5 log opacity in its units, 6-8 colour, 9 depth.
-# Its bounds, for what is on this page, where alpha can reach 1/255 if A dx^2 + B dx dy + C dy^2 <= 1: 0 x, 1 y, 2 half width,
-# 3 half height, 4 A, 5 B, 6 C, 7 dx / dy of the lowest value in a column, 8 the same in a row, 9 half width of every row.
 EXP_STEP = 1.0 / 8.0  # the compositing kernel computes exp(x) as (polynomial of x/8)^8
 PIXEL_MARGIN = 1e-3  # pixels; what rounding may cost at the edge of a splat, the kernel decides exactly
 EXPONENT_MARGIN = 2e-6  # of ln alpha; the same where a splat is hardly opaque enough
@@ -33,11 +29,8 @@ SPILL = 4  # entries past its last that a chunk may write while it lists its pai
 # 1 upper left, 2 upper right, 4 lower left, 8 lower right.
 QUAD_BITS = 4
 
-F32x2 = ti.types.ndarray(dtype=ti.f32, ndim=2)
-I32x1 = ti.types.ndarray(dtype=ti.i32, ndim=1)
-I32x2 = ti.types.ndarray(dtype=ti.i32, ndim=2)
 
-# What a splat reaches: the columns of its bounds.
+# What a splat reaches: `Bounds` as numbers.
 Reach = ti.types.struct(
     x=ti.f32, y=ti.f32, half_width=ti.f32, half_height=ti.f32, A=ti.f32, B=ti.f32, C=ti.f32,
     of_column=ti.f32, of_row=ti.f32, waist=ti.f32,
@@ -60,8 +53,10 @@ def past_tile(high, tiles):
 @ti.func
 def read_reach(bounds: ti.template(), i):
     return Reach(
-        x=bounds[i, 0], y=bounds[i, 1], half_width=bounds[i, 2], half_height=bounds[i, 3], A=bounds[i, 4], B=bounds[i, 5],
-        C=bounds[i, 6], of_column=bounds[i, 7], of_row=bounds[i, 8], waist=bounds[i, 9],
+        x=bounds[i, Bounds.X], y=bounds[i, Bounds.Y],
+        half_width=bounds[i, Bounds.HALF_WIDTH], half_height=bounds[i, Bounds.HALF_HEIGHT],
+        A=bounds[i, Bounds.A], B=bounds[i, Bounds.B], C=bounds[i, Bounds.C],
+        of_column=bounds[i, Bounds.OF_COLUMN], of_row=bounds[i, Bounds.OF_ROW], waist=bounds[i, Bounds.WAIST],
     )  # fmt: skip
 
 
@@ -83,8 +78,8 @@ def tile_columns(r, row, rows: ti.template(), tiles_x):
 
 
 @ti.func
-def misses(r, left, top):
-    """Above 0 for a quad that a splat does not touch: the least value of its form over the pixel centres' rectangle, less 1.
+def least_form(r, left, top):
+    """The least value of a splat's form over the rectangle of a quad's pixel centres; it touches the quad where that is <= 1.
 
     left, top: from the splat's centre to the quad's first pixel centre; numbers, or vectors for many quads at once.
     """
@@ -96,28 +91,28 @@ def misses(r, left, top):
     A, C = r.A * (1.0 - FORM_MARGIN), r.C * (1.0 - FORM_MARGIN)
     on_column = near_x * (near_x * A + y * r.B) + y * y * C
     on_row = near_y * (near_y * C + x * r.B) + x * x * A
-    return ti.min(on_column, on_row) - 1.0
+    return ti.min(on_column, on_row)
 
 
 @ti.func
-def home(splats: ti.template(), g, tiles_x, tiles_y):
+def center_tile(splats: ti.template(), g, tiles_x, tiles_y):
     """The tile of a splat's centre, or the one nearest to it."""
-    x = ti.min(ti.max(splats[g, 0], 0.0), ti.cast(tiles_x * TILE - 1, ti.f32))
-    y = ti.min(ti.max(splats[g, 1], 0.0), ti.cast(tiles_y * TILE - 1, ti.f32))
+    x = ti.min(ti.max(splats[g, Splat.X], 0.0), ti.cast(tiles_x * TILE - 1, ti.f32))
+    y = ti.min(ti.max(splats[g, Splat.Y], 0.0), ti.cast(tiles_y * TILE - 1, ti.f32))
     return (ti.cast(y, ti.i32) >> TILE_SHIFT) * tiles_x + (ti.cast(x, ti.i32) >> TILE_SHIFT)
 
 
 @ti.kernel
-def settle(tiles_x: ti.i32, tiles_y: ti.i32, splats: F32x2, slot: I32x1, place: I32x1, resident: I32x1):
+def group_records(tiles_x: ti.i32, tiles_y: ti.i32, splats: F32x2, slot: I32x1, place: I32x1, splat_at: I32x1):
     """Where each splat's record goes, so that a tile finds its splats side by side. slot (tiles,): scratch.
 
-    place: (N,) of each splat.  resident: (N,) the splat at each place.
+    place: (N,) of each splat.  splat_at: (N,) the splat at each place.
     """
     for _ in range(1):
         for tile in range(slot.shape[0]):
             slot[tile] = 0
         for g in range(splats.shape[0]):
-            tile = home(splats, g, tiles_x, tiles_y)
+            tile = center_tile(splats, g, tiles_x, tiles_y)
             slot[tile] = slot[tile] + 1
         at = 0
         for tile in range(slot.shape[0]):
@@ -125,40 +120,49 @@ def settle(tiles_x: ti.i32, tiles_y: ti.i32, splats: F32x2, slot: I32x1, place: 
             slot[tile] = at
             at += here
         for g in range(splats.shape[0]):
-            tile = home(splats, g, tiles_x, tiles_y)
+            tile = center_tile(splats, g, tiles_x, tiles_y)
             at = slot[tile]
             slot[tile] = at + 1
             place[g] = at
-            resident[at] = g
+            splat_at[at] = g
 
 
 @ti.kernel
 def pack(
-    tiles_x: ti.i32, tiles_y: ti.i32, order: I32x1, resident: I32x1, splats: F32x2, packed: F32x2, bounds: F32x2, room: I32x1
+    tiles_x: ti.i32,
+    tiles_y: ti.i32,
+    order: I32x1,
+    splat_at: I32x1,
+    splats: F32x2,
+    packed: F32x2,
+    bounds: F32x2,
+    most_pairs: I32x1,
 ):
-    """packed: tile by tile. bounds, and room, the most pairs that a splat can have: in depth order."""
+    """packed: tile by tile. bounds, and most_pairs, a bound on the pairs of each splat: in depth order."""
     for at in range(packed.shape[0]):
-        g = resident[at]
-        packed[at, 0], packed[at, 1] = splats[g, 0], splats[g, 1]
-        packed[at, 2], packed[at, 3] = -0.5 * EXP_STEP * splats[g, 2], -EXP_STEP * splats[g, 3]
-        packed[at, 4] = -0.5 * EXP_STEP * splats[g, 4]
-        packed[at, 5] = EXP_STEP * ti.log(ti.max(splats[g, 5], 1e-12))
-        for k in ti.static(range(6, 10)):
-            packed[at, k] = splats[g, k]
+        g = splat_at[at]
+        packed[at, Packed.X], packed[at, Packed.Y] = splats[g, Splat.X], splats[g, Splat.Y]
+        packed[at, Packed.A] = -0.5 * EXP_STEP * splats[g, Splat.A]
+        packed[at, Packed.B] = -EXP_STEP * splats[g, Splat.B]
+        packed[at, Packed.C] = -0.5 * EXP_STEP * splats[g, Splat.C]
+        packed[at, Packed.LOG_OPACITY] = EXP_STEP * ti.log(ti.max(splats[g, Splat.OPACITY], 1e-12))
+        for k in ti.static(range(4)):
+            packed[at, Packed.RED + k] = splats[g, Splat.RED + k]
     for i in range(bounds.shape[0]):
         g = order[i]
-        a, b, c, opacity = splats[g, 2], splats[g, 3], splats[g, 4], splats[g, 5]
+        a, b, c, opacity = splats[g, Splat.A], splats[g, Splat.B], splats[g, Splat.C], splats[g, Splat.OPACITY]
+        x, half_width = splats[g, Splat.X], splats[g, Splat.HALF_WIDTH]
         # alpha >= 1/255 where q <= 2 ln(255 opacity)
         reach = 1.0 / (2.0 * ti.log(ti.max(opacity / MIN_ALPHA, 1.0)) + EXPONENT_MARGIN)
-        bounds[i, 0], bounds[i, 1], bounds[i, 2] = splats[g, 0], splats[g, 1], splats[g, 10]
+        bounds[i, Bounds.X], bounds[i, Bounds.Y], bounds[i, Bounds.HALF_WIDTH] = x, splats[g, Splat.Y], half_width
         # An undrawn splat lies outside every tile.
-        bounds[i, 3] = ti.select(opacity >= MIN_ALPHA, splats[g, 11], -1e9)
-        bounds[i, 4], bounds[i, 5], bounds[i, 6] = a * reach, 2.0 * b * reach, c * reach
-        bounds[i, 7], bounds[i, 8] = -b / ti.max(c, 1e-20), -b / ti.max(a, 1e-20)
-        bounds[i, 9] = 1.0 / ti.sqrt(ti.max(a * reach, 1e-20))
+        bounds[i, Bounds.HALF_HEIGHT] = ti.select(opacity >= MIN_ALPHA, splats[g, Splat.HALF_HEIGHT], -1e9)
+        bounds[i, Bounds.A], bounds[i, Bounds.B], bounds[i, Bounds.C] = a * reach, 2.0 * b * reach, c * reach
+        bounds[i, Bounds.OF_COLUMN], bounds[i, Bounds.OF_ROW] = -b / ti.max(c, 1e-20), -b / ti.max(a, 1e-20)
+        bounds[i, Bounds.WAIST] = 1.0 / ti.sqrt(ti.max(a * reach, 1e-20))
         first, past = tile_rows(read_reach(bounds, i), tiles_y)
-        left, right = first_tile(splats[g, 0] - splats[g, 10], tiles_x), past_tile(splats[g, 0] + splats[g, 10], tiles_x)
-        room[i] = ti.max(past - first, 0) * ti.max(right - left, 0)
+        left, right = first_tile(x - half_width, tiles_x), past_tile(x + half_width, tiles_x)
+        most_pairs[i] = ti.max(past - first, 0) * ti.max(right - left, 0)
 
 
 @ti.func
@@ -175,10 +179,10 @@ def block_y():
 
 @ti.kernel
 def list_pairs(
-    tiles_x: ti.i32, tiles_y: ti.i32, chunk: ti.i32, bounds: F32x2, room_end: I32x1,
+    tiles_x: ti.i32, tiles_y: ti.i32, chunk: ti.i32, bounds: F32x2, most_pairs_end: I32x1,
     pairs: I32x1, tile_count: I32x2, splat_count: I32x1,
 ):  # fmt: skip
-    """pairs (room and SPILL per chunk): tile and quads of every pair, chunk by chunk, from the room of its first splat on.
+    """pairs (the sum of most_pairs, and SPILL per chunk): tile and quads of every pair, a chunk's own behind the sum before it.
 
     tile_count (chunks, tiles): pairs of each chunk of splats in each tile.  splat_count: pairs of each splat.
     """
@@ -192,7 +196,7 @@ def list_pairs(
         bit = Vec([float(1 << lane) for lane in range(LANES)])
         at = c * SPILL
         if c > 0:
-            at += room_end[ti.min(c * chunk, bounds.shape[0]) - 1]
+            at += most_pairs_end[ti.min(c * chunk, bounds.shape[0]) - 1]
         for i in range(c * chunk, ti.min((c + 1) * chunk, bounds.shape[0])):
             begun, r = at, read_reach(bounds, i)
             row, past = tile_rows(r, tiles_y)
@@ -202,7 +206,7 @@ def list_pairs(
                 whole = 0xFFFF if row + 1 < past else 0x00FF
                 while column < end:
                     left = block_x() + (ti.cast(column * TILE, ti.f32) - r.x)
-                    hit = ti.cast(lane_sum(ti.select(misses(r, left, top) <= 0.0, bit, 0.0)), ti.i32) & whole
+                    hit = ti.cast(lane_sum(ti.select(least_form(r, left, top) <= 1.0, bit, 0.0)), ti.i32) & whole
                     if column + 1 == end:
                         hit = hit & 0x0F0F
                     for t in ti.static(range(4)):  # written in any case and overwritten where it is none: no branch to guess
@@ -219,7 +223,7 @@ def list_pairs(
 
 @ti.kernel
 def scatter(
-    chunk: ti.i32, order: I32x1, place: I32x1, room_end: I32x1, pairs: I32x1, splat_end: I32x1,
+    chunk: ti.i32, order: I32x1, place: I32x1, most_pairs_end: I32x1, pairs: I32x1, splat_end: I32x1,
     slot: I32x2, tile_end: I32x1, entries: I32x2,
 ):  # fmt: skip
     """Fills the tiles' lists: place of the splat with its quads, number of the pair.
@@ -242,7 +246,7 @@ def scatter(
         ahead, pair = c * SPILL, 0
         if c > 0:
             pair = splat_end[ti.min(c * chunk, order.shape[0]) - 1]
-            ahead += room_end[ti.min(c * chunk, order.shape[0]) - 1] - pair
+            ahead += most_pairs_end[ti.min(c * chunk, order.shape[0]) - 1] - pair
         for i in range(c * chunk, ti.min((c + 1) * chunk, order.shape[0])):
             record = place[order[i]] << QUAD_BITS
             while pair < splat_end[i]:

@@ -4,10 +4,8 @@ What a splat and a pair are, and which tiles a splat touches, is in `tiles.py`; 
 """
 
 from taichi_avatars.engine import ti
-from taichi_avatars.kernels.tiles import QUAD, QUAD_BITS, TILE, misses, read_reach, tile_columns, tile_rows
-
-F32x2 = ti.types.ndarray(dtype=ti.f32, ndim=2)
-I32x1 = ti.types.ndarray(dtype=ti.i32, ndim=1)
+from taichi_avatars.kernels.tiles import QUAD, QUAD_BITS, TILE, least_form, read_reach, tile_columns, tile_rows
+from taichi_avatars.kernels.types import F32x2, I32x1
 
 
 @ti.func
@@ -17,7 +15,7 @@ def touched(r, row, column):
     for k in ti.static(range(4)):
         left = ti.cast(column * TILE + k % 2 * QUAD, ti.f32) + 0.5 - r.x
         top = ti.cast(row * TILE + k // 2 * QUAD, ti.f32) + 0.5 - r.y
-        quads += ti.select(misses(r, left, top) <= 0.0, 1 << k, 0)
+        quads += ti.select(least_form(r, left, top) <= 1.0, 1 << k, 0)
     return quads
 
 

@@ -10,29 +10,27 @@ from torch import Tensor
 from taichi_avatars.errors import UserError
 from taichi_avatars.head.flame import FlameModel
 from taichi_avatars.head.sequence import FlameSequence
-from taichi_avatars.motion.arkit_files import read_take
 from taichi_avatars.motion.face_map import columns, face_map
+from taichi_avatars.motion.motion import Motion
+from taichi_avatars.motion.take import Take
 
 NECK_SHARE = 0.5  # of the head's rotation that the neck makes; the whole body makes the rest
 LARGEST_TURN = 0.6  # radians that a head turn approaches but does not pass: no capture shows more
 
 
-def read_arkit(path: Path | str, head: FlameModel) -> tuple[FlameSequence, float]:
-    """Reads ARKit weights from JSON or from the CSV of the Live Link Face app, see `arkit_files`.
+def perform(path: Path, take: Take, head: FlameModel) -> Motion:
+    """Puts a recording onto a head.
 
     Weights go to the expression components of the same name. Gaze turns the eyeballs as well, jawOpen the jaw joint a little,
     and the head's pose is shared between neck and root and limited to what a person's neck does.
 
     Args:
+        path: where the recording came from.
         head: must name its expression components, as the built-in head does.
 
-    Returns:
-        The motion, with the head's mean shape, timesteps from 0; and its frames per second.
-
     Raises:
-        UserError: where the file is broken or the head has no such components.
+        UserError: where the head has no such components.
     """
-    take = read_take(Path(path))
     names, weights = take.names, take.weights
     known = head.expression_names or []
     if not any(name in known for name in names):
@@ -56,7 +54,7 @@ def read_arkit(path: Path | str, head: FlameModel) -> tuple[FlameSequence, float
         eyes_pose=rows[:, place["eyes"]] if "eyes" in has else None,
         translation=torch.zeros(len(weights), 3, dtype=torch.float32),
     )
-    return sequence, take.fps
+    return Motion(path.stem, sequence, take.fps, views=[])
 
 
 def _limited(turns: Tensor) -> Tensor:

@@ -132,9 +132,9 @@ def _fit(offsets: np.ndarray, rows: np.ndarray, head: FlameModel, place: dict[st
     """(N,E) expression components whose sum with the joints' part comes nearest to the offsets (N,V,3)."""
     size = 3 * head.num_vertices
     basis = head.rig.basis.values.permute(1, 0, 2).flatten(1)[: head.n_expr, :size].double().numpy()
-    neutral = head.pose(head.rest()).vertices.double().numpy()
+    neutral = head.pose(head.shaped()).vertices.double().numpy()
     joints = {part.name: torch.from_numpy(rows[:, place[part.name]]) for part in head.parts if part.name in ("jaw", "eyes")}
-    moved = head.pose(head.rest(), HeadPose(**joints)).vertices.double().numpy()
+    moved = head.pose(head.shaped(), HeadPose(**joints)).vertices.double().numpy()
     rest = (offsets - (moved - neutral)).reshape(len(offsets), size)
     normal = basis @ basis.T
     normal[np.diag_indices_from(normal)] += RIDGE * normal.diagonal().max(initial=1e-12)

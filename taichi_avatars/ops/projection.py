@@ -42,7 +42,7 @@ class SplatCamera(PinholeCamera, Protocol):
 class Splats(NamedTuple):
     """Gaussians on the screen.
 
-    rows: (N,12) the columns that `kernels.projection` lists; pixels and metres; differentiable in the first ten.
+    rows: (N,12) the columns of `kernels.types.Splat`; pixels and metres; differentiable in the first ten.
     radii: (N,) int32, pixels; 0 where not visible.
     """
 
@@ -69,6 +69,7 @@ class _Project(torch.autograd.Function):
         degree: int,
     ) -> tuple[Tensor, Tensor]:
         from taichi_avatars.kernels import projection as kernel
+        from taichi_avatars.kernels.types import Splat
 
         n = len(means)
         count = max(n, kernel.LANES) if n and not runtime.on_gpu() else n  # the CPU's kernels compute so many at once
@@ -77,7 +78,7 @@ class _Project(torch.autograd.Function):
         pose = pose.detach().double()
         center = -pose[:3, :3].T @ pose[:3, 3]
         view = torch.cat([pose[:3, :3].reshape(9), pose[:3, 3], center, lens.to(pose.device)]).float().to(means.device)
-        rows, radii = means.new_empty(count, kernel.SPLAT), torch.empty(count, dtype=torch.int32, device=means.device)
+        rows, radii = means.new_empty(count, Splat.SIZE), torch.empty(count, dtype=torch.int32, device=means.device)
         if n:
             launch = kernel.project_gpu if runtime.on_gpu() else runtime.natively(kernel.project)
             launch(count, degree, at, view, means, quats, scales, opacities, base, rest, rows.view(-1), radii)
@@ -92,15 +93,16 @@ class _Project(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         from taichi_avatars.kernels import projection as kernel
+        from taichi_avatars.kernels.types import PoseGradient, WorldGradient
 
         means, quats, scales, base, rest, view, rows = (t.detach() for t in ctx.saved_tensors)
         n, count = ctx.count, len(rows)
-        grad, grad_base = means.new_empty(count, kernel.WORLD), torch.empty_like(base)
+        grad, grad_base = means.new_empty(count, WorldGradient.SIZE), torch.empty_like(base)
         grad_rest = grad_base if ctx.bands[1] is None else torch.empty_like(rest)
         each, launch = kernel.CHUNK, runtime.natively(kernel.project_adjoint)
         if runtime.on_gpu():
             each, launch = 1, kernel.project_adjoint_gpu
-        partial = means.new_empty(-(-count // each), kernel.POSE)
+        partial = means.new_empty(-(-count // each), PoseGradient.SIZE)
         if n:
             world = means, quats, scales, rest, rows.view(-1), _flat(grads[0], count)
             launch(count, ctx.degree, ctx.at, view, *world, grad.view(-1), grad_base, grad_rest, partial.view(-1))

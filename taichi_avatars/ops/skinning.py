@@ -13,7 +13,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from taichi_avatars import runtime
 from taichi_avatars.ops.checks import check
-from taichi_avatars.skinning_layout import CHUNKS, CHUNKS_GPU, LANES, STATE, partial_size, tree_of
+from taichi_avatars.skinning_layout import CHUNKS, CHUNKS_GPU, LANES, JointState, partial_size, tree_of
 
 
 class Basis(NamedTuple):
@@ -59,7 +59,7 @@ class Rig:
 
 
 def shape_size(n_vertices: int, joints: int) -> int:
-    """Numbers in a shape: vertices and joints, 3 each, filled up to whole blocks."""
+    """Numbers in a shape: vertices and joints, 3 each, padded to whole blocks."""
     return -(-3 * (n_vertices + joints) // LANES) * LANES
 
 
@@ -109,11 +109,11 @@ def blend(base: Tensor, coefficients: Tensor, basis: Basis) -> Tensor:
     return _Blend.apply(base, coefficients, basis)
 
 
-def skin(rest: Tensor, expr: Tensor, pose: Tensor, translation: Tensor, rig: Rig) -> tuple[Tensor, Tensor, Tensor]:
+def skin(shaped: Tensor, expr: Tensor, pose: Tensor, translation: Tensor, rig: Rig) -> tuple[Tensor, Tensor, Tensor]:
     """Poses heads (Li et al. 2017, section 3). Differentiable in the four tensors.
 
     Args:
-        rest: (B,S) float32, shapes with offsets, before expression and pose, metres.
+        shaped: (B,S) float32, shapes with offsets, before expression and pose, metres.
         expr: (B,E) float32.
         pose: (B,3J) float32, axis-angles of the joints, radians.
         translation: (B,3) float32, metres.
@@ -126,11 +126,11 @@ def skin(rest: Tensor, expr: Tensor, pose: Tensor, translation: Tensor, rig: Rig
         UserError: naming the argument whose type, shape, device or values are wrong.
     """
     sizes = {"S": rig.basis.shape_size}
-    check("rest", rest, ("B", "S"), sizes)
+    check("shaped", shaped, ("B", "S"), sizes)
     check("expr", expr, ("B", rig.n_expr), sizes)
     check("pose", pose, ("B", 3 * len(rig.parents)), sizes)
     check("translation", translation, ("B", 3), sizes)
-    return _Skin.apply(rest, expr, pose, translation, rig)
+    return _Skin.apply(shaped, expr, pose, translation, rig)
 
 
 # Constants of a head where the kernels are, so that a launch does not carry them there; on the CPU, themselves.
@@ -192,13 +192,13 @@ class _Blend(torch.autograd.Function):
         return g_shapes, g_coefficients, None
 
 
-def _blend(split: int, coefficients: Tensor, basis: Basis, base: Tensor, canonical: Tensor, shaped: Tensor) -> None:
+def _blend(split: int, coefficients: Tensor, basis: Basis, base: Tensor, canonical: Tensor, corrected: Tensor) -> None:
     from taichi_avatars.kernels import skinning, skinning_gpu, skinning_local
 
     if runtime.on_gpu():
-        skinning_gpu.blend(split, coefficients, _there(basis.values), base, canonical, shaped)
+        skinning_gpu.blend(split, coefficients, _there(basis.values), base, canonical, corrected)
         return
-    shapes = _blocks(base), _blocks(canonical), _blocks(shaped)
+    shapes = _blocks(base), _blocks(canonical), _blocks(corrected)
     with runtime.native_vectors():
         if basis.ranges is None:
             skinning.blend(split, coefficients, basis.values, *shapes)
@@ -206,20 +206,20 @@ def _blend(split: int, coefficients: Tensor, basis: Basis, base: Tensor, canonic
             skinning_local.blend(split, coefficients, basis.values, basis.ranges, *shapes)
 
 
-def _blend_adjoint(split: int, basis: Basis, g_shaped: Tensor, g_canonical: Tensor) -> Tensor:
+def _blend_adjoint(split: int, basis: Basis, g_corrected: Tensor, g_canonical: Tensor) -> Tensor:
     from taichi_avatars.kernels import skinning, skinning_gpu, skinning_local
 
-    bodies, count = len(g_shaped), basis.values.shape[1]
-    g_coefficients = g_shaped.new_empty(bodies, count)
+    bodies, count = len(g_corrected), basis.values.shape[1]
+    g_coefficients = g_corrected.new_empty(bodies, count)
     if not bodies or not count:
-        g_canonical += g_shaped
+        g_canonical += g_corrected
         return g_coefficients
     if runtime.on_gpu():
-        partial = g_shaped.new_empty(bodies, CHUNKS_GPU, count)
-        skinning_gpu.blend_adjoint(split, _there(basis.values), g_shaped, g_canonical, partial, g_coefficients)
+        partial = g_corrected.new_empty(bodies, CHUNKS_GPU, count)
+        skinning_gpu.blend_adjoint(split, _there(basis.values), g_corrected, g_canonical, partial, g_coefficients)
         return g_coefficients
-    partial = g_shaped.new_empty(bodies, CHUNKS, count, LANES)
-    gradients = _blocks(g_shaped), _blocks(g_canonical), partial, g_coefficients
+    partial = g_corrected.new_empty(bodies, CHUNKS, count, LANES)
+    gradients = _blocks(g_corrected), _blocks(g_canonical), partial, g_coefficients
     with runtime.native_vectors():
         if basis.ranges is None:
             skinning.blend_adjoint(split, basis.values, *gradients)
@@ -231,26 +231,26 @@ def _blend_adjoint(split: int, basis: Basis, g_shaped: Tensor, g_canonical: Tens
 class _Skin(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: FunctionCtx, rest: Tensor, expr: Tensor, pose: Tensor, translation: Tensor, rig: Rig
+        ctx: FunctionCtx, shaped: Tensor, expr: Tensor, pose: Tensor, translation: Tensor, rig: Rig
     ) -> tuple[Tensor, Tensor, Tensor]:
         from taichi_avatars.kernels import skinning as kernels
 
         runtime.start()
-        rest, expr, pose, translation = (t.detach().contiguous() for t in (rest, expr, pose, translation))
-        bodies, n_vertices, count = len(rest), len(rig.weights), len(rig.parents)
+        shaped, expr, pose, translation = (t.detach().contiguous() for t in (shaped, expr, pose, translation))
+        bodies, n_vertices, count = len(shaped), len(rig.weights), len(rig.parents)
         components = rig.basis.values.shape[1]
-        state, coefficients = rest.new_empty(bodies, count * STATE), rest.new_empty(bodies, components)
-        canonical, shaped = torch.empty_like(rest), torch.empty_like(rest)
-        vertices, joints = rest.new_empty(bodies, n_vertices, 3), rest.new_empty(bodies, count, 3)
+        state, coefficients = shaped.new_empty(bodies, count * JointState.SIZE), shaped.new_empty(bodies, components)
+        canonical, corrected = torch.empty_like(shaped), torch.empty_like(shaped)
+        vertices, joints = shaped.new_empty(bodies, n_vertices, 3), shaped.new_empty(bodies, count, 3)
         if bodies:
             kernels.rotate(rig.corrected, expr, pose, state, coefficients)
             if components:
-                _blend(rig.n_expr, coefficients, rig.basis, rest, canonical, shaped)
+                _blend(rig.n_expr, coefficients, rig.basis, shaped, canonical, corrected)
             else:
-                canonical.copy_(rest)
-                shaped.copy_(rest)
-            kernels.skin(rig.tree, _there(rig.weights), shaped, state, translation, vertices, joints)
-        ctx.save_for_backward(pose, shaped, state)
+                canonical.copy_(shaped)
+                corrected.copy_(shaped)
+            kernels.skin(rig.tree, _there(rig.weights), corrected, state, translation, vertices, joints)
+        ctx.save_for_backward(pose, corrected, state)
         ctx.rig = rig  # type: ignore[attr-defined]
         return vertices, joints, canonical
 
@@ -259,18 +259,18 @@ class _Skin(torch.autograd.Function):
     def backward(ctx, g_vertices: Tensor, g_joints: Tensor, g_canonical: Tensor):  # type: ignore[override]
         from taichi_avatars.kernels import skinning as kernels
 
-        pose, shaped, state = ctx.saved_tensors
+        pose, corrected, state = ctx.saved_tensors
         rig: Rig = ctx.rig
         bodies = len(pose)
-        g_shaped, g_state = torch.zeros_like(shaped), torch.empty_like(state)
+        g_corrected, g_state = torch.zeros_like(corrected), torch.empty_like(state)
         partial = pose.new_empty(bodies, CHUNKS_GPU if runtime.on_gpu() else CHUNKS, partial_size(len(rig.parents)))
-        g_rest, g_pose, g_translation = g_canonical.clone(), torch.empty_like(pose), pose.new_empty(bodies, 3)
+        g_shaped, g_pose, g_translation = g_canonical.clone(), torch.empty_like(pose), pose.new_empty(bodies, 3)
         if not bodies:
-            return g_rest, pose.new_empty(0, rig.n_expr), g_pose, g_translation, None
+            return g_shaped, pose.new_empty(0, rig.n_expr), g_pose, g_translation, None
         g_vertices, g_joints = g_vertices.contiguous(), g_joints.contiguous()
         kernels.skin_adjoint(
-            rig.tree, _there(rig.weights), shaped, state, g_vertices, g_joints, g_shaped, partial, g_state, g_translation
+            rig.tree, _there(rig.weights), corrected, state, g_vertices, g_joints, g_corrected, partial, g_state, g_translation
         )
-        g_coefficients = _blend_adjoint(rig.n_expr, rig.basis, g_shaped, g_rest)
+        g_coefficients = _blend_adjoint(rig.n_expr, rig.basis, g_corrected, g_shaped)
         kernels.rotate_adjoint(rig.n_expr, rig.corrected, pose, g_state, g_coefficients, g_pose)
-        return g_rest, g_coefficients[:, : rig.n_expr], g_pose, g_translation, None
+        return g_shaped, g_coefficients[:, : rig.n_expr], g_pose, g_translation, None

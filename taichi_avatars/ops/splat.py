@@ -63,7 +63,7 @@ def splat(rows: Tensor, background: Tensor, width: int, height: int) -> tuple[Te
     """Composites splats front to back (Kerbl et al. 2023, eq. 3).
 
     Args:
-        rows: (N,12) splats, see `kernels.projection`.  background: (3,).  width, height: image size, pixels.
+        rows: (N,12) splats, see `kernels.types.Splat`.  background: (3,).  width, height: image size, pixels.
 
     Returns:
         image (3,H,W) over the background, alpha (H,W), depth (H,W) = sum of weight times view depth, metres.

@@ -16,7 +16,7 @@ class TileLists(NamedTuple):
     """Lists of splats per tile, front to back. M splats in depth order, P pairs of a splat and a tile it touches.
 
     order: (M,) int32 splat at each rank of the depth order.
-    packed: (M,12) as `kernels.tiles` lists it.  place: (M,) int32 each splat's row in it.
+    packed: (M,12) rows of `kernels.types.Packed`.  place: (M,) int32 each splat's row in it.
     tile_end: (tiles,) int32 one past each tile's last entry.
     entries: (P,2) int32 the lists: the splat's place and the quads of the tile that it touches, as `kernels.tiles` packs
         them; and the number of the pair, counted splat by splat.

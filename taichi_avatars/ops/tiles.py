@@ -39,30 +39,31 @@ def sort_into_tiles(rows: Tensor, width: int, height: int) -> TileLists:
     """Depth order, then a stable counting sort into tiles.
 
     Args:
-        rows: (N,12) splats, see `kernels.projection`.
+        rows: (N,12) splats, see `kernels.types.Splat`.
         width, height: image size, pixels.
     """
     from taichi_avatars.kernels import tiles as kernel
+    from taichi_avatars.kernels.types import Bounds, Packed, Splat
 
     if runtime.on_gpu():
         return tiles_gpu.sort_into_tiles(rows, width, height)
     tiles_x, tiles_y = -(-width // kernel.TILE), -(-height // kernel.TILE)
     n, tiles = len(rows), tiles_x * tiles_y
     chunks, chunk = _chunks(n)
-    order = depth_order(rows[:, 9])
-    packed, bounds = rows.new_empty(n, kernel.PACKED), rows.new_empty(n, kernel.BOUNDS)
-    place, resident, room, pairs_of = torch.empty(4, n, dtype=torch.int32)
+    order = depth_order(rows[:, Splat.DEPTH])
+    packed, bounds = rows.new_empty(n, Packed.SIZE), rows.new_empty(n, Bounds.SIZE)
+    place, splat_at, most_pairs, pairs_of = torch.empty(4, n, dtype=torch.int32)
     if n:
-        kernel.settle(tiles_x, tiles_y, rows, torch.empty(tiles, dtype=torch.int32), place, resident)
-        kernel.pack(tiles_x, tiles_y, order, resident, rows, packed, bounds, room)
-    room_end = running_sum(room)
-    pairs = torch.empty(_last(room_end) + chunks * kernel.SPILL, dtype=torch.int32)
+        kernel.group_records(tiles_x, tiles_y, rows, torch.empty(tiles, dtype=torch.int32), place, splat_at)
+        kernel.pack(tiles_x, tiles_y, order, splat_at, rows, packed, bounds, most_pairs)
+    most_pairs_end = running_sum(most_pairs)
+    pairs = torch.empty(_last(most_pairs_end) + chunks * kernel.SPILL, dtype=torch.int32)
     slot, tile_end = torch.empty(chunks, tiles, dtype=torch.int32), torch.empty(tiles, dtype=torch.int32)
     with runtime.native_vectors():
-        kernel.list_pairs(tiles_x, tiles_y, chunk, bounds, room_end, pairs, slot, pairs_of)
+        kernel.list_pairs(tiles_x, tiles_y, chunk, bounds, most_pairs_end, pairs, slot, pairs_of)
     splat_end = running_sum(pairs_of)
     entries = torch.empty(max(_last(splat_end), 1), 2, dtype=torch.int32)
-    kernel.scatter(chunk, order, place, room_end, pairs, splat_end, slot, tile_end, entries)
+    kernel.scatter(chunk, order, place, most_pairs_end, pairs, splat_end, slot, tile_end, entries)
     return TileLists(order, packed, place, tile_end, entries, splat_end, tiles_x, tiles_y)
 
 

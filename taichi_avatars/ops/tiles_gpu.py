@@ -11,16 +11,17 @@ from taichi_avatars.ops.tile_lists import TileLists, running_sum
 def sort_into_tiles(rows: Tensor, width: int, height: int) -> TileLists:
     """The lists of `ops.tiles.sort_into_tiles`, from thousands of short threads and torch's sort."""
     from taichi_avatars.kernels import tiles, tiles_gpu
+    from taichi_avatars.kernels.types import Bounds, Packed, Splat
 
     tiles_x, tiles_y = -(-width // tiles.TILE), -(-height // tiles.TILE)
     n, count = len(rows), tiles_x * tiles_y
-    order = torch.argsort(rows[:, 9], stable=True).int()
-    packed, bounds = rows.new_empty(n, tiles.PACKED), rows.new_empty(n, tiles.BOUNDS)
+    order = torch.argsort(rows[:, Splat.DEPTH], stable=True).int()
+    packed, bounds = rows.new_empty(n, Packed.SIZE), rows.new_empty(n, Bounds.SIZE)
     place = torch.empty_like(order)
     place[order.long()] = torch.arange(n, dtype=torch.int32, device=rows.device)
-    room, pairs_of = torch.zeros(2, n, dtype=torch.int32, device=rows.device)
+    most_pairs, pairs_of = torch.zeros(2, n, dtype=torch.int32, device=rows.device)
     if n:
-        tiles.pack(tiles_x, tiles_y, order, order, rows, packed, bounds, room)
+        tiles.pack(tiles_x, tiles_y, order, order, rows, packed, bounds, most_pairs)
         tiles_gpu.count_pairs(tiles_x, tiles_y, bounds, pairs_of)
     splat_end = running_sum(pairs_of)
     total = int(splat_end[-1]) if n else 0

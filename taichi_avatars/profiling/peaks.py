@@ -35,9 +35,10 @@ def measure_peaks() -> Peaks | None:
     if runtime.on_gpu():
         return None
     from taichi_avatars.kernels import peaks as kernel
+    from taichi_avatars.kernels.lanes import LANES
 
-    a, b, c = (torch.ones(ARRAY, kernel.LANES) for _ in range(3))
-    out = torch.empty(4 * runtime.threads(), kernel.LANES)
+    a, b, c = (torch.ones(ARRAY, LANES) for _ in range(3))
+    out = torch.empty(4 * runtime.threads(), LANES)
     one = [torch.ones(1) for _ in range(8)]
     with runtime.native_vectors():
         triad = _seconds(lambda: kernel.triad(2.0, a, b, c))

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from taichi_avatars.profiling.peaks import Peaks
 
 # Arithmetic per pair of a Gaussian and a pixel, counted in `kernels.splat_cpu`: `blend` with its exponent (6) and exp (13);
-# `blend_adjoint` with the same, the division as one, and its share of `lane_sums` (half an operation).
+# `blend_adjoint` with the same, the division as one, and its share of `reduce_sums` (half an operation).
 OPERATIONS = {"composite": 33.0, "composite_adjoint": 62.0}
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor
 
+from taichi_avatars.config import TrainConfig
 from taichi_avatars.errors import UserError
 from taichi_avatars.scene import blender, colmap, head_capture
 from taichi_avatars.scene.georeference import NOWHERE, Origin
@@ -82,6 +83,24 @@ def capture_kind(path: Path | str) -> Kind | None:
     if (path / head_capture.MARKER).is_file():
         return "head"
     return "blender" if any((path / name).is_file() for name in (blender.TRAIN, blender.ALL)) else None
+
+
+def load_configured(
+    path: Path | str, config: TrainConfig, head: FlameModel | None, *, evaluation: bool = True, origin: Origin | None = None
+) -> Capture:
+    """`load_capture` as a run's configuration has it."""
+    return load_capture(
+        path,
+        head=head,
+        evaluation=evaluation,
+        use_mask=config.use_mask,
+        principal_point=config.principal_point,
+        resolution=config.resolution,
+        images=config.images,
+        camera=config.camera,
+        strict_paths=config.strict_paths,
+        origin=origin,
+    )
 
 
 def load_capture(

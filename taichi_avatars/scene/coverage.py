@@ -13,7 +13,7 @@ ONE_SIDE = math.radians(30.0)  # around the middle direction; sixteen cameras in
 LOW_DEGREE = 1  # of the colour, which is no harm with one side seen
 
 
-def spread(views: list[View], flame: FlameSequence) -> float:
+def half_angle(views: list[View], flame: FlameSequence) -> float:
     """Largest angle between the mean direction from which a head is seen and any other, radians.
 
     Directions are the head's own: a head that turns in front of one camera is seen from several sides.
@@ -38,7 +38,7 @@ def one_sided(views: list[View], flame: FlameSequence | None, sh_degree: int) ->
     """
     if flame is None or not views:
         return None
-    angle = spread(views, flame)
+    angle = half_angle(views, flame)
     if angle >= ONE_SIDE:
         return None
     advice = "; --sh-degree 0 keeps colours from learning light and pose instead" if sh_degree > LOW_DEGREE else ""

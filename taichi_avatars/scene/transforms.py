@@ -13,7 +13,7 @@ from torch import Tensor
 
 from taichi_avatars.errors import UserError
 from taichi_avatars.files.json import read_json
-from taichi_avatars.scene.cameras import Camera
+from taichi_avatars.scene.cameras import OPENCV_FROM_OPENGL, Camera
 from taichi_avatars.scene.images import image_size
 from taichi_avatars.scene.lens import Lens, pinhole
 from taichi_avatars.scene.pixels import LARGEST_IMAGE
@@ -28,6 +28,22 @@ UNDISTORTED = {"PERSPECTIVE", "PINHOLE", "SIMPLE_PINHOLE"}
 PERSPECTIVE = {*UNDISTORTED, "SIMPLE_RADIAL", "RADIAL", "OPENCV", "FULL_OPENCV"}
 FISHEYE = {"OPENCV_FISHEYE", "FISHEYE", "SIMPLE_RADIAL_FISHEYE", "RADIAL_FISHEYE"}
 RIGID_TOLERANCE = 1e-2  # poses printed with three digits are still rotations; a scaled or sheared pose is far outside
+
+
+def camera_entry(camera: Camera) -> dict[str, object]:
+    """What a frame of `transforms_*.json` says about its camera, as VHAP writes it."""
+    camera_to_world = torch.linalg.inv(camera.world_to_camera.double()) @ OPENCV_FROM_OPENGL.double()
+    return {
+        "cx": camera.cx,
+        "cy": camera.height - camera.cy,  # this format counts from the bottom of the image
+        "fl_x": camera.fx,
+        "fl_y": camera.fy,
+        "h": camera.height,
+        "w": camera.width,
+        "camera_angle_x": 2 * math.atan(0.5 * camera.width / camera.fx),
+        "camera_angle_y": 2 * math.atan(0.5 * camera.height / camera.fy),
+        "transform_matrix": camera_to_world.tolist(),
+    }
 
 
 def read_transforms(path: Path, within: Path | None = None) -> list[Frame]:
@@ -107,7 +123,7 @@ class Frame:
         except UserError as error:
             raise self.error(f"{key}: {error}") from None
         except (OSError, ValueError, RuntimeError) as error:  # a name with a zero byte, or links in a circle
-            raise self.error(f"{key}: {name!r} is no file's name ({error}); export it again") from None
+            raise self.error(f"{key}: {name!r} is not a valid file name ({error}); export it again") from None
         if suffixes and not path.is_file():
             longer = [path.with_name(path.name + suffix) for suffix in suffixes]
             path = next((file for file in longer if file.is_file()), path if path.suffix else longer[0])

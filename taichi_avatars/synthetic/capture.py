@@ -23,8 +23,9 @@ from taichi_avatars.synthetic.folder import (
     MARK,
     PARAMETERS,
     TRUTH,
-    Shot,
+    RigCamera,
     Split,
+    check_at_least,
     make_picture_folders,
     picture_name,
     save_picture,
@@ -51,13 +52,13 @@ TRACKING_ERROR = {
 }
 
 
-def camera_rig(count: int, width: int, height: int, target: Tensor, seed: int = 0) -> list[Shot]:
+def camera_rig(count: int, width: int, height: int, target: Tensor, seed: int = 0) -> list[RigCamera]:
     """Cameras about a metre from `target` (3,), within 52 degrees to each side; `frontal(count)` looks straight at it."""
     random = np.random.default_rng([seed, 40])
     others = [k for k in range(count) if k != frontal(count)]
     elevations = (8.0, -14.0, 24.0, -3.0, 15.0)
     focal = height * DISTANCE / FRAME_HEIGHT
-    shots = []
+    rig = []
     for index in range(count):
         if index == frontal(count):
             azimuth, elevation = 3.0, 4.0
@@ -70,10 +71,10 @@ def camera_rig(count: int, width: int, height: int, target: Tensor, seed: int = 
         eye = target + distance * torch.tensor([math.sin(a) * math.cos(e), math.sin(e), math.cos(a) * math.cos(e)])
         looking = Camera.look_at(eye, target, 1.0, width, height)
         shift = random.uniform(-0.015, 0.015, 2)
-        shots.append(
-            Shot(index, replace(looking, fx=focal, fy=focal, cx=width * (0.5 + shift[0]), cy=height * (0.5 + shift[1])))
+        rig.append(
+            RigCamera(index, replace(looking, fx=focal, fy=focal, cx=width * (0.5 + shift[0]), cy=height * (0.5 + shift[1])))
         )
-    return shots
+    return rig
 
 
 def frontal(count: int) -> int:
@@ -128,15 +129,9 @@ def write_capture(
         UserError: for sizes that make no capture, or where `out` is something else that would be lost.
     """
     out = Path(out)
-    for name, value in (
-        ("width", width),
-        ("height", height),
-        ("timesteps", timesteps),
-        ("cameras", cameras),
-        ("supersample", supersample),
-    ):
-        if value < 1:
-            raise UserError(f"{name} must be at least 1, got {value}")
+    check_at_least(
+        width=(width, 1), height=(height, 1), timesteps=(timesteps, 1), cameras=(cameras, 1), supersample=(supersample, 1)
+    )
     if test_timesteps < 0:
         raise UserError(f"test_timesteps must not be negative, got {test_timesteps}")
     with whole_folder(out, force) as work:
@@ -161,19 +156,19 @@ def fill(
     resting = resting_vertices(head, subject.who)
     wrap = hair_offset(subject, resting)
     target = 0.5 * (resting.amin(0) + resting.amax(0))
-    shots = camera_rig(cameras, width, height, target, seed)
+    rig = camera_rig(cameras, width, height, target, seed)
     truth = whole_performance(head, subject.who.shape, timesteps, seed)
     tracked = replace(with_tracking_error(truth, seed) if tracking_error else truth, static_offset=wrap)
 
-    total, done = len(truth.timesteps) * len(shots), 0
+    total, done = len(truth.timesteps) * len(rig), 0
     pending: list[Future[None]] = []
     make_picture_folders(folder)
     with ThreadPoolExecutor(2) as encoders:
         for row, timestep in enumerate(truth.timesteps):
             posed = pose(subject, truth.mesh(head, row).vertices)
-            for shot in shots:
-                picture = photograph(subject, posed, shot.camera, supersample)
-                pending.append(encoders.submit(save_picture, folder, picture_name(timestep, shot), picture, rgba))
+            for placed in rig:
+                picture = photograph(subject, posed, placed.camera, supersample)
+                pending.append(encoders.submit(save_picture, folder, picture_name(timestep, placed), picture, rgba))
                 if len(pending) > 32:
                     pending.pop(0).result()
                 done += 1
@@ -184,7 +179,7 @@ def fill(
     write_parameters(folder, head, tracked)
     write_parameters(folder / TRUTH, head, replace(truth, static_offset=wrap))
     truth.save_npz(folder / MARK)
-    splits = splits_of(shots, list(truth.timesteps), timesteps[0])
+    splits = splits_of(rig, list(truth.timesteps), timesteps[0])
     write_transforms(folder, splits)
     write_transforms(folder / TRUTH, splits, pictures="../")
 
@@ -196,18 +191,18 @@ def hair_offset(subject: Subject, resting: Tensor) -> Tensor:
     return wrapping_offset(head, strands, points, resting)
 
 
-def splits_of(shots: Sequence[Shot], timesteps: Sequence[int], training: int) -> dict[str, Split]:
+def splits_of(rig: Sequence[RigCamera], timesteps: Sequence[int], training: int) -> dict[str, Split]:
     """train and val share timesteps, val is the frontal camera if there are others; test: all cameras, held-out timesteps."""
-    held_out = {frontal(len(shots))} if len(shots) > 1 else set()
+    held_out = {frontal(len(rig))} if len(rig) > 1 else set()
     first, rest = list(timesteps[:training]), list(timesteps[training:])
 
-    def split(chosen: list[Shot], moments: list[int]) -> Split:
-        return [(timestep, shot) for timestep in moments for shot in chosen]
+    def split(chosen: list[RigCamera], moments: list[int]) -> Split:
+        return [(timestep, placed) for timestep in moments for placed in chosen]
 
     return {
-        "train": split([s for s in shots if s.index not in held_out], first),
-        "val": split([s for s in shots if s.index in held_out], first),
-        "test": split(list(shots), rest),
+        "train": split([s for s in rig if s.index not in held_out], first),
+        "val": split([s for s in rig if s.index in held_out], first),
+        "test": split(list(rig), rest),
     }
 
 

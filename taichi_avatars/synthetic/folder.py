@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,8 +19,9 @@ from taichi_avatars.head.assets import write_head_json
 from taichi_avatars.head.flame import FlameModel
 from taichi_avatars.head.pose import SIZES
 from taichi_avatars.head.sequence import FlameSequence
-from taichi_avatars.scene.cameras import OPENCV_FROM_OPENGL, Camera
-from taichi_avatars.synthetic.renderer import Picture
+from taichi_avatars.scene.cameras import Camera
+from taichi_avatars.scene.transforms import camera_entry
+from taichi_avatars.synthetic.renderer import Photo
 
 TRUTH = "truth"
 MARK = f"{TRUTH}/flame_param.npz"  # only folders made here hold it
@@ -30,14 +30,14 @@ PARAMETERS = ("expr", *SIZES)
 
 
 @dataclass(frozen=True)
-class Shot:
+class RigCamera:
     """A camera with its index in the dataset."""
 
     index: int
     camera: Camera
 
 
-Split = list[tuple[int, Shot]]  # timestep and camera of every picture
+Split = list[tuple[int, RigCamera]]  # timestep and camera of every picture
 
 
 @contextmanager
@@ -58,6 +58,13 @@ def whole_folder(out: Path, force: bool) -> Iterator[Path]:
         yield work
 
 
+def check_at_least(purpose: str = "", **sizes: tuple[float, float]) -> None:
+    """Raises a UserError for the first of some sizes that is below its least value. sizes: value and least."""
+    for name, (value, least) in sizes.items():
+        if value < least:
+            raise UserError(f"{name} must be at least {least:g}{purpose}, got {value:g}")
+
+
 def replaceable(out: Path) -> bool:
     return out.is_dir() and ((out / MARK).is_file() or not any(out.iterdir()))
 
@@ -71,7 +78,7 @@ def make_picture_folders(folder: Path) -> None:
         (folder / name).mkdir(parents=True)
 
 
-def save_picture(folder: Path, name: str, picture: Picture, rgba: bool) -> None:
+def save_picture(folder: Path, name: str, picture: Photo, rgba: bool) -> None:
     """The head: over white or with transparency, its mask and that of its hair."""
     # In numpy: torch would start a team of threads for these small arrays.
     rgb, alpha, hair = picture.head_rgb.numpy(), picture.head_alpha.numpy(), picture.hair.numpy()
@@ -100,38 +107,28 @@ def write_parameters(folder: Path, head: FlameModel, flame: FlameSequence) -> No
 
 def write_transforms(folder: Path, splits: Mapping[str, Split], pictures: str = "") -> None:
     """transforms_<split>.json of every split; `pictures` leads from the folder to the one that holds the pictures."""
-    for split, shots in splits.items():
+    for split, rig in splits.items():
         content = {
-            "frames": [frame(timestep, shot, pictures) for timestep, shot in shots],
-            "timestep_indices": sorted({timestep for timestep, _ in shots}),
-            "camera_indices": sorted({shot.index for _, shot in shots}),
+            "frames": [frame(timestep, placed, pictures) for timestep, placed in rig],
+            "timestep_indices": sorted({timestep for timestep, _ in rig}),
+            "camera_indices": sorted({placed.index for _, placed in rig}),
         }
         (folder / f"transforms_{split}.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
-def picture_name(timestep: int, shot: Shot) -> str:
-    return f"{timestep:05d}_{shot.index:02d}.png"
+def picture_name(timestep: int, placed: RigCamera) -> str:
+    return f"{timestep:05d}_{placed.index:02d}.png"
 
 
-def frame(timestep: int, shot: Shot, pictures: str) -> dict[str, object]:
-    camera = shot.camera
-    camera_to_world = torch.linalg.inv(camera.world_to_camera.double()) @ OPENCV_FROM_OPENGL.double()
-    name = picture_name(timestep, shot)
+def frame(timestep: int, placed: RigCamera, pictures: str) -> dict[str, object]:
+    name = picture_name(timestep, placed)
     return {
         "timestep_index": timestep,
         "timestep_index_original": timestep,
         "timestep_id": f"frame_{timestep:05d}",
-        "camera_index": shot.index,
-        "camera_id": f"cam_{shot.index:02d}",
-        "cx": camera.cx,
-        "cy": camera.height - camera.cy,  # this format counts from the bottom of the image
-        "fl_x": camera.fx,
-        "fl_y": camera.fy,
-        "h": camera.height,
-        "w": camera.width,
-        "camera_angle_x": 2 * math.atan(0.5 * camera.width / camera.fx),
-        "camera_angle_y": 2 * math.atan(0.5 * camera.height / camera.fy),
-        "transform_matrix": camera_to_world.tolist(),
+        "camera_index": placed.index,
+        "camera_id": f"cam_{placed.index:02d}",
+        **camera_entry(placed.camera),
         "file_path": f"{pictures}images/{name}",
         "fg_mask_path": f"{pictures}fg_masks/{name}",
         "flame_param_path": f"flame_param/{timestep:05d}.npz",

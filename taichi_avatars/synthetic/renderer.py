@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,7 +19,7 @@ from taichi_avatars.scene.cameras import Camera
 from taichi_avatars.synthetic.appearance import Texels, bake
 from taichi_avatars.synthetic.defaults import SUPERSAMPLE
 from taichi_avatars.synthetic.garment import Garment, dye, make_garment
-from taichi_avatars.synthetic.hair import Strands, grow
+from taichi_avatars.synthetic.hair import LONGEST, Strands, grow
 from taichi_avatars.synthetic.identity import Identity, identity
 
 # Direction towards the light and its colour: a large soft key from the upper left, a weak cool fill, a rim from behind.
@@ -32,7 +34,9 @@ LIGHTS = torch.stack(
 SKY = torch.tensor([[0.31, 0.33, 0.36], [0.17, 0.155, 0.145]])
 KEY_RADIUS = 0.22  # radians
 HAIR_GLOSS = 0.8
-# Metres: where the skin is asked what it sees, and how its shadows begin and fade; see `ops/visibility.py`.
+# Where a pixel's surface is shaded twice only: it spans less than so many pixels' depth, and display values less than this.
+STEEP, ALIKE = 4.0, 0.03
+# Metres: where the skin is asked what it sees, and how its shadows begin and fade; see `ops/subject/visibility.py`.
 LIFT, SKIN_SHADOW = 0.002, (0.0012, 0.003)
 # Wet walls pass light on, and the vertices of teeth lie where the lips hide them.
 MOUTH_GLOW = {"mouth_inside": 0.12, "tongue": 0.16, "teeth_upper": 0.4, "teeth_lower": 0.35}
@@ -79,7 +83,7 @@ class Posed:
 
 
 @dataclass(frozen=True)
-class Picture:
+class Photo:
     """Display values premultiplied by alpha, (3,H,W), and shares of the pixel, (H,W).
 
     Attributes:
@@ -171,17 +175,47 @@ def pose(subject: Subject, vertices: Tensor) -> Posed:
     return Posed(vertices, record, frames.rotation.contiguous(), points, received)
 
 
-def photograph(subject: Subject, posed: Posed, camera: Camera, supersample: int = SUPERSAMPLE) -> Picture:
+def photograph(subject: Subject, posed: Posed, camera: Camera, supersample: int = SUPERSAMPLE) -> Photo:
     """The subject from a camera, antialiased."""
+    left, top, right, bottom = outline(posed.vertices, camera)
+    # By numpy, which gets the zeros from the system: torch would start a team of threads to write them.
+    rgb, cover = (torch.from_numpy(np.zeros((n, camera.height, camera.width), np.float32)) for n in (6, 3))
+    if left < right and top < bottom:
+        part = replace(camera, cx=camera.cx - left, cy=camera.cy - top, width=right - left, height=bottom - top)
+        photograph_part(subject, posed, part, supersample, (left, top), rgb, cover)
+    return Photo(rgb[:3], cover[0], rgb[3:], cover[1], cover[2])
+
+
+def outline(vertices: Tensor, camera: Camera) -> tuple[int, int, int, int]:
+    """The part of a picture that the subject and its hair fill: first column and row, and the ones behind the last."""
+    world_to_camera = camera.world_to_camera.numpy()
+    view = vertices.numpy() @ world_to_camera[:3, :3].T + world_to_camera[:3, 3]
+    nearest = float(view[:, 2].min())
+    if nearest <= camera.near:
+        return 0, 0, camera.width, camera.height
+    margin = LONGEST * max(camera.fx, camera.fy) / nearest + 1
+    x, y = camera.fx * view[:, 0] / view[:, 2] + camera.cx, camera.fy * view[:, 1] / view[:, 2] + camera.cy
+    left, top = max(0, math.floor(x.min() - margin)), max(0, math.floor(y.min() - margin))
+    return left, top, min(camera.width, math.ceil(x.max() + margin)), min(camera.height, math.ceil(y.max() + margin))
+
+
+def photograph_part(
+    subject: Subject,
+    posed: Posed,
+    camera: Camera,
+    supersample: int,
+    corner: tuple[int, int],
+    rgb: Tensor,
+    cover: Tensor,
+) -> None:
+    """Writes what `camera` sees into a larger picture, from column and row `corner` on; see `shade_samples`."""
     strands, texels = subject.strands, subject.texels
     projection, face, nearest = rasterize_depth(posed.vertices, subject.faces, camera, supersample)
-    strand, along, screen = draw_strands(posed.points, strands.radius, camera, supersample, nearest, strands.scalp)
+    drawn = draw_strands(posed.points, strands.radius, camera, supersample, nearest, strands.scalp)
     eye = camera.center.detach().float().contiguous()
-    shown = light_strands(posed.points, strands.color, posed.received, HAIR_GLOSS, eye, LIGHTS, SKY)
-    rgb, cover = torch.empty(6, camera.height, camera.width), torch.empty(3, camera.height, camera.width)
+    shown = light_strands(posed.points, strands.color, posed.received, HAIR_GLOSS, eye, LIGHTS, SKY, drawn.rows)
     surface = posed.record, posed.rotation, texels.start, texels.divisions, texels.values
-    fibres = strand, along, screen, shown, strands.scalp
-    shading.shade_samples(
-        *projection, face, *surface, *fibres, subject.head.num_faces, eye, LIGHTS, SKY, supersample, rgb, cover
-    )
-    return Picture(rgb[:3], cover[0], rgb[3:], cover[1], cover[2])
+    fibres = drawn.strand, drawn.along, drawn.screen.flatten(0, 1), shown.flatten(0, 1), strands.scalp * shown.shape[1]
+    light, detail = (eye, LIGHTS, SKY), (supersample, STEEP / camera.fx, ALIKE)
+    own = subject.head.num_faces
+    shading.shade_samples(*projection, face, nearest, *surface, *fibres, own, *light, *detail, *corner, rgb, cover)

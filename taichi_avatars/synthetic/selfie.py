@@ -29,7 +29,7 @@ from taichi_avatars.synthetic.motion import (
     played,
     require_units,
 )
-from taichi_avatars.synthetic.renderer import Picture, Subject, make_subject, photograph, pose, resting_vertices
+from taichi_avatars.synthetic.renderer import Photo, Subject, make_subject, photograph, pose, resting_vertices
 from taichi_avatars.synthetic.room import WALL_Z, Room, furnish
 
 HELD_OUT = 0.1  # the last part of the film
@@ -58,14 +58,14 @@ class Frame:
 
     Attributes:
         timestep: from 0.
-        film: (3,H,W) in [0,1], as the camera's chip saw it.
+        exposed: (3,H,W) in [0,1], as the camera's chip saw it.
         picture: the person without the room, with the frame's exposure but without noise.
         camera: where it was taken from.
     """
 
     timestep: int
-    film: Tensor
-    picture: Picture
+    exposed: Tensor
+    picture: Photo
     camera: Camera
 
 

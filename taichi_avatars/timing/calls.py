@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import torch
 
-from taichi_avatars import runtime
+from taichi_avatars import engine, runtime
 from taichi_avatars.timing.launches import wait
 
 
@@ -44,6 +44,7 @@ def machine() -> dict[str, object]:
         "processor": _processor(),
         "backend": runtime.backend(),
         "threads": runtime.threads(),
+        "engine": engine.version(),
         "torch": torch.__version__,
         "python": platform.python_version(),
     }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,8 @@ from torch import Tensor
 from taichi_avatars.head.assets import write_head_json
 from taichi_avatars.head.flame import FlameModel
 from taichi_avatars.head.sequence import FlameSequence
-from taichi_avatars.scene.cameras import OPENCV_FROM_OPENGL, Camera
+from taichi_avatars.scene.cameras import Camera
+from taichi_avatars.scene.transforms import camera_entry
 from taichi_avatars.tracking.points import EYES_BY_GAZE, GAZE, JAW_POSE, POSE, ROTATION, TRANSLATION
 
 IMAGES, PARAMETERS = "images", "flame_param"
@@ -67,22 +67,13 @@ def frame_entry(camera: Camera, timestep: int, number: int, video: int) -> dict[
     Args:
         number: of the picture among those that were used of its video.
     """
-    camera_to_world = torch.linalg.inv(camera.world_to_camera.double()) @ OPENCV_FROM_OPENGL.double()
     return {
         "timestep_index": timestep,
         "timestep_index_original": number,
         "timestep_id": f"frame_{number:05d}",
         "camera_index": video,
         "camera_id": f"video_{video}",
-        "cx": camera.cx,
-        "cy": camera.height - camera.cy,  # this format counts from the bottom of the image
-        "fl_x": camera.fx,
-        "fl_y": camera.fy,
-        "h": camera.height,
-        "w": camera.width,
-        "camera_angle_x": 2 * math.atan(0.5 * camera.width / camera.fx),
-        "camera_angle_y": 2 * math.atan(0.5 * camera.height / camera.fy),
-        "transform_matrix": camera_to_world.tolist(),
+        **camera_entry(camera),
         "file_path": f"{IMAGES}/{image_name(timestep, video)}",
         "flame_param_path": f"{PARAMETERS}/{timestep:05d}.npz",
     }

@@ -11,7 +11,7 @@ from torch import Tensor
 from taichi_avatars import ops, runtime
 from taichi_avatars.avatar.avatar import Avatar, to_world
 from taichi_avatars.avatar.gaussians import Gaussians
-from taichi_avatars.head.flame import FlameModel, Rest
+from taichi_avatars.head.flame import FlameModel, ShapedHead
 from taichi_avatars.head.pose import HeadPose
 from taichi_avatars.head.sequence import FlameSequence, columns
 from taichi_avatars.scene.images import Background, load_image
@@ -75,14 +75,14 @@ class Shape:
     """Vertices of a head as a function of the P numbers of `FlameSequence.table`, which has parts of these widths."""
 
     head: FlameModel
-    rest: Rest
+    shaped: ShapedHead
     widths: Mapping[str, int]
 
     @torch.no_grad()
     def vertices(self, numbers: Tensor, offset: Tensor | None = None) -> Tensor:
         """(V,3) or (B,V,3) in the world, metres, of (P,) or (B,P) numbers. offset: (V,3) dynamic offset, metres."""
         pose = HeadPose.of_keys({**columns(numbers, self.widths), "dynamic_offset": offset})
-        return self.head.pose(self.rest, pose).vertices
+        return self.head.pose(self.shaped, pose).vertices
 
     def jacobian(self, numbers: Tensor, offset: Tensor | None = None) -> Tensor:
         """(3V,P) how the vertices move with each number, by differences: the head is nearly linear in all of them."""
@@ -99,7 +99,7 @@ class Actor:
         held = {name: values.detach() for name, values in avatar.gaussians.parameters().items()}
         frozen = Gaussians(**held, binding=avatar.gaussians.binding).to(runtime.device())
         self.head, self.background = avatar.head, background
-        self.shape = Shape(avatar.head, sequence.rest(avatar.head), sequence.widths())
+        self.shape = Shape(avatar.head, sequence.shaped(avatar.head), sequence.widths())
         self.gaussians = frozen
         self._sh, self._opacities = (frozen.sh_base, frozen.sh_rest), frozen.opacities
 

@@ -14,7 +14,7 @@ from taichi_avatars.faces.following import FaceFollower, FaceOverTime, FaceTrack
 from taichi_avatars.faces.look import Look
 from taichi_avatars.files.atomic import atomic_path
 from taichi_avatars.tracking.no_face import why_no_face
-from taichi_avatars.tracking.source import Source, shots
+from taichi_avatars.tracking.source import Source, video_frames
 
 LONGEST = 1280  # pixels of the pictures that faces are looked for in
 FILM = "film one person who looks at the camera, the face a quarter of the picture's height or more, in even light"
@@ -87,11 +87,11 @@ def watch(watched: Watched, rate: float, progress: Callable[[int, int], None] | 
         progress: called with pictures seen and their likely number.
     """
     expected = max(1, round(watched.source.seconds * min(rate, watched.source.rate)))
-    for shot in shots(watched.source, rate):
-        if shot.number < len(watched.seconds):
+    for frame in video_frames(watched.source, rate):
+        if frame.number < len(watched.seconds):
             continue
-        watched.follower.step(shot.picture((watched.width, watched.height)))
-        watched.seconds.append(shot.seconds)
+        watched.follower.step(frame.picture((watched.width, watched.height)))
+        watched.seconds.append(frame.seconds)
         if progress is not None:
             progress(len(watched.seconds), max(expected, len(watched.seconds)))
     watched.finished = True

@@ -6,7 +6,7 @@ import numpy as np
 
 from taichi_avatars.faces.detector import find_faces
 from taichi_avatars.faces.regions import Picture
-from taichi_avatars.tracking.source import Source, shots
+from taichi_avatars.tracking.source import Source, video_frames
 
 LOOKED_AT = 5  # pictures
 LONGEST = 480  # pixels
@@ -33,7 +33,7 @@ def upside_down(source: Source) -> bool:
 def _some(source: Source) -> list[Picture]:
     every = max(1, source.count // LOOKED_AT)
     size = source.scaled(LONGEST)
-    return [shot.picture(size) for shot in shots(source, source.rate) if shot.number % every == 0][:LOOKED_AT]
+    return [frame.picture(size) for frame in video_frames(source, source.rate) if frame.number % every == 0][:LOOKED_AT]
 
 
 def _score(picture: Picture) -> float:

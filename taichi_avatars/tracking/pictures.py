@@ -20,7 +20,7 @@ from taichi_avatars.tracking.fit import ClipFit
 from taichi_avatars.tracking.hair import HairSurvey
 from taichi_avatars.tracking.matte import Matting
 from taichi_avatars.tracking.overlay import Overlay
-from taichi_avatars.tracking.source import Shot, shots
+from taichi_avatars.tracking.source import TimedFrame, video_frames
 from taichi_avatars.tracking.tracked import Tracked
 from taichi_avatars.tracking.views import Framing, frame_head, whole_picture
 from taichi_avatars.video.mp4 import write_mp4
@@ -49,13 +49,13 @@ class Pictures:
         source, looked = one.watched.source, (one.watched.width, one.watched.height)
         native = (source.width, source.height)
         rows = np.concatenate([choice.rows("train"), choice.rows("test")])
-        self.film = whole_picture(native, looked, own.focal, min(FILM_SIZE, max(looked)))
+        self.whole = whole_picture(native, looked, own.focal, min(FILM_SIZE, max(looked)))
         camera = whole_picture(looked, looked, own.focal, max(looked)).camera(-center)
         seen = [_corners(self.vertices(int(row)), camera) for row in rows[:: max(1, len(rows) // 100)]]
         self.framing: Framing = frame_head(
             native, looked, own.focal, np.concatenate(seen or [np.array([[0, 0], looked])]), size
         )
-        self.camera, self.film_camera = self.framing.camera(-center), self.film.camera(-center)
+        self.camera, self.whole_camera = self.framing.camera(-center), self.whole.camera(-center)
         self.matting, self.overlay = Matting(head), Overlay(head)
         self.rows = rows
 
@@ -76,28 +76,28 @@ class Pictures:
         """Learns how far the hair goes from some of the pictures."""
         chosen = set(self.rows[:: max(1, len(self.rows) // SURVEYED)].tolist())
         survey = HairSurvey(self.matting)
-        for shot in shots(self.one.watched.source, rate):
-            if shot.number in chosen:
-                picture = self.framing.cut(shot.picture((self.framing.read_width, self.framing.read_height)))
-                survey.look(picture, self.vertices(shot.number), self.camera)
+        for frame in video_frames(self.one.watched.source, rate):
+            if frame.number in chosen:
+                picture = self.framing.cut(frame.picture((self.framing.read_width, self.framing.read_height)))
+                survey.look(picture, self.vertices(frame.number), self.camera)
         self.matting = Matting(self.head, survey.margins())
 
     def _frames(self, folder: Path, rate: float, every: int, bar: Bar) -> Iterator[np.ndarray]:
-        for shot in shots(self.one.watched.source, rate):
-            row, use = shot.number, self.choice.use[shot.number]
+        for frame in video_frames(self.one.watched.source, rate):
+            row, use = frame.number, self.choice.use[frame.number]
             vertices = self.vertices(row)
             if use in ("train", "test"):
-                self._cut_out(folder, row, vertices, shot.picture((self.framing.read_width, self.framing.read_height)))
+                self._cut_out(folder, row, vertices, frame.picture((self.framing.read_width, self.framing.read_height)))
             if row % every == 0:
-                yield self._drawn(shot, vertices)
+                yield self._drawn(frame, vertices)
             bar.update(row + 1)
 
-    def _drawn(self, shot: Shot, vertices: Tensor) -> np.ndarray:
-        picture = self.film.cut(shot.picture((self.film.read_width, self.film.read_height)))
-        if self.one.seen.presence[shot.number] == 0:
+    def _drawn(self, frame: TimedFrame, vertices: Tensor) -> np.ndarray:
+        picture = self.whole.cut(frame.picture((self.whole.read_width, self.whole.read_height)))
+        if self.one.seen.presence[frame.number] == 0:
             return picture
-        landmarks = self.one.seen.points[shot.number, :, :2] * (self.film.read_width / self.one.watched.width)
-        return self.overlay.draw(picture, vertices, self.film_camera, landmarks, self.choice.use[shot.number] != "dropped")
+        landmarks = self.one.seen.points[frame.number, :, :2] * (self.whole.read_width / self.one.watched.width)
+        return self.overlay.draw(picture, vertices, self.whole_camera, landmarks, self.choice.use[frame.number] != "dropped")
 
     def _cut_out(self, folder: Path, row: int, vertices: Tensor, picture: np.ndarray) -> None:
         path = folder / files.IMAGES / files.image_name(self.one.first + row, self.number)

@@ -50,7 +50,7 @@ class HeadPoints:
     Attributes:
         landmark: (K,) numbers of the network's landmarks.
         sigma: (K,) standard deviation along an axis, of the face's size.
-        rest: (K,3) of the mean head, metres.
+        template: (K,3) of the mean head, metres.
         directions: (K,3,S+E) by identity, then expression.
         normals: (K,3) of the mean head.
         weights: (K,5) skinning.
@@ -60,7 +60,7 @@ class HeadPoints:
 
     landmark: Tensor
     sigma: Tensor
-    rest: Tensor
+    template: Tensor
     directions: Tensor
     normals: Tensor
     weights: Tensor
@@ -100,7 +100,7 @@ class HeadPoints:
         """Points in the world for T frames (T,P) of a person with identity `shape` (S,)."""
         coefficients = torch.cat([shape.expand(len(frames), -1), frames[:, POSE:]], 1)
         joints = self.joints + torch.einsum("jck,tk->tjc", self.joint_directions, coefficients)
-        surface = self.rest + (coefficients @ self.directions.flatten(0, 1).T).unflatten(1, (-1, 3))
+        surface = self.template + (coefficients @ self.directions.flatten(0, 1).T).unflatten(1, (-1, 3))
         gaze = frames[:, GAZE] @ EYES_BY_GAZE.T.to(frames.dtype)
         turns = [rotation_matrix(r) for r in (frames[:, JAW_POSE], gaze[:, :3], gaze[:, 3:])]
         root = joints[:, None, 0]
@@ -135,7 +135,7 @@ class Placed:
     def derivatives(self, screen: Tensor) -> tuple[Tensor, Tensor]:
         """How pictures of the points move.
 
-        That joints move with identity and expression is left out: it moves whole parts by little, and the next step mends it.
+        That joints move with identity and expression is left out: it moves whole parts by little, which the next step corrects.
 
         Args:
             screen: (T,K,2,3) derivative of the picture by a point's place in the world.
@@ -169,6 +169,6 @@ class Placed:
 
 def vertex_basis(head: FlameModel) -> Tensor:
     """(V,3,S+E) what identity and expression components add to the template."""
-    by_shape = head.pose(head.rest(torch.eye(head.n_shape))).canonical - head.v_template
-    by_expr = head.pose(head.rest(), HeadPose(expr=torch.eye(head.n_expr))).canonical - head.v_template
+    by_shape = head.pose(head.shaped(torch.eye(head.n_shape))).canonical - head.v_template
+    by_expr = head.pose(head.shaped(), HeadPose(expr=torch.eye(head.n_expr))).canonical - head.v_template
     return torch.cat([by_shape, by_expr]).permute(1, 2, 0).contiguous()

@@ -63,12 +63,12 @@ def frame_priors(head: FlameModel, expressions: Tensor, seconds: Tensor, scene: 
     """
     count = len(expressions)
     size = POSE + head.n_expr
-    spread = torch.full((size,), EXPRESSION)
-    spread[ROTATION], spread[TRANSLATION] = torch.inf, torch.inf
-    spread[JAW_POSE] = torch.tensor([JAW_OPEN, JAW_ASIDE, JAW_ASIDE])
-    spread[GAZE] = torch.tensor([GAZE_ANGLE, GAZE_ANGLE, VERGENCE_SPREAD])
+    deviation = torch.full((size,), EXPRESSION)
+    deviation[ROTATION], deviation[TRANSLATION] = torch.inf, torch.inf
+    deviation[JAW_POSE] = torch.tensor([JAW_OPEN, JAW_ASIDE, JAW_ASIDE])
+    deviation[GAZE] = torch.tensor([GAZE_ANGLE, GAZE_ANGLE, VERGENCE_SPREAD])
     for name, value in UNSEEN.items():
-        spread[POSE + (head.expression_names or []).index(name)] = value
+        deviation[POSE + (head.expression_names or []).index(name)] = value
     mean = torch.zeros(count, size)
     mean[:, POSE:] = expressions
     mean[:, GAZE.stop - 1] = VERGENCE
@@ -79,4 +79,4 @@ def frame_priors(head: FlameModel, expressions: Tensor, seconds: Tensor, scene: 
     walk[GAZE] = torch.tensor([WALK_GAZE, WALK_GAZE, WALK_VERGENCE])
     step = seconds.diff().clamp(min=SHORTEST_STEP)
     ties = (scene.diff() == 0).float()[:, None] / (walk**2 * step[:, None])
-    return FramePriors(mean, 1 / spread**2, ties)
+    return FramePriors(mean, 1 / deviation**2, ties)

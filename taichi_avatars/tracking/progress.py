@@ -54,7 +54,7 @@ def load(path: Path, made_of: str) -> State:
         with np.load(path, allow_pickle=False) as held:
             origin, arrays = str(held["made_of"]), {name: torch.from_numpy(held[name]) for name in ARRAYS}
     except FileNotFoundError:
-        raise UserError(f"{path}: no refinement here to go on with; start it without --resume") from None
+        raise UserError(f"{path}: no refinement here to continue; start it without --resume") from None
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(f"{path}: is damaged ({error}); start again without --resume") from None
     if origin != made_of:

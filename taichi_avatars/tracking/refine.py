@@ -128,7 +128,7 @@ def refine(
             that several groups show belongs to the first of them.
         background: behind the avatar and behind pictures with alpha.
         errors: of the tracker.
-        state: changed as the work goes on; one of an interrupted refinement goes on from there.
+        state: changed as the work proceeds; that of an interrupted refinement continues from there.
         on_timestep: called after each timestep of each stage; may raise to end it, the state is whole then.
 
     Returns:

@@ -58,7 +58,7 @@ class Source:
 
 
 @dataclass(frozen=True, eq=False)
-class Shot:
+class TimedFrame:
     """One picture that is used: its number among those, and its time in seconds."""
 
     number: int
@@ -82,20 +82,20 @@ def open_source(path: Path | str) -> Source:
     return _open_folder(path) if path.is_dir() else _open_video(path)
 
 
-def shots(source: Source, rate: float) -> Iterator[Shot]:
+def video_frames(source: Source, rate: float) -> Iterator[TimedFrame]:
     """The pictures in turn, at most `rate` a second, evenly in time. A video that breaks off ends there.
 
     Raises:
         UserError: where not one can be read.
     """
     due, number, last = 0.0, 0, -math.inf
-    for index, (seconds, read) in enumerate(_folder_shots(source) if source.path.is_dir() else _video_shots(source)):
+    for index, (seconds, read) in enumerate(_folder_frames(source) if source.path.is_dir() else _video_frames(source)):
         # A clock that is missing, stands still or runs back is replaced by counting.
         time = seconds if seconds > last else max(last + 1 / source.rate, index / source.rate)
         last = time
         if number == 0 or time >= due - 0.5 / source.rate:
             due = max(due, time) + 1 / rate
-            yield Shot(number, time, read)
+            yield TimedFrame(number, time, read)
             number += 1
 
 
@@ -110,7 +110,7 @@ def _open_video(path: Path) -> Source:
                 raise UserError(f"{path}: its pictures of {width}x{height} are too large; export it with at most 3840x2160")
             frame = next(container.decode(stream), None)
             if frame is None:
-                raise UserError(f"{path}: holds not one picture that can be read; film it again or export it anew")
+                raise UserError(f"{path}: holds no picture that can be read; film it again or export it again")
             width, height = frame.width, frame.height
             if _quarter_turns(frame) % 2:
                 width, height = height, width
@@ -126,7 +126,7 @@ def _open_video(path: Path) -> Source:
         ) from None
 
 
-def _video_shots(source: Source) -> Iterator[tuple[float, Callable[[tuple[int, int]], np.ndarray]]]:
+def _video_frames(source: Source) -> Iterator[tuple[float, Callable[[tuple[int, int]], np.ndarray]]]:
     begin: float | None = None
     try:
         with av.open(str(source.path)) as container:
@@ -174,7 +174,7 @@ def _open_folder(path: Path) -> Source:
     return Source(path, width, height, FOLDER_RATE, len(files), _pixels(_number(focal), width, height))
 
 
-def _folder_shots(source: Source) -> Iterator[tuple[float, Callable[[tuple[int, int]], np.ndarray]]]:
+def _folder_frames(source: Source) -> Iterator[tuple[float, Callable[[tuple[int, int]], np.ndarray]]]:
     for index, file in enumerate(_pictures(source.path)):
         yield index / source.rate, partial(_load_upright, file, (source.width, source.height))
 

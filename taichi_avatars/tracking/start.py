@@ -28,7 +28,7 @@ def first_guess(points: HeadPoints, landmarks: Tensor, center: Tensor, focal: fl
         size: parameters per frame.
     """
     chosen = torch.isin(points.landmark, torch.tensor(RIGID))
-    model = points.rest[chosen].double().numpy()
+    model = points.template[chosen].double().numpy()
     middle = model.mean(0)
     model = model - middle
     root = points.joints[0].double().numpy()

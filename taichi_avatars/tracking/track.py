@@ -64,7 +64,7 @@ def track(
 ) -> dict[str, Any]:
     """Tracks videos of one person and writes a head capture, whole or not at all.
 
-    What was done before an interrupt stays beside `out` in a hidden folder, and `resume` goes on from there.
+    What was done before an interrupt stays beside `out` in a hidden folder, and `resume` continues from there.
 
     Args:
         videos: files, or folders of pictures.

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from taichi_avatars.errors import UserError
 from taichi_avatars.faces.following import FaceOverTime, Person
-from taichi_avatars.faces.landmarks import LEFT_EYE_CORNER, RIGHT_EYE_CORNER, find_expressions
+from taichi_avatars.faces.landmarks import CHIN, FOREHEAD, LEFT_EYE_CORNER, RIGHT_EYE_CORNER, find_expressions
 from taichi_avatars.faces.networks import load_networks
 from taichi_avatars.head.flame import FlameModel
 from taichi_avatars.tracking.clip_equations import SURE, Clip
@@ -25,6 +25,7 @@ LIKELY_FOCAL, FOCAL_SPREAD = 0.85, 0.2  # of the longer side; standard deviation
 FEWEST = 12  # pictures with a face
 SMALLEST_FACE = 40.0  # pixels from forehead to chin
 MOST_IN_PROFILE = 50.0  # degrees
+FRONTAL = 0.35  # distance of the eyes, of the height of the face
 MOST_LEANING = 60.0  # degrees to one side
 SEEN_THROUGHOUT = 0.95  # of the pictures
 TOO_BLURRED = 0.02  # sharpness, see `faces.look`; real videos have 0.05 to 0.1
@@ -64,11 +65,11 @@ def examined(head: FlameModel, watched: Watched, which: int, focal_given: float 
         raise UserError(f"{source.path}: {problem}")
     share = watched.width / source.width
     if focal_given is not None:
-        focal, spread, origin = focal_given * share, 0.0, "given"
+        focal, focal_spread, origin = focal_given * share, 0.0, "given"
     elif source.focal is not None:
-        focal, spread, origin = source.focal * share, 0.0, "the file"
+        focal, focal_spread, origin = source.focal * share, 0.0, "the file"
     else:
-        focal, spread, origin = LIKELY_FOCAL * max(watched.width, watched.height), FOCAL_SPREAD, "estimated"
+        focal, focal_spread, origin = LIKELY_FOCAL * max(watched.width, watched.height), FOCAL_SPREAD, "estimated"
     strengths = find_expressions(np.nan_to_num(seen.points))
     strengths[seen.presence == 0] = np.nan
     clip = Clip(
@@ -80,7 +81,7 @@ def examined(head: FlameModel, watched: Watched, which: int, focal_given: float 
         watched.width,
         watched.height,
         focal,
-        spread,
+        focal_spread,
     )
     return Tracked(watched, person, seen, clip, origin, first)
 
@@ -106,9 +107,13 @@ def _problem(watched: Watched, person: Person, seen: FaceOverTime) -> str | None
 
 
 def _lean(points: np.ndarray) -> float:
-    """Median angle of the line through the eyes, degrees, of landmarks (T,478,3)."""
+    """Median angle of the line through the eyes, degrees, of landmarks (T,478,3) but those in profile; 0 without."""
     across = points[:, LEFT_EYE_CORNER, :2] - points[:, RIGHT_EYE_CORNER, :2]
-    middle = np.median(across / np.linalg.norm(across, axis=1, keepdims=True), axis=0)
+    apart = np.linalg.norm(across, axis=1)
+    frontal = apart > FRONTAL * np.linalg.norm(points[:, FOREHEAD, :2] - points[:, CHIN, :2], axis=1)
+    if not frontal.any():
+        return 0.0
+    middle = np.median(across[frontal] / apart[frontal, None], axis=0)
     return float(np.degrees(np.arctan2(middle[1], middle[0])))
 
 

@@ -57,14 +57,14 @@ class Run:
             parts=ranks.size(),
         )
         self.tuner: FlameTuner | None = None
-        self.rest, self.neighbours, self.triangle_scale = None, None, None
+        self.shaped, self.neighbours, self.triangle_scale = None, None, None
         if head is not None and capture.flame is not None:
             timesteps = {view.timestep for view in capture.train}
             visits = config.iterations * config.views_per_step / len(timesteps)
             self.tuner = FlameTuner(_sequence(capture, config), config, visits, head.num_vertices)
             self.neighbours = Neighbours(head.faces, head.num_vertices) if config.tunes_offset else None
-            self.rest = self.tuner.sequence.rest(head)
-            vertices = head.pose(self.rest).vertices
+            self.shaped = self.tuner.sequence.shaped(head)
+            vertices = head.pose(self.shaped).vertices
             self.triangle_scale = ops.triangle_frames(vertices, head.faces).scale.to(runtime.device())
             if config.schedule == "fast":
                 gaussians = on_surface(vertices, head.faces, _begins_with(config), config.sh_degree, self.generator)

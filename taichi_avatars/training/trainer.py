@@ -47,8 +47,8 @@ def train(
         model: folder for the avatar, log and checkpoint.
         on_event: told of progress, evaluations and saves; of the first process.
         between_steps: called before every step with the run, which it may look at but not change: a viewer.
-        resume: go on from the folder's checkpoint.
-        start_checkpoint: go on from this one, which `checkpoint_iterations` kept, perhaps in another folder.
+        resume: continue from the folder's checkpoint.
+        start_checkpoint: continue from this one, which `checkpoint_iterations` kept, perhaps in another folder.
 
     Returns:
         The trained avatar.
@@ -145,11 +145,11 @@ def _view_gradients(run: Run, view: View, truth: Tensor, crop: losses.Crop | Non
     gaussians = run.optimizer.gaussians
 
     # camera + timestep -> FLAME parameters -> vertices -> triangle frames -> Gaussians in the world
-    if run.tuner is not None and run.head is not None and run.rest is not None and gaussians.binding is not None:
+    if run.tuner is not None and run.head is not None and run.shaped is not None and gaussians.binding is not None:
         assert view.timestep is not None
         row = run.tuner.sequence.row(view.timestep)
         pose = run.tuner.pose(row)
-        mesh = run.head.pose(run.rest, pose)
+        mesh = run.head.pose(run.shaped, pose)
         vertices, offset = mesh.vertices, pose.dynamic_offset
     else:
         row, vertices, offset = 0, None, None

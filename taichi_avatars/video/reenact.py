@@ -154,7 +154,7 @@ def reenact(
 
     Args:
         panels, driver: see `film`.
-        audio: see `video.write_mp4`.
+        audio: see `mp4.write_mp4`.
         label: a mark on every frame.
         on_frame: called with the number of frames done.
     """

@@ -11,14 +11,14 @@ from pathlib import Path
 from PIL import Image
 from torch import Tensor
 
-from taichi_avatars.errors import UserError
 from taichi_avatars.synthetic.capture import hair_offset
 from taichi_avatars.synthetic.defaults import SELFIE_FPS, SELFIE_SECONDS, SELFIE_SIZE, SUPERSAMPLE
 from taichi_avatars.synthetic.folder import (
     MARK,
     TRUTH,
-    Shot,
+    RigCamera,
     bytes_of,
+    check_at_least,
     make_picture_folders,
     picture_name,
     save_picture,
@@ -64,15 +64,8 @@ def write_selfie(
         UserError: for sizes that make no video, or where `out` is something else that would be lost.
     """
     out = Path(out)
-    for name, value, least in (
-        ("width", width, 16),
-        ("height", height, 16),
-        ("seconds", seconds, SHORTEST),
-        ("fps", fps, 1),
-        ("supersample", supersample, 1),
-    ):
-        if value < least:
-            raise UserError(f"{name} must be at least {least:g} for a selfie, got {value:g}")
+    least = {"width": (width, 16), "height": (height, 16), "seconds": (seconds, SHORTEST), "fps": (fps, 1)}
+    check_at_least(" for a selfie", **least, supersample=(supersample, 1))
     with whole_folder(out, force) as work:
         selfie = stage_selfie(seed, width, height, seconds, fps)
         write_mp4(work / "video.mp4", _filmed(selfie, work / TRUTH, supersample, progress), Fraction(fps))
@@ -87,12 +80,12 @@ def _filmed(selfie: Selfie, truth: Path, supersample: int, progress: Callable[[i
     total, pending = len(selfie.cameras), list[Future[None]]()
     with ThreadPoolExecutor(2) as encoders:
         for frame in selfie.frames(supersample):
-            name = picture_name(frame.timestep, Shot(0, frame.camera))
+            name = picture_name(frame.timestep, RigCamera(0, frame.camera))
             pending.append(encoders.submit(save_picture, truth, name, frame.picture, rgba=True))
             pending.append(encoders.submit(_save_mask, truth / PERSON / name, frame.picture.alpha))
             while len(pending) > 32:
                 pending.pop(0).result()
-            yield frame.film
+            yield frame.exposed
             if progress is not None:
                 progress(frame.timestep + 1, total)
         for waiting in pending:
@@ -108,6 +101,6 @@ def _write_truth(folder: Path, selfie: Selfie) -> None:
     wrap = hair_offset(subject, resting_vertices(subject.head, subject.who))
     write_parameters(folder / TRUTH, subject.head, replace(motion, static_offset=wrap))
     motion.save_npz(folder / MARK)
-    taken = [(timestep, Shot(0, camera)) for timestep, camera in zip(motion.timesteps, selfie.cameras, strict=True)]
+    taken = [(timestep, RigCamera(0, camera)) for timestep, camera in zip(motion.timesteps, selfie.cameras, strict=True)]
     splits = {"train": taken[: selfie.held_out], "val": [], "test": taken[selfie.held_out :]}
     write_transforms(folder / TRUTH, splits)

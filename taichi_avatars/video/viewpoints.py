@@ -21,7 +21,7 @@ def frontal_camera(place: Place, width: int, height: int) -> Camera:
     """A camera in front of a head, level with it, at a distance where all of its motion fits into the picture.
 
     Args:
-        place: of the head over its motion, see `motion.motion.place`.
+        place: of the head over its motion, see `avatar.place.place`.
         width, height: pixels.
     """
     left, up, forward = place.rotation.double().T

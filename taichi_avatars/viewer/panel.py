@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from taichi_avatars.viewer.look import LARGEST_HEIGHT, LAYERS, OVERLAYS, SMALLEST_HEIGHT, Look, Pose
-from taichi_avatars.viewer.picture import Picture
+from taichi_avatars.viewer.picture import Drawing
 from taichi_avatars.viewer.subject import ALL, Subject
 
 if TYPE_CHECKING:
@@ -114,8 +114,8 @@ class Panel:
             self.camera = gui.add_dropdown("Camera", [NO_CAMERA, *subject.cameras(ALL)])
             self.split.on_update(self._from_a_browser("split"))
             self.camera.on_update(self._from_a_browser("camera"))
-        home = gui.add_button("Front view")
-        home.on_click(lambda event: self._act("home", event.client_id))
+        front = gui.add_button("Front view")
+        front.on_click(lambda event: self._act("front", event.client_id))
 
     def _slider(self, name: str, low: float, high: float, step: float) -> Any:
         return self._watched(self._gui.add_slider(name, min=low, max=high, step=step, initial_value=0.0))
@@ -184,7 +184,7 @@ class Panel:
         if self.play.label != label:
             self.play.label = label
 
-    def show_statistics(self, picture: Picture, rate: float, gaussians: int) -> None:
+    def show_statistics(self, picture: Drawing, rate: float, gaussians: int) -> None:
         """Says what the last picture was and took.
 
         Args:

@@ -24,7 +24,7 @@ SOLID = 0.5  # of alpha, from which on a pixel has a depth worth showing
 
 
 @dataclass(frozen=True, eq=False)
-class Picture:
+class Drawing:
     """A picture and what it took.
 
     Attributes:
@@ -39,7 +39,7 @@ class Picture:
 
 
 @torch.no_grad()
-def draw(avatar: Avatar, flame: HeadPose | None, camera: Camera, look: Look) -> Picture:
+def draw(avatar: Avatar, flame: HeadPose | None, camera: Camera, look: Look) -> Drawing:
     """Draws an avatar.
 
     Args:
@@ -73,7 +73,7 @@ def draw(avatar: Avatar, flame: HeadPose | None, camera: Camera, look: Look) -> 
         pixels = mesh_overlay(avatar, camera, mesh, image.clamp(0.0, 1.0), style)
     result = as_uint8(pixels)
     clock.lap("overlay")
-    return Picture(result, int((out.radii > 0).sum()), clock.milliseconds)
+    return Drawing(result, int((out.radii > 0).sum()), clock.milliseconds)
 
 
 def _layer(out: Rendering, look: Look) -> Tensor:

@@ -32,7 +32,7 @@ class Screen:
     Attributes:
         what, version: what the last picture was drawn from, and of which version of the avatar; the viewer compares them.
         coarse: whether that was less than the full picture.
-        restless_since: when its view last changed, on the viewer's clock.
+        moving_since: when its view last changed, on the viewer's clock.
         preview: a camera path that is played instead of the browser's own camera, and the time it began.
     """
 
@@ -42,7 +42,7 @@ class Screen:
         self.version = -1
         self.coarse = False
         self.eye: Eye | None = None
-        self.restless_since = float("-inf")
+        self.moving_since = float("-inf")
         self.preview: tuple[CameraPath, float] | None = None
         self.encode_ms = 0.0
         self._shift = (0.0, 0.0)

@@ -30,7 +30,7 @@ class Subject:
         avatars: with the FLAME parameters of its file, and, where a capture tells, with those that were tracked. The
             Gaussians are the same, and lie where kernels run.
         splits: the capture's views by split; empty where there is none.
-        home: where a browser looks from at first.
+        first_camera: where a browser looks from at first.
         place: of the head over its motion; of an unbound scene, of its Gaussians.
         fps: timesteps per second.
         background: to begin with.
@@ -39,7 +39,7 @@ class Subject:
 
     avatars: dict[Parameters, Avatar]
     place: Place
-    home: Camera
+    first_camera: Camera
     splits: dict[str, list[View]] = field(default_factory=dict)
     fps: float = float(FPS)
     background: tuple[float, float, float] = (0.0, 0.0, 0.0)
@@ -50,7 +50,7 @@ class Subject:
         return self.avatars["fine-tuned"]
 
     def show(self, avatar: Avatar) -> None:
-        """Goes on with another state of the same avatar: training has changed its Gaussians and FLAME parameters."""
+        """Continues with another state of the same avatar: training has changed its Gaussians and FLAME parameters."""
         tracked = self.avatars.get("tracked")
         self.avatars["fine-tuned"] = avatar
         if tracked is not None:
@@ -112,13 +112,13 @@ def subject_of(avatar: Avatar, capture: Capture | None, first: Camera | None, **
     if avatar.head is None:
         where = _place_of(avatar.gaussians)
         cameras = [view.camera for views in splits.values() for view in views] or ([first] if first else [])
-        home = cameras[0] if cameras else frontal_camera(where, *PORTRAIT)
+        first_camera = cameras[0] if cameras else frontal_camera(where, *PORTRAIT)
     else:
         where = place(avatar)
-        home = frontal_camera(where, *PORTRAIT)
+        first_camera = frontal_camera(where, *PORTRAIT)
         if capture is not None and capture.flame is not None:
             avatars["tracked"] = Avatar(avatar.gaussians, avatar.head, capture.flame)
-    return Subject(avatars, where, home, splits, **known)  # pyright: ignore[reportArgumentType]
+    return Subject(avatars, where, first_camera, splits, **known)  # pyright: ignore[reportArgumentType]
 
 
 def _place_of(gaussians: Gaussians) -> Place:

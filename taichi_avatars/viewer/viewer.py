@@ -27,7 +27,7 @@ from taichi_avatars.viewer.eye import Eye, eye_of
 from taichi_avatars.viewer.live_tab import LiveTab
 from taichi_avatars.viewer.look import HEIGHT, Look
 from taichi_avatars.viewer.panel import NO_CAMERA, Panel, chosen
-from taichi_avatars.viewer.picture import Picture, draw
+from taichi_avatars.viewer.picture import Drawing, draw
 from taichi_avatars.viewer.screen import Screen
 from taichi_avatars.viewer.subject import ALL, Subject
 from taichi_avatars.viewer.timeline import Timeline
@@ -49,7 +49,7 @@ class Viewer:
 
     Attributes:
         subject: what is shown; training replaces its avatars.
-        version: of the avatar: where this changes, pictures are drawn anew.
+        version: of the avatar: where this changes, pictures are redrawn.
         address: where browsers find it.
 
     Args:
@@ -75,10 +75,10 @@ class Viewer:
         self._requests: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._screens: dict[int, Screen] = {}
         self._look: Look | None = None
-        self._restless_since = -math.inf
+        self._moving_since = -math.inf
         self._share = 1.0
-        self._drawn: Picture | None = None
-        self._said: Picture | None = None
+        self._drawn: Drawing | None = None
+        self._said: Drawing | None = None
         self._told: tuple[int, int, bool] | None = None
         self._said_at = self._told_at = -math.inf
         self.server = listen(host, port, f"taichi_avatars: {subject.name}")
@@ -92,18 +92,18 @@ class Viewer:
         if live is not None:
             with self.panel.tabs.add_tab("Live"):
                 self._live = LiveTab(gui, *live, self._act, self._wake.set)
-        self._stand_at_home()
+        self._start_at_first_camera()
         self.server.on_client_connect(lambda client: self.post(lambda: self._welcome(client)))
         self.server.on_client_disconnect(lambda client: self.post(lambda: self._forget(client.client_id)))
 
-    def _stand_at_home(self) -> None:
+    def _start_at_first_camera(self) -> None:
         """Where a browser's camera is at first."""
-        home, target = self.subject.home, self.subject.place.center.double().numpy()
-        pose = eye_of(home).world_from_camera().numpy()
+        camera, target = self.subject.first_camera, self.subject.place.center.double().numpy()
+        pose = eye_of(camera).world_from_camera().numpy()
         self.server.scene.set_up_direction(tuple(-pose[:3, 1]))
         first = self.server.initial_camera
         first.position, first.look_at, first.up = pose[:3, 3], target, -pose[:3, 1]
-        first.fov = 2.0 * math.atan(0.5 * home.height / home.fy)
+        first.fov = 2.0 * math.atan(0.5 * camera.height / camera.fy)
 
     # -- what other threads may call
 
@@ -112,9 +112,9 @@ class Viewer:
         self._requests.put(request)
         self._wake.set()
 
-    def ask(self, question: Callable[[], Picture]) -> Picture:
+    def ask(self, question: Callable[[], Drawing]) -> Drawing:
         """Has something drawn, and waits for it."""
-        answer: Future[Picture] = Future()
+        answer: Future[Drawing] = Future()
 
         def work() -> None:
             try:
@@ -137,8 +137,9 @@ class Viewer:
 
     def warm_up(self) -> None:
         """Draws a first picture: kernels are compiled before somebody waits for one."""
-        home = self.subject.home.resized(*(max(16, side // 8) for side in (self.subject.home.width, self.subject.home.height)))
-        self._draw(home, self.panel.look())
+        camera = self.subject.first_camera
+        camera = camera.resized(*(max(16, side // 8) for side in (camera.width, camera.height)))
+        self._draw(camera, self.panel.look())
 
     def run(self) -> None:
         """Serves until Ctrl-C."""
@@ -177,7 +178,7 @@ class Viewer:
         look = self.panel.look()
         moved = self._live is not None and self._live.advance(now)
         if moved or look != self._look:
-            self._look, self._restless_since = look, now
+            self._look, self._moving_since = look, now
         for screen in list(self._screens.values()):
             if (picture := self._drawn_for(screen, look, now, news)) is not None:
                 spent += sum(picture.stages.values()) / 1000.0
@@ -195,17 +196,17 @@ class Viewer:
             except Exception as error:  # of one request; the viewer goes on
                 print(f"viewer: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
 
-    def _drawn_for(self, screen: Screen, look: Look, now: float, news: bool) -> Picture | None:
+    def _drawn_for(self, screen: Screen, look: Look, now: float, news: bool) -> Drawing | None:
         """The picture that a browser is due, handed over to it; None where it has what it wants or is still busy."""
         eye, new = screen.look()
         if new:
-            screen.restless_since = now
+            screen.moving_since = now
         if eye is None or not screen.ready:
             return None
         full = self.panel.height
         camera = self._previewed(screen, eye, full, now)
-        restless = now - max(screen.restless_since, self._restless_since) < REST
-        height = max(1, round(full * self._share)) if restless and camera is None else full
+        moving = now - max(screen.moving_since, self._moving_since) < REST
+        height = max(1, round(full * self._share)) if moving and camera is None else full
         live = self._live and self._live.pose and self._live.version
         what = eye, look, self.timeline.timestep, live, height, full, camera and now
         if screen.what == what and (screen.version == self.version or not news):
@@ -230,13 +231,13 @@ class Viewer:
         screen.preview = None
         return None
 
-    def _draw(self, camera: Camera, look: Look, timestep: int | None = None) -> Picture:
+    def _draw(self, camera: Camera, look: Look, timestep: int | None = None) -> Drawing:
         subject = self.subject
         at = self.timeline.timestep if timestep is None else timestep
         live = self._live.pose if self._live is not None and timestep is None else None
         return draw(subject.shown(look), subject.flame(look, at, live), camera, look)
 
-    def _adapt(self, picture: Picture, share: float) -> None:
+    def _adapt(self, picture: Drawing, share: float) -> None:
         """Chooses the size of pictures while something moves, so that they take no longer than is fluid."""
         whole = sum(picture.stages.values()) / share**2
         self._share = next((s for s in SHARES if s * s * whole <= FLUID), SHARES[-1])
@@ -285,7 +286,7 @@ class Viewer:
 
     def _seek(self, screen: Screen | None) -> None:
         self.timeline.seek(self.panel.index, time.monotonic())
-        self._restless_since = time.monotonic()
+        self._moving_since = time.monotonic()
 
     def _set_speed(self, screen: Screen | None) -> None:
         self.timeline.set_speed(self.panel.chosen_speed, time.monotonic())
@@ -303,9 +304,9 @@ class Viewer:
         if screen is not None and name != NO_CAMERA:
             self._move(screen, cameras[name])
 
-    def _go_home(self, screen: Screen | None) -> None:
+    def _go_to_front(self, screen: Screen | None) -> None:
         if screen is not None:
-            self._move(screen, self.subject.home)
+            self._move(screen, self.subject.first_camera)
 
     def _move(self, screen: Screen, camera: Camera) -> None:
         screen.look_like(camera, self.subject.place.center.double().numpy())
@@ -372,7 +373,7 @@ class Viewer:
         "loop": _set_loop,
         "split": _choose_split,
         "camera": _choose_camera,
-        "home": _go_home,
+        "front": _go_to_front,
         "reset": lambda self, _: self.panel.reset_sliders(),
         "save picture": _save_picture,
         "neutral": _set_neutral,

@@ -88,9 +88,9 @@ def test_one_shape_serves_a_batch_and_its_gradient_is_the_sum(head_path) -> None
 def test_rest_is_kept_apart_from_pose(head_path) -> None:
     head = FlameModel.load(head_path)
     v = inputs()
-    rest = head.rest(v["shape"], v["static_offset"])
+    shaped = head.shaped(v["shape"], v["static_offset"])
     moving = {name: v[name] for name in HeadPose._fields}
-    posed = head.pose(rest, HeadPose(**moving))
+    posed = head.pose(shaped, HeadPose(**moving))
     assert torch.equal(posed.vertices, head(**v).vertices)
 
 
@@ -106,7 +106,7 @@ def test_none_and_empty_are_zero(head_path) -> None:
 def test_zero_centred_puts_the_root_joint_at_the_translation(head_path) -> None:
     head = FlameModel.load(head_path)
     v = inputs()
-    mesh = head.pose(head.rest(v["shape"]), HeadPose(rotation=v["rotation"], translation=v["translation"]), zero_centred=True)
+    mesh = head.pose(head.shaped(v["shape"]), HeadPose(rotation=v["rotation"], translation=v["translation"]), zero_centred=True)
     torch.testing.assert_close(mesh.joints[0], v["translation"], atol=1e-6, rtol=0)
 
 

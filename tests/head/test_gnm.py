@@ -151,7 +151,7 @@ def test_a_jaw_is_absent_and_not_zero(path: Path, tmp_path: Path) -> None:
     assert head.roles == ("root", "neck", "left eye", "right eye")
     assert [part.name for part in head.parts] == ["rotation", "neck", "eyes", "translation"]
     with pytest.raises(UserError, match=r"jaw: this head has no such joint; it has root, neck, left eye, right eye"):
-        head.pose(head.rest(), HeadPose(jaw=torch.zeros(3)))
+        head.pose(head.shaped(), HeadPose(jaw=torch.zeros(3)))
     parameters = {"shape": np.zeros(3), "expr": np.zeros((2, 4)), "rotation": np.ones((2, 3)), "neck_pose": np.zeros((2, 3))}
     parameters |= {"eyes_pose": np.zeros((2, 6)), "translation": np.zeros((2, 3))}
     sequence = FlameSequence.load_npz(save(tmp_path / "a.npz", parameters), head)

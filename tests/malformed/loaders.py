@@ -24,13 +24,13 @@ from taichi_avatars.evaluation import lpips_weights
 from taichi_avatars.export import web
 from taichi_avatars.export.compressed import PACKED, RANGES
 from taichi_avatars.export.splat import RECORD
+from taichi_avatars.files.description import Description
 from taichi_avatars.files.pickles import load_npy, load_pickle
 from taichi_avatars.head.assets import read_head_json
 from taichi_avatars.head.flame_files import read_head
 from taichi_avatars.head.sequence import FlameSequence
 from taichi_avatars.inspection import exports
-from taichi_avatars.inspection.files import Description
-from taichi_avatars.motion.arkit_files import read_take
+from taichi_avatars.motion import arkit_json, live_link
 from taichi_avatars.scene import colmap
 from taichi_avatars.scene.images import check_image
 from taichi_avatars.scene.transforms import CameraReader, read_transforms
@@ -185,9 +185,9 @@ LOADERS = {
     "checkpoint": Loader("checkpoint.pt", checkpoint._read, packed(lambda f: torch.save(state(), f))),
     "camera path": Loader("path.json", read_camera_path, json.dumps({"keys": [KEY]}).encode()),
     "arkit json": Loader(
-        "take.json", read_take, json.dumps({"names": NAMES, "frames": [{"weights": [0.5, 0.1]}]}).encode()
+        "take.json", arkit_json.read_take, json.dumps({"names": NAMES, "frames": [{"weights": [0.5, 0.1]}]}).encode()
     ),
-    "arkit csv": Loader("take.csv", read_take, CSV.encode()),
+    "arkit csv": Loader("take.csv", live_link.read_take, CSV.encode()),
     "splat": Loader("a.splat", _described(exports.describe_splat), np.ones(3, RECORD).tobytes()),
     "compressed ply": Loader("a.compressed.ply", _described(exports.describe_compressed), compressed()),
     "zip of plys": Loader("a.zip", _described(exports.describe_sequence), zipped_plys(frame_0000=ply())),

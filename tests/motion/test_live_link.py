@@ -9,8 +9,9 @@ import torch
 
 from taichi_avatars.errors import UserError
 from taichi_avatars.head.flame import FlameModel
-from taichi_avatars.motion.arkit_files import read_take
-from taichi_avatars.motion.motion import load_motion
+from taichi_avatars.motion import arkit_json
+from taichi_avatars.motion.live_link import read_take
+from taichi_avatars.motion.sources import load_motion
 
 HEADER = ["Timecode", "BlendShapeCount", "EyeBlinkLeft", "JawOpen", "MouthSmileLeft"]
 ANGLES = ["HeadYaw", "HeadPitch", "HeadRoll", "LeftEyeYaw", "LeftEyePitch", "LeftEyeRoll"]
@@ -189,14 +190,14 @@ def test_percent(tmp_path: Path) -> None:
     assert take.weight("jawOpen").tolist() == pytest.approx([0.3, 0.5])
     assert take.weight("mouthSmileLeft").tolist() == pytest.approx([1.0, 0.01])
     (tmp_path / "t.json").write_text(json.dumps({"names": ["jawOpen"], "frames": [{"weights": [25]}, {"weights": [0.5]}]}))
-    assert read_take(tmp_path / "t.json").weight("jawOpen").tolist() == pytest.approx([0.25, 0.005])
+    assert arkit_json.read_take(tmp_path / "t.json").weight("jawOpen").tolist() == pytest.approx([0.25, 0.005])
 
 
 @pytest.mark.parametrize("unit", [1.0, 1000.0])
 def test_times_of_json_place_its_frames(tmp_path: Path, unit: float) -> None:
     frames = [{"weights": [i / 100], "time": unit * (7.0 + i / 50)} for i in range(101) if i % 4 != 1]
     (tmp_path / "t.json").write_text(json.dumps({"names": ["jawOpen"], "frames": frames}))
-    take = read_take(tmp_path / "t.json")
+    take = arkit_json.read_take(tmp_path / "t.json")
     assert take.fps == pytest.approx(50.0) and take.filled == 25
     torch.testing.assert_close(take.weight("jawOpen"), torch.arange(101) / 100, atol=1e-5, rtol=0)
 
@@ -209,5 +210,5 @@ def test_a_second_recording_behind_the_first(tmp_path: Path) -> None:
 
 def test_a_pause_of_hours_is_refused(tmp_path: Path) -> None:
     rows = [row(code, 0.0, 0.0, 0.0) for code in ("00:00:00:00", "00:00:00:01", "20:00:00:00")]
-    with pytest.raises(UserError, match=r"t\.csv: its rows lie 72000 seconds apart.*cut the recording"):
+    with pytest.raises(UserError, match=r"t\.csv: its rows lie 72000 seconds apart.*split the recording"):
         read_take(write(tmp_path / "t.csv", rows))

@@ -13,7 +13,8 @@ from taichi_avatars.avatar.place import moved, place
 from taichi_avatars.errors import UserError
 from taichi_avatars.head.flame import BUILTIN, FlameModel
 from taichi_avatars.motion.arkit import LARGEST_TURN
-from taichi_avatars.motion.motion import drive, load_motion
+from taichi_avatars.motion.motion import drive
+from taichi_avatars.motion.sources import load_motion
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +36,7 @@ def arkit(path: Path, frames: list[dict[str, float]], poses: list[list[float]] |
     return path
 
 
-def test_fewer_expressions_are_filled_with_zeros(tmp_path: Path, head: FlameModel) -> None:
+def test_fewer_expressions_are_padded_with_zeros(tmp_path: Path, head: FlameModel) -> None:
     motion = small_motion(n_expr=50)
     motion.save_npz(tmp_path / "emoca.npz")
     got = load_motion(tmp_path / "emoca.npz", head)

@@ -10,7 +10,7 @@ from scene.tiny_capture import write_tiny_capture
 from taichi_avatars.cli import run
 from taichi_avatars.head.sequence import FlameSequence
 from taichi_avatars.scene.cameras import Camera
-from taichi_avatars.scene.coverage import ONE_SIDE, one_sided, spread
+from taichi_avatars.scene.coverage import ONE_SIDE, half_angle, one_sided
 from taichi_avatars.scene.views import View
 
 
@@ -43,13 +43,13 @@ def seen_from(angle: float, timestep: int, center: tuple[float, float, float] = 
 def test_cameras_around_a_head_that_stands_still(place: tuple[float, float, float]) -> None:
     views = [seen_from(angle, 0, place) for angle in (-0.7, 0.1, 0.7)]
     middle = math.atan2(math.sin(0.1), 2 * math.cos(0.7) + math.cos(0.1))
-    assert spread(views, standing([0.0], place)) == pytest.approx(0.7 + middle, abs=1e-4)
+    assert half_angle(views, standing([0.0], place)) == pytest.approx(0.7 + middle, abs=1e-4)
 
 
 def test_a_head_that_turns_in_front_of_one_camera() -> None:
     views = [seen_from(0.0, 0), seen_from(0.0, 1)]
-    assert spread(views, standing([-0.6, 0.6])) == pytest.approx(0.6, abs=1e-4)
-    assert spread([seen_from(-0.6, 0), seen_from(0.6, 1)], standing([-0.6, 0.6])) == pytest.approx(0.0, abs=1e-3)
+    assert half_angle(views, standing([-0.6, 0.6])) == pytest.approx(0.6, abs=1e-4)
+    assert half_angle([seen_from(-0.6, 0), seen_from(0.6, 1)], standing([-0.6, 0.6])) == pytest.approx(0.0, abs=1e-3)
 
 
 def test_one_line_with_what_to_do() -> None:

@@ -178,11 +178,11 @@ def test_one_camera_has_no_validation_split(tmp_path):
 
 def test_camera_rig_looks_at_the_head_from_the_front():
     target = torch.tensor([0.0, 0.02, -0.04])
-    shots = camera_rig(16, 275, 401, target)
+    rig = camera_rig(16, 275, 401, target)
     assert frontal(16) == 8
-    for shot in shots:
-        view = shot.camera.world_to_camera[:3, :3] @ target + shot.camera.world_to_camera[:3, 3]
+    for placed in rig:
+        view = placed.camera.world_to_camera[:3, :3] @ target + placed.camera.world_to_camera[:3, 3]
         assert torch.allclose(view[:2], torch.zeros(2), atol=1e-6) and 0.95 < float(view[2]) < 1.05
-        x, _, z = (shot.camera.center - target).tolist()
+        x, _, z = (placed.camera.center - target).tolist()
         azimuth = math.degrees(math.atan2(x, z))
-        assert abs(azimuth) < 53 and (shot.index != 8 or abs(azimuth) < 5)
+        assert abs(azimuth) < 53 and (placed.index != 8 or abs(azimuth) < 5)

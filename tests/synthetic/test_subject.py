@@ -1,12 +1,15 @@
 """The built-in subject's surface, hair and performance."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from taichi_avatars.engine import ti
 from taichi_avatars.errors import UserError
 from taichi_avatars.head.flame import FlameModel
-from taichi_avatars.kernels.subject.shading import CHANNELS, F32x2, I32x1, texel_at
+from taichi_avatars.kernels.subject.shading import CHANNELS, texel_at
+from taichi_avatars.kernels.types import F32x2, I32x1
 from taichi_avatars.ops.frames import triangle_frames
 from taichi_avatars.ops.mesh import rasterize_depth
 from taichi_avatars.ops.subject.noise import fractal_noise, scattered_points
@@ -14,10 +17,11 @@ from taichi_avatars.ops.subject.strands import draw_strands, pose_strands
 from taichi_avatars.ops.subject.visibility import Query, disc_directions, sphere_directions, visible_share
 from taichi_avatars.scene.cameras import Camera
 from taichi_avatars.synthetic.appearance import head_layout
+from taichi_avatars.synthetic.defaults import SUPERSAMPLE
 from taichi_avatars.synthetic.hair import grow, lid_margins
 from taichi_avatars.synthetic.identity import identity
 from taichi_avatars.synthetic.motion import performance
-from taichi_avatars.synthetic.renderer import make_subject, photograph, pose, resting_vertices
+from taichi_avatars.synthetic.renderer import make_subject, outline, photograph, photograph_part, pose, resting_vertices
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +78,7 @@ def test_a_strand_covers_its_area_and_hides_behind_the_mesh():
     line = torch.stack([torch.linspace(-0.1, 0.1, 5), torch.linspace(-0.15, 0.15, 5), torch.ones(5)], 1)[None]
     radius = torch.full((1, 5), 0.02)
     nearest = torch.zeros(160, 160)
-    strand, along, _ = draw_strands(line, radius, camera, 4, nearest)
+    strand, along, *_ = draw_strands(line, radius, camera, 4, nearest)
     length = 100 * (0.2**2 + 0.3**2) ** 0.5
     # The ends stand out by a quarter of the width each, 1 pixel.
     assert abs(float((strand >= 0).sum()) / 16 - 4.0 * (length + 2.0)) < 6
@@ -82,7 +86,7 @@ def test_a_strand_covers_its_area_and_hides_behind_the_mesh():
     assert float(along[strand >= 0].min()) >= 0 and float(along[strand >= 0].max()) <= 1
     wall = torch.tensor([[-1.0, -1, 0.9], [1, -1, 0.9], [0, 2, 0.9]])
     _, _, nearest = rasterize_depth(wall, torch.tensor([[0, 1, 2]]), camera, 4)
-    strand, _, _ = draw_strands(line, radius, camera, 4, nearest)
+    strand, *_ = draw_strands(line, radius, camera, 4, nearest)
     assert (strand == -1).all()
 
 
@@ -166,3 +170,31 @@ def test_performance_needs_named_units(head):
 
     with pytest.raises(UserError, match="built-in head"):
         performance(Nameless())  # type: ignore[arg-type]
+
+
+def test_pictures_have_samples_enough(head):
+    """Twice as many along each axis change a picture by 45 dB or better, which is far less than what an avatar misses."""
+    subject = make_subject(head, 0, 0.35 / 240)
+    vertices = resting_vertices(head, subject.who)
+    center = 0.5 * (vertices.amin(0) + vertices.amax(0))
+    camera = Camera.look_at(center + torch.tensor([0.5, 0.1, 0.85]), center, 1.0, 165, 240)
+    camera = replace(camera, fx=686.0, fy=686.0)
+    posed = pose(subject, vertices)
+    coarse, fine = (
+        photograph(subject, posed, camera, factor).over((1.0, 1.0, 1.0)) for factor in (SUPERSAMPLE, 2 * SUPERSAMPLE)
+    )
+    assert -10 * float((coarse - fine).square().mean().log10()) > 45
+
+
+def test_only_the_part_that_the_subject_fills_is_drawn(head):
+    subject = make_subject(head, 0, 0.002, strand_count=3000)
+    posed = pose(subject, resting_vertices(head, subject.who))
+    camera = Camera.look_at(torch.tensor([0.1, 0.1, 1.2]), torch.tensor([0.05, -0.1, 0.0]), 0.5, 150, 200)
+    left, top, right, bottom = outline(posed.vertices, camera)
+    assert 0 < right - left < 150 and 0 < bottom - top < 200
+    rgb, cover = torch.empty(6, 200, 150), torch.empty(3, 200, 150)
+    photograph_part(subject, posed, camera, 2, (0, 0), rgb, cover)
+    part = photograph(subject, posed, camera, 2)
+    assert float(part.alpha.max()) == 1 and float(part.alpha[:top].max()) == 0
+    # The projection is rounded otherwise where the corner is another: a sample in a hundred thousand changes sides.
+    assert float((part.alpha - cover[0]).abs().mean()) < 1e-5 and float((part.rgb - rgb[:3]).abs().mean()) < 1e-5

@@ -21,7 +21,7 @@ from taichi_avatars.tracking.examine import examine
 from taichi_avatars.tracking.track import Settings, track
 
 Pictures = Sequence[np.ndarray]
-TURNS = (0.0, 0.2, -0.25, 1.25)  # radians; the last is a profile
+TURNS = (0.0, 0.2, -0.25, 1.45)  # radians; the last is a profile
 
 
 @pytest.fixture(scope="module")

@@ -57,7 +57,7 @@ def mistracked(avatar: Avatar, errors: Errors) -> FlameSequence:
 
 def millimetres(avatar: Avatar, one: FlameSequence) -> torch.Tensor:
     """(T,) mean distance of the vertices from those of the avatar's own sequence."""
-    shape = Shape(avatar.head, avatar.sequence.rest(avatar.head), one.widths())
+    shape = Shape(avatar.head, avatar.sequence.shaped(avatar.head), one.widths())
     a, b = (shape.vertices(sequence.table()) for sequence in (one, avatar.sequence))
     return 1e3 * (a - b).norm(dim=2).mean(1)
 

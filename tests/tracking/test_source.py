@@ -10,7 +10,7 @@ from PIL import Image
 
 from taichi_avatars.errors import UserError
 from taichi_avatars.tracking.dynamic_range import HLG, PQ, to_8_bit
-from taichi_avatars.tracking.source import open_source, shots
+from taichi_avatars.tracking.source import open_source, video_frames
 
 WIDTH, HEIGHT = 64, 48
 
@@ -39,7 +39,7 @@ def film(path: Path, times: list[float], pixels: str = "yuv444p", size: tuple[in
 def test_a_video_gives_its_pictures(tmp_path):
     source = open_source(film(tmp_path / "a.mp4", [k / 30 for k in range(12)]))
     assert (source.width, source.height, source.focal) == (WIDTH, HEIGHT, None)
-    read = [(shot.seconds, shot.picture((WIDTH, HEIGHT))) for shot in shots(source, 30)]
+    read = [(frame.seconds, frame.picture((WIDTH, HEIGHT))) for frame in video_frames(source, 30)]
     assert len(read) == 12
     for k, (seconds, seen) in enumerate(read):
         assert seconds == pytest.approx(k / 30, abs=2e-3)
@@ -48,14 +48,14 @@ def test_a_video_gives_its_pictures(tmp_path):
 
 def test_sixty_pictures_a_second_are_thinned_evenly(tmp_path):
     source = open_source(film(tmp_path / "a.mp4", [k / 60 for k in range(24)]))
-    times = [shot.seconds for shot in shots(source, 30)]
+    times = [frame.seconds for frame in video_frames(source, 30)]
     np.testing.assert_allclose(np.diff(times), 1 / 30, atol=3e-3)
 
 
 def test_a_variable_rate_is_thinned_by_time(tmp_path):
     times = [0, 0.02, 0.04, 0.06, 0.08, 0.1, 0.3, 0.5, 0.7]
     source = open_source(film(tmp_path / "a.mp4", times))
-    kept = [shot.seconds for shot in shots(source, 10)]
+    kept = [frame.seconds for frame in video_frames(source, 10)]
     assert min(np.diff(kept)) > 0.04 and kept[-1] == pytest.approx(0.7, abs=2e-3)
     assert {0.3, 0.5, 0.7} <= {round(t, 2) for t in kept}
 
@@ -63,13 +63,13 @@ def test_a_variable_rate_is_thinned_by_time(tmp_path):
 def test_pictures_are_scaled_while_read(tmp_path):
     source = open_source(film(tmp_path / "a.mp4", [0, 0.1], size=(128, 96)))
     assert source.scaled(64) == (64, 48) and source.scaled(500) == (128, 96)
-    shot = next(shots(source, 30))
-    assert shot.picture((64, 48)).shape == (48, 64, 3)
+    frame = next(video_frames(source, 30))
+    assert frame.picture((64, 48)).shape == (48, 64, 3)
 
 
 def test_ten_bits_are_read_as_eight(tmp_path):
     source = open_source(film(tmp_path / "a.mp4", [0, 0.1], pixels="yuv420p10le"))
-    seen = next(shots(source, 30)).picture((WIDTH, HEIGHT))
+    seen = next(video_frames(source, 30)).picture((WIDTH, HEIGHT))
     assert seen.dtype == np.uint8 and np.abs(seen.astype(int) - picture(0)).mean() < 6
 
 
@@ -96,7 +96,7 @@ def test_a_folder_is_read_in_the_order_of_its_numbers_and_turned_upright(tmp_pat
     source = open_source(tmp_path)
     assert (source.width, source.height, source.count) == (WIDTH, HEIGHT, 4)
     assert source.focal == pytest.approx(28 / 43.2666 * 80)
-    blues = [shot.picture((WIDTH, HEIGHT))[0, 0, 2] for shot in shots(source, 100)]
+    blues = [frame.picture((WIDTH, HEIGHT))[0, 0, 2] for frame in video_frames(source, 100)]
     assert blues == [40, 16, 0, 8]
 
 
@@ -104,7 +104,7 @@ def test_a_video_that_breaks_off_ends_there(tmp_path):
     path = tmp_path / "a.mkv"
     film(path, [k / 30 for k in range(30)])
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
-    assert 3 < len(list(shots(open_source(path), 30))) < 30
+    assert 3 < len(list(video_frames(open_source(path), 30))) < 30
 
 
 @pytest.mark.parametrize("name", ["none.mp4", "text.mp4", "empty", "sound.wav", "other.png"])

@@ -12,7 +12,7 @@ from tracking.small_film import COUNT, HEIGHT, WIDTH, Bar, Film, quiet, small_fi
 
 from taichi_avatars.errors import UserError
 from taichi_avatars.head.sequence import FlameSequence
-from taichi_avatars.motion.motion import load_motion
+from taichi_avatars.motion.sources import load_motion
 from taichi_avatars.scene.cameras import Camera
 from taichi_avatars.scene.capture import load_capture
 from taichi_avatars.tracking.choosing import most_different

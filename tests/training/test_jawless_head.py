@@ -14,8 +14,9 @@ from taichi_avatars.evaluation.scores import evaluate
 from taichi_avatars.head.assets import resolve_head
 from taichi_avatars.head.flame import FlameModel
 from taichi_avatars.inspection.info import describe
-from taichi_avatars.motion.motion import drive, load_motion
+from taichi_avatars.motion.motion import drive
 from taichi_avatars.motion.retarget import clamped_to, relative_to_neutral
+from taichi_avatars.motion.sources import load_motion
 from taichi_avatars.scene.capture import Capture, load_capture
 from taichi_avatars.training.trainer import train
 from taichi_avatars.viewer.look import Look, Pose

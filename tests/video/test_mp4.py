@@ -1,4 +1,6 @@
+from fractions import Fraction
 from pathlib import Path
+from typing import NamedTuple
 
 import av
 import numpy as np
@@ -21,11 +23,22 @@ def moving_picture(count: int, height: int, width: int) -> list[np.ndarray]:
     return frames
 
 
-def read_back(path: Path) -> tuple[list[np.ndarray], av.VideoStream]:
-    """Frames as stored, (H*3/2,W) uint8: luma, then both chroma planes."""
+class Stored(NamedTuple):
+    """A film as a file holds it. frames: (H*3/2,W) uint8 each, luma, then both chroma planes."""
+
+    frames: list[np.ndarray]
+    rate: Fraction | None
+    codec: str
+    pixels: str | None
+    size: tuple[int, int]
+
+
+def read_back(path: Path) -> Stored:
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
-        return [frame.to_ndarray(format="yuv420p") for frame in container.decode(stream)], stream
+        frames = [frame.to_ndarray(format="yuv420p") for frame in container.decode(stream)]
+        codec = stream.codec_context
+        return Stored(frames, stream.average_rate, codec.name, codec.pix_fmt, (stream.height, stream.width))
 
 
 def planes(stored: np.ndarray) -> list[np.ndarray]:
@@ -57,18 +70,18 @@ def assert_shows(film: list[np.ndarray], frames: list[np.ndarray]) -> None:
 def test_comes_back_as_written(tmp_path: Path, height: int, width: int) -> None:
     frames = moving_picture(12, height, width)
     assert write_mp4(tmp_path / "a.mp4", iter(frames)) == 12
-    found, stream = read_back(tmp_path / "a.mp4")
-    assert len(found) == 12
-    assert stream.average_rate == 25
-    assert stream.codec_context.pix_fmt == "yuv420p"
-    assert (stream.height, stream.width) == (height + height % 2, width + width % 2)
-    assert_shows(found, [np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge") for frame in frames])
+    found = read_back(tmp_path / "a.mp4")
+    assert len(found.frames) == 12
+    assert found.rate == 25
+    assert found.pixels == "yuv420p"
+    assert found.size == (height + height % 2, width + width % 2)
+    assert_shows(found.frames, [np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge") for frame in frames])
 
 
 def test_odd_sizes_grow_by_a_repeated_edge(tmp_path: Path) -> None:
     frame = np.full((5, 7, 3), (40, 200, 90), dtype=np.uint8)
     write_mp4(tmp_path / "a.mp4", [frame] * 3)
-    found, _ = read_back(tmp_path / "a.mp4")
+    found = read_back(tmp_path / "a.mp4").frames
     for plane, wanted in zip(planes(found[0]), bt709(np.full((6, 8, 3), (40, 200, 90), dtype=np.uint8)), strict=True):
         assert plane.shape == wanted.shape
         assert abs(plane - wanted).max() <= 2
@@ -87,7 +100,8 @@ def test_tensors_are_the_same_film_as_arrays(tmp_path: Path) -> None:
     tensors = [torch.from_numpy(frame).permute(2, 0, 1) / 255 for frame in frames]
     assert all(np.array_equal(as_uint8(tensor), frame) for tensor, frame in zip(tensors, frames, strict=True))
     write_mp4(tmp_path / "a.mp4", tensors)
-    assert_shows(read_back(tmp_path / "a.mp4")[0], frames)  # libx264 writes a few clips in a hundred otherwise the next time
+    # compared as pictures: libx264 writes a few clips in a hundred otherwise the next time
+    assert_shows(read_back(tmp_path / "a.mp4").frames, frames)
 
 
 def test_floats_are_clamped_and_rounded() -> None:
@@ -99,9 +113,9 @@ def test_without_libx264_mpeg4_is_written(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(mp4.av, "codecs_available", {"mpeg4"})
     frames = moving_picture(5, 48, 64)
     write_mp4(tmp_path / "a.mp4", frames)
-    found, stream = read_back(tmp_path / "a.mp4")
-    assert stream.codec_context.name == "mpeg4" and len(found) == 5
-    assert min(decibel(*pair) for pair in zip(planes(found[3]), bt709(frames[3]), strict=True)) > 36
+    found = read_back(tmp_path / "a.mp4")
+    assert found.codec == "mpeg4" and len(found.frames) == 5
+    assert min(decibel(*pair) for pair in zip(planes(found.frames[3]), bt709(frames[3]), strict=True)) > 36
 
 
 def test_nothing_is_left_where_a_frame_fails(tmp_path: Path) -> None:

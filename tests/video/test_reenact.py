@@ -15,7 +15,8 @@ from taichi_avatars.avatar.avatar import Avatar
 from taichi_avatars.avatar.place import Place, place
 from taichi_avatars.errors import UserError
 from taichi_avatars.evaluation.overlay import MeshStyle, shaded_head
-from taichi_avatars.motion.motion import Motion, load_motion, own_motion
+from taichi_avatars.motion.motion import Motion, own_motion
+from taichi_avatars.motion.sources import load_motion
 from taichi_avatars.scene.cameras import Camera
 from taichi_avatars.scene.capture import load_capture
 from taichi_avatars.video.camera_path import read_camera_path

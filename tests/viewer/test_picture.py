@@ -91,7 +91,9 @@ def test_every_look_draws_an_unbound_scene_too(camera) -> None:
     subject = subject_of(type(avatar)(gaussians), None, camera)
     for layer in LAYERS:
         for overlay in OVERLAYS:
-            assert draw(subject.avatar, None, subject.home, replace(WHITE, layer=layer, overlay=overlay)).image.shape == (
+            assert draw(
+                subject.avatar, None, subject.first_camera, replace(WHITE, layer=layer, overlay=overlay)
+            ).image.shape == (
                 96,
                 66,
                 3,

@@ -1,9 +1,7 @@
 """Gradient noise in three dimensions, for textures of the built-in subject."""
 
 from taichi_avatars.engine import ti, tm
-
-F32x1 = ti.types.ndarray(dtype=ti.f32, ndim=1)
-F32x2 = ti.types.ndarray(dtype=ti.f32, ndim=2)
+from taichi_avatars.kernels.types import F32x2
 
 
 @ti.func

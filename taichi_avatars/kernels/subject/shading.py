@@ -8,12 +8,7 @@ albedo 3, specular strength, roughness, slope of the relief in the triangle's fr
 
 from taichi_avatars.engine import ti, tm
 from taichi_avatars.kernels.mesh import barycentric_at
-
-F32x1 = ti.types.ndarray(dtype=ti.f32, ndim=1)
-F32x2 = ti.types.ndarray(dtype=ti.f32, ndim=2)
-F32x3 = ti.types.ndarray(dtype=ti.f32, ndim=3)
-I32x1 = ti.types.ndarray(dtype=ti.i32, ndim=1)
-I32x2 = ti.types.ndarray(dtype=ti.i32, ndim=2)
+from taichi_avatars.kernels.types import F32x1, F32x2, F32x3, I32x1, I32x2
 
 CHANNELS = 9
 Texel = ti.types.vector(CHANNELS, ti.f32)
@@ -127,9 +122,19 @@ def shaded_face(
 
 @ti.kernel
 def light_strands(
-    points: F32x3, color: F32x2, received: F32x3, gloss: ti.f32, eye: F32x1, lights: F32x2, sky: F32x2, out: F32x3
+    points: F32x3,
+    color: F32x2,
+    received: F32x3,
+    gloss: ti.f32,
+    eye: F32x1,
+    lights: F32x2,
+    sky: F32x2,
+    rows: I32x2,
+    out: F32x3,
 ):
     """Display colours of strand points (S, K, 3). received (S, K, 2): share of the key light and of the surroundings.
+
+    Strands that no row of samples can show, rows (S, 2), are left out.
 
     Diffuse and two highlights of a fibre: a white one shifted towards the root and one of the hair's colour towards the tip.
     """
@@ -137,7 +142,7 @@ def light_strands(
     for s in range(points.shape[0]):
         own = tm.vec3(color[s, 0], color[s, 1], color[s, 2])
         above, below = tm.vec3(sky[0, 0], sky[0, 1], sky[0, 2]), tm.vec3(sky[1, 0], sky[1, 1], sky[1, 2])
-        for k in range(last + 1):
+        for k in range(ti.select(rows[s, 0] <= rows[s, 1], last + 1, 0)):
             a, b = ti.max(k - 1, 0), ti.min(k + 1, last)
             p = tm.vec3(points[s, k, 0], points[s, k, 1], points[s, k, 2])
             tangent = tm.vec3(
@@ -163,12 +168,22 @@ def light_strands(
                 out[s, k, c] = shown[c]
 
 
+@ti.func
+def strand_share(strand: ti.template(), along: ti.template(), screen: ti.template(), y: ti.i32, x: ti.i32) -> ti.f32:
+    """How much of a sample is hidden by the strand that it shows, 0 where it shows none."""
+    share, at = 0.0, strand[y, x]
+    if at >= 0:
+        share = tm.mix(screen[at, 4], screen[at + 1, 4], along[y, x])
+    return share
+
+
 @ti.kernel
 def shade_samples(
     faces: I32x2,
     grid: I32x2,
     inverse_depth: F32x1,
     face: I32x2,
+    nearest: F32x2,
     record: F32x2,
     rotation: F32x3,
     start: I32x1,
@@ -176,52 +191,84 @@ def shade_samples(
     texels: F32x2,
     strand: I32x2,
     along: F32x2,
-    screen: F32x3,
-    strand_color: F32x3,
+    screen: F32x2,
+    strand_color: F32x2,
     scalp_hair: ti.i32,
     own_faces: ti.i32,
     eye: F32x1,
     lights: F32x2,
     sky: F32x2,
     factor: ti.i32,
+    steep: ti.f32,
+    alike: ti.f32,
+    left: ti.i32,
+    top: ti.i32,
     rgb: F32x3,
     cover: F32x3,
 ):
-    """Means over the samples of a pixel, 0 where none is covered.
+    """Means over the samples of a pixel, 0 where none is covered, written into pictures from (left, top) on.
 
     rgb (6, H, W): display colour of everything, then of the head alone: its first `own_faces` triangles and its strands.
-    cover (3, H, W): the share of samples covered at all, by the head, and by the first `scalp_hair` strands.
+    cover (3, H, W): the share of samples covered at all, by the head, and by hair of the scalp.
+    screen (S * K, 5), strand_color (S * K, 3): of strand points, of which the first `scalp_hair` are the scalp's.
+
+    Coverage and strands count at every sample. The surface is shaded at the first and the last sample that show it. If these
+    differ by less than `alike` in every channel, and the depths of all by less than `steep` of a depth, and all show the head
+    or none, their mean stands for all; otherwise every sample is shaded.
     """
-    segments = strand_color.shape[1] - 1
     ti.loop_config(block_dim=4)
-    for y in range(rgb.shape[1]):
-        for x in range(rgb.shape[2]):
-            total, own, covered, of_head, hair = tm.vec3(0.0), tm.vec3(0.0), 0.0, 0.0, 0.0
-            surface, known = tm.vec3(0.0), 0
-            for n in range(factor * factor):
+    for y in range(face.shape[0] // factor):
+        for x in range(face.shape[1] // factor):
+            hairs, covered, hair = tm.vec3(0.0), 0.0, 0.0
+            weight, own_weight, first, last, near, far = 0.0, 0.0, -1, -1, 0.0, 1e9
+            for j in range(factor):
+                row = y * factor + j
+                for i in range(factor):
+                    column, share = x * factor + i, 0.0
+                    at = strand[row, column]
+                    if at >= 0:
+                        t = along[row, column]
+                        share = tm.mix(screen[at, 4], screen[at + 1, 4], t)
+                        for c in ti.static(range(3)):
+                            hairs[c] += share * tm.mix(strand_color[at, c], strand_color[at + 1, c], t)
+                        hair += ti.select(at < scalp_hair, 1.0, 0.0)
+                        covered += share
+                    if share < 0.99 and face[row, column] >= 0:
+                        weight += 1.0 - share
+                        own_weight += ti.select(face[row, column] < own_faces, 1.0 - share, 0.0)
+                        last = j * factor + i
+                        first = ti.select(first < 0, last, first)
+                        near, far = ti.max(near, nearest[row, column]), ti.min(far, nearest[row, column])
+            smooth = near - far < steep * near and (own_weight == 0.0 or own_weight == weight)
+            surface, own_surface, one_end = tm.vec3(0.0), tm.vec3(0.0), tm.vec3(0.0)
+            n, ends = first, 0
+            while n >= 0:
                 row, column = y * factor + n // factor, x * factor + n % factor
-                share, shown = 0.0, tm.vec3(0.0)
-                if strand[row, column] >= 0:
-                    s, k, t = strand[row, column] // segments, strand[row, column] % segments, along[row, column]
-                    for c in ti.static(range(3)):
-                        shown[c] = tm.mix(strand_color[s, k, c], strand_color[s, k + 1, c], t)
-                    share = tm.mix(screen[s, k, 4], screen[s, k + 1, 4], t)
-                    hair += ti.select(s < scalp_hair, 1.0, 0.0)
-                behind = ti.select(face[row, column] >= 0, 1.0, 0.0)
-                behind_own = ti.select(face[row, column] < own_faces, behind, 0.0)
-                # From 3 x 3 samples on every other one is shaded and its neighbour takes the colour; coverage stays exact.
-                skipped = factor > 2 and (row + column) % 2 == 1 and known == 1
-                if share < 0.99 and face[row, column] >= 0 and not skipped:
-                    known = 1
-                    f = face[row, column]
-                    b = barycentric_at(faces, grid, inverse_depth, f, column, row)
-                    surface = shaded_face(f, b, faces, record, rotation, start, divisions, texels, eye, lights, sky)
-                total += share * shown + (1.0 - share) * behind * surface
-                own += share * shown + (1.0 - share) * behind_own * surface
-                covered += share + (1.0 - share) * behind
-                of_head += share + (1.0 - share) * behind_own
-            each = 1.0 / ti.cast(factor * factor, ti.f32)
-            cover[0, y, x], cover[1, y, x], cover[2, y, x] = covered * each, of_head * each, hair * each
+                f, share = face[row, column], strand_share(strand, along, screen, row, column)
+                b = barycentric_at(faces, grid, inverse_depth, f, column, row)
+                shown = shaded_face(f, b, faces, record, rotation, start, divisions, texels, eye, lights, sky)
+                surface += (1.0 - share) * shown
+                own_surface += ti.select(f < own_faces, 1.0 - share, 0.0) * shown
+                following = n + 1
+                if ends == 0:
+                    one_end, ends, following = shown, 1, ti.select(last > first, last, last + 1)
+                elif ends == 1:
+                    ends, following = 2, first + 1
+                    if smooth and ti.abs(shown - one_end).max() < alike:
+                        surface, own_surface = 0.5 * weight * (one_end + shown), 0.5 * own_weight * (one_end + shown)
+                        following = last
+                # On to the next sample that shows the surface, up to the last one, which is done.
+                n = -1
+                while n < 0 and following < last + ti.select(ends == 1, 1, 0):
+                    row, column = y * factor + following // factor, x * factor + following % factor
+                    if face[row, column] >= 0:
+                        if strand_share(strand, along, screen, row, column) < 0.99:
+                            n = following
+                    following += 1
+            each, row, column = 1.0 / ti.cast(factor * factor, ti.f32), top + y, left + x
+            cover[0, row, column] = ti.min((covered + weight) * each, 1.0)
+            cover[1, row, column] = ti.min((covered + own_weight) * each, 1.0)
+            cover[2, row, column] = hair * each
             for c in ti.static(range(3)):
-                rgb[c, y, x] = total[c] * each
-                rgb[c + 3, y, x] = own[c] * each
+                rgb[c, row, column] = (hairs[c] + surface[c]) * each
+                rgb[c + 3, row, column] = (hairs[c] + own_surface[c]) * each

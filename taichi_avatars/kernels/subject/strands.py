@@ -2,17 +2,11 @@
 
 A strand is a chain of K points; a ribbon's row of samples is an interval, so a segment costs what it covers.
 points (S, K, 3); screen (S, K, 5): x, y in samples, inverse view depth, half width in samples
-as drawn, and the opacity. Ribbons thinner than a sample would break up into dots and are drawn one sample wide.
+as drawn, and the opacity. Ribbons thinner than `thinnest` samples would break up into dots and are drawn that wide.
 """
 
 from taichi_avatars.engine import ti, tm
-
-F32x1 = ti.types.ndarray(dtype=ti.f32, ndim=1)
-F32x2 = ti.types.ndarray(dtype=ti.f32, ndim=2)
-F32x3 = ti.types.ndarray(dtype=ti.f32, ndim=3)
-F64x1 = ti.types.ndarray(dtype=ti.f64, ndim=1)
-I32x1 = ti.types.ndarray(dtype=ti.i32, ndim=1)
-I32x2 = ti.types.ndarray(dtype=ti.i32, ndim=2)
+from taichi_avatars.kernels.types import F32x2, F32x3, F64x1, I32x1, I32x2
 
 BAND = 16
 
@@ -31,14 +25,27 @@ def pose_strands(local: F32x3, root: I32x1, rotation: F32x3, center: F32x2, poin
 
 
 @ti.kernel
-def project_strands(points: F32x3, radius: F32x2, camera: F64x1, near: ti.f32, solid: ti.i32, screen: F32x3, rows: I32x2):
-    """rows (S, 2): first and last row of samples a strand can touch, before clipping.
+def project_strands(
+    points: F32x3,
+    radius: F32x2,
+    camera: F64x1,
+    near: ti.f32,
+    solid: ti.i32,
+    thinnest: ti.f32,
+    nearest: F32x2,
+    margin: ti.f32,
+    screen: F32x3,
+    rows: I32x2,
+):
+    """rows (S, 2): first and last row of samples a strand can touch, before clipping; first > last: it cannot be seen.
 
     Strands from `solid` on fade where they are too thin: less than in proportion, since a sample keeps only the nearest
-    strand though others lie behind it.
+    strand though others lie behind it. A strand is left out if all of its points lie more than `margin` metres behind
+    `nearest`, which is what was drawn before.
     """
+    height, width = nearest.shape[0], nearest.shape[1]
     for s in range(points.shape[0]):
-        top, bottom, drawable = 1e9, -1e9, True
+        top, bottom, drawable, hidden = 1e9, -1e9, True, True
         for k in range(points.shape[1]):
             view = tm.vec3(0.0)
             for r in ti.static(range(3)):
@@ -55,12 +62,16 @@ def project_strands(points: F32x3, radius: F32x2, camera: F64x1, near: ti.f32, s
             x = ti.cast(camera[12], ti.f32) * view[0] / z + ti.cast(camera[14], ti.f32)
             y = ti.cast(camera[13], ti.f32) * view[1] / z + ti.cast(camera[15], ti.f32)
             true_half = 0.5 * ti.cast(camera[12] + camera[13], ti.f32) * radius[s, k] / z
-            half = ti.max(true_half, 0.5)
+            half = ti.max(true_half, 0.5 * thinnest)
             screen[s, k, 4] = ti.select(s < solid, 1.0, ti.sqrt(true_half / half))
             screen[s, k, 0], screen[s, k, 1], screen[s, k, 2], screen[s, k, 3] = x, y, 1.0 / z, half
             top, bottom = ti.min(top, y - half), ti.max(bottom, y + half)
+            covered = 0.0
+            if x >= 0.0 and y >= 0.0 and x < width and y < height:
+                covered = nearest[ti.cast(y, ti.i32), ti.cast(x, ti.i32)]
+            hidden = hidden and covered * (z - margin) > 1.0
         rows[s, 0], rows[s, 1] = 0, -1
-        if drawable and bottom > 0.0 and top < 1e6:
+        if drawable and not hidden and bottom > 0.0 and top < 1e6:
             rows[s, 0] = ti.cast(tm.floor(ti.max(top, 0.0)), ti.i32)
             rows[s, 1] = ti.cast(tm.floor(ti.min(bottom, 1e6)), ti.i32)
 
@@ -78,7 +89,7 @@ def clip_interval(low: ti.f32, high: ti.f32, slope: ti.f32, offset: ti.f32, leas
 
 @ti.kernel
 def rasterize_strands(screen: F32x3, rows: I32x2, nearest: F32x2, strand: I32x2, along: F32x2):
-    """Where a strand is nearer than `nearest`, writes its depth, its segment s * (K - 1) + k, and 0..1 along that."""
+    """Where a strand is nearer than `nearest`, writes its depth, the point s * K + k where the segment begins, 0..1 on it."""
     height, width, segments = nearest.shape[0], nearest.shape[1], screen.shape[1] - 1
     ti.loop_config(block_dim=1)
     for band in range((height + BAND - 1) // BAND):
@@ -110,5 +121,5 @@ def rasterize_strands(screen: F32x3, rows: I32x2, nearest: F32x2, strand: I32x2,
                                 z = az + t * dz
                                 if z > nearest[y, x]:
                                     nearest[y, x] = z
-                                    strand[y, x] = s * segments + k
+                                    strand[y, x] = s * screen.shape[1] + k
                                     along[y, x] = t

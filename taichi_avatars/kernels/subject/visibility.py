@@ -1,10 +1,7 @@
 """How much of a light points receive, from depth maps drawn from the light's side."""
 
 from taichi_avatars.engine import ti, tm
-
-F32x1 = ti.types.ndarray(dtype=ti.f32, ndim=1)
-F32x2 = ti.types.ndarray(dtype=ti.f32, ndim=2)
-F64x1 = ti.types.ndarray(dtype=ti.f64, ndim=1)
+from taichi_avatars.kernels.types import F32x1, F32x2, F64x1
 
 
 @ti.func

@@ -42,7 +42,7 @@ class FaceReader:
         """The face in a picture (H,W,3) uint8 RGB; `moment` in seconds, growing, and the face's time."""
         found = None if self._region is None else find_landmarks(picture, self._region)
         if found is None or found.presence < PRESENT:
-            found = self._look(picture, moment)
+            found = self._search(picture, moment)
         self._region = None if found is None else found.next_region()
         if found is None:
             return LOST
@@ -51,7 +51,7 @@ class FaceReader:
         x, y, z = roma.rotmat_to_rotvec(torch.from_numpy(self._turn(found.points))).tolist()
         return Face(moment, weights=weights, head=(x, y, z))
 
-    def _look(self, picture: Picture, moment: float) -> FaceLandmarks | None:
+    def _search(self, picture: Picture, moment: float) -> FaceLandmarks | None:
         if moment - self._looked < LOOK_EVERY:
             return None
         self._looked = moment

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
@@ -10,6 +12,25 @@ from taichi_avatars.errors import UserError
 from taichi_avatars.ops.frames import Frames
 from taichi_avatars.ops.mesh import camera_record
 from taichi_avatars.ops.projection import PinholeCamera
+
+THINNEST = 0.5  # pixels
+HIDDEN = 0.006  # metres: strands whose points all lie so far behind the mesh are not drawn
+
+
+class DrawnStrands(NamedTuple):
+    """Strands as a camera sees them; see `kernels/subject/strands.py`.
+
+    Attributes:
+        strand: (H*s, W*s) int32, the point strand * K + k at which the segment seen begins, or -1.
+        along: (H*s, W*s), 0..1 on that segment.
+        screen: (S,K,5).
+        rows: (S,2) int32, first and last row of samples; none of a strand that cannot be seen.
+    """
+
+    strand: Tensor
+    along: Tensor
+    screen: Tensor
+    rows: Tensor
 
 
 def pose_strands(local: Tensor, root: Tensor, frames: Frames) -> Tensor:
@@ -24,42 +45,45 @@ def pose_strands(local: Tensor, root: Tensor, frames: Frames) -> Tensor:
 
 def draw_strands(
     points: Tensor, radius: Tensor, camera: PinholeCamera, supersample: int, nearest: Tensor, solid: int | None = None
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> DrawnStrands:
     """Draws ribbons that face the camera into `nearest` (H*s, W*s), the inverse depth of what is there already, in place.
+
+    A ribbon is at least half a pixel wide, and at least a sample.
 
     Args:
         points: (S,K,3) world, metres.
         radius: (S,K) metres.
-        solid: strands from this index on fade where they are thinner than a sample; None: none.
-
-    Returns:
-        strand (H*s, W*s) int32: the segment seen, strand * (K - 1) + k, or -1; along (H*s, W*s): 0..1 on that segment;
-        screen (S,K,5): see `kernels/strands.py`.
+        solid: strands from this index on fade where they are thinner than that; None: none.
     """
     from taichi_avatars.kernels.subject import strands
 
     if runtime.backend() == "vulkan":
         raise UserError("strands of hair are not drawn on vulkan: use --device cpu here; the capture is the same")
     count, links, _ = points.shape
+    thinnest = max(1.0, THINNEST * supersample)
     screen, rows = torch.empty(count, links, 5, dtype=torch.float32), torch.empty(count, 2, dtype=torch.int32)
     strand, along = torch.empty(nearest.shape, dtype=torch.int32), torch.empty(nearest.shape, dtype=torch.float32)
     if count:
         fading = count if solid is None else solid
-        strands.project_strands(points, radius, camera_record(camera, supersample), camera.near, fading, screen, rows)
+        record = camera_record(camera, supersample)
+        strands.project_strands(points, radius, record, camera.near, fading, thinnest, nearest, HIDDEN, screen, rows)
         strands.rasterize_strands(screen, rows, nearest, strand, along)
     else:
         strand.fill_(-1)
-    return strand, along, screen
+    return DrawnStrands(strand, along, screen, rows)
 
 
 def light_strands(
-    points: Tensor, color: Tensor, received: Tensor, gloss: float, eye: Tensor, lights: Tensor, sky: Tensor
+    points: Tensor, color: Tensor, received: Tensor, gloss: float, eye: Tensor, lights: Tensor, sky: Tensor, rows: Tensor
 ) -> Tensor:
-    """Display colours (S,K,3) of strand points seen from `eye` (3,); see `kernels/shading.py` for the arguments."""
+    """Display colours (S,K,3) of strand points seen from `eye` (3,); see `kernels/subject/shading.py` for the arguments.
+
+    Strands without `rows` (S,2), which are not seen, get none: their values are undefined.
+    """
     from taichi_avatars.kernels.subject import shading
 
     runtime.start()
     out = torch.empty_like(points)
     if len(points):
-        shading.light_strands(points, color, received, gloss, eye, lights, sky, out)
+        shading.light_strands(points, color, received, gloss, eye, lights, sky, rows, out)
     return out

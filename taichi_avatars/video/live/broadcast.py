@@ -17,7 +17,7 @@ from taichi_avatars.files.png import as_uint8
 from taichi_avatars.motion.live.performer import Performer
 from taichi_avatars.motion.live.source import Source
 from taichi_avatars.scene.cameras import Camera
-from taichi_avatars.video.live.shot import Output, Shot
+from taichi_avatars.video.live.frame import LiveFrame, Output
 
 KEPT = 4096  # pictures whose latency is remembered
 
@@ -116,7 +116,7 @@ class Broadcast:
             if self._source.ended or (seconds is not None and now - began >= seconds):
                 return
 
-    def _draw(self, now: float, last: Shot | None) -> Shot:
+    def _draw(self, now: float, last: LiveFrame | None) -> LiveFrame:
         """The picture of a moment; the last one where nothing has moved."""
         rig, pose = self._performer.rig, self._performer.pose(now)
         row = rig.placed(np.zeros(rig.size)) if pose is None else pose.row
@@ -124,9 +124,9 @@ class Broadcast:
             return last
         rendering = self._avatar.render(self._camera, flame=rig.pose(row), background=self._background)
         age = 0.0 if pose is None else now - pose.arrival
-        shot = Shot(as_uint8(rendering.image), rendering, self._background, row, pose is not None, age)
+        frame = LiveFrame(as_uint8(rendering.image), rendering, self._background, row, pose is not None, age)
         self.shown.pictures += 1
         if pose is not None and pose.arrival > self._newest:
             self._newest = pose.arrival
             self.shown.latencies.append(time.monotonic() - pose.arrival)
-        return shot
+        return frame

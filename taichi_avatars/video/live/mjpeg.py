@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from PIL import Image
 
 from taichi_avatars.errors import UserError
-from taichi_avatars.video.live.shot import Shot
+from taichi_avatars.video.live.frame import LiveFrame
 
 PORT = 8090
 MOST_VIEWERS, MOST_CONNECTIONS = 8, 32
@@ -45,7 +45,7 @@ class Mjpeg:
 
     def __init__(self, host: str, port: int, title: str, background: tuple[float, float, float]) -> None:
         self._changed = threading.Condition()
-        self._shot: Shot | None = None
+        self._frame: LiveFrame | None = None
         self._number = 0
         self._closed = False
         self._encoded: dict[str, tuple[int, bytes]] = {}
@@ -60,16 +60,16 @@ class Mjpeg:
         try:
             self._server = _Server((host, port), _Handler)
         except (OSError, UnicodeError, OverflowError) as error:
-            raise UserError(f"mjpeg: cannot listen at {host} port {port} ({error}); choose another: --to mjpeg:PORT") from None
+            raise UserError(f"mjpeg: cannot listen on {host} port {port} ({error}); choose another: --to mjpeg:PORT") from None
         self._server.pictures = self
         self.port: int = self._server.server_address[1]
         shown = "localhost" if host in (*OWN, "0.0.0.0", "::") else host
         self.name = f"http://{shown}:{self.port}"
         threading.Thread(target=self._server.serve_forever, daemon=True, name="live-mjpeg").start()
 
-    def show(self, shot: Shot, now: float) -> None:
+    def show(self, frame: LiveFrame, now: float) -> None:
         with self._changed:
-            self._shot, self._number = shot, self._number + 1
+            self._frame, self._number = frame, self._number + 1
             self._changed.notify_all()
 
     def close(self, *, failed: bool = False) -> None:
@@ -89,14 +89,14 @@ class Mjpeg:
         """The newest picture as a file; encoded once for all who look."""
         with self._encoding[kind]:
             with self._changed:
-                self._changed.wait_for(lambda: self._shot is not None or self._closed, PATIENCE)
-                shot, number = self._shot, self._number
-            if shot is None:
+                self._changed.wait_for(lambda: self._frame is not None or self._closed, PATIENCE)
+                frame, number = self._frame, self._number
+            if frame is None:
                 return b""
             if (known := self._encoded.get(kind)) is not None and known[0] == number:
                 return known[1]
             file = io.BytesIO()
-            Image.fromarray(shot.image if kind == "jpg" else shot.cutout).save(file, **FORMATS[kind][1])
+            Image.fromarray(frame.image if kind == "jpg" else frame.cutout).save(file, **FORMATS[kind][1])
             self._encoded[kind] = number, file.getvalue()
             return file.getvalue()
 

@@ -8,8 +8,8 @@ from taichi_avatars.avatar.avatar import Avatar
 from taichi_avatars.errors import UserError
 from taichi_avatars.motion.live.rig import FaceRig
 from taichi_avatars.video.live import mjpeg
+from taichi_avatars.video.live.frame import Output
 from taichi_avatars.video.live.recording import Recording
-from taichi_avatars.video.live.shot import Output
 from taichi_avatars.video.live.virtual_camera import VirtualCamera
 
 
@@ -42,7 +42,7 @@ def open_output(
         return VirtualCamera(*size, fps)
     if kind == "mjpeg":
         if detail and not (detail.isascii() and detail.isdigit() and int(detail) < 65536):
-            raise UserError(f"{text}: want a port from 0 (any that is free) to 65535 behind the colon")
+            raise UserError(f"{text}: want a port from 0 (any that is free) to 65535 after the colon")
         return mjpeg.Mjpeg(host, int(detail) if detail else mjpeg.PORT, title, background)
     if not text.lower().endswith(".mp4"):
         raise UserError(f"--to {text}: want FILE.mp4, mjpeg[:PORT] or camera")

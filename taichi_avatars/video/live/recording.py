@@ -12,7 +12,7 @@ import numpy as np
 from taichi_avatars.errors import UserError
 from taichi_avatars.head.sequence import FlameSequence
 from taichi_avatars.motion.live.rig import FaceRig
-from taichi_avatars.video.live.shot import Shot
+from taichi_avatars.video.live.frame import LiveFrame
 from taichi_avatars.video.mp4 import write_mp4
 
 WAITING = 8  # pictures that may wait for the encoder
@@ -45,16 +45,16 @@ class Recording:
         self._pictures: queue.Queue[np.ndarray | _Failed | None] = queue.Queue(WAITING)
         self._rows: list[np.ndarray] = []
         self._began: float | None = None
-        self._last: Shot | None = None
+        self._last: LiveFrame | None = None
         self._behind = 0.0  # seconds
         self._error: BaseException | None = None
         self._thread: threading.Thread | None = None
 
-    def show(self, shot: Shot, now: float) -> None:
-        if not shot.moving and self._sound is None:
+    def show(self, frame: LiveFrame, now: float) -> None:
+        if not frame.moving and self._sound is None:
             return
         if self._sound is not None:  # a picture shows what was heard earlier
-            self._behind += STEADY * (min(shot.age, MOST_BEHIND) - self._behind)
+            self._behind += STEADY * (min(frame.age, MOST_BEHIND) - self._behind)
             now -= self._behind
         if self._began is None:
             self._began = now
@@ -64,12 +64,12 @@ class Recording:
         while self._last is not None and len(self._rows) < due:
             self._put(self._last)
         if len(self._rows) == due:
-            self._put(shot)
-        self._last = shot
+            self._put(frame)
+        self._last = frame
 
-    def _put(self, shot: Shot) -> None:
-        self._rows.append(shot.row.astype(np.float32))
-        self._hand_over(shot.image)
+    def _put(self, frame: LiveFrame) -> None:
+        self._rows.append(frame.row.astype(np.float32))
+        self._hand_over(frame.image)
 
     def close(self, *, failed: bool = False) -> None:
         """Finishes the files.
@@ -79,7 +79,7 @@ class Recording:
         """
         if self._thread is None:
             if not failed:
-                raise UserError(f"{self.name}: not written: no face has come; check that the sender sends here")
+                raise UserError(f"{self.name}: not written: no face arrived; check that the sender sends here")
             return
         self._hand_over(_Failed() if failed else None)
         self._thread.join()

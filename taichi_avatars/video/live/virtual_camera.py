@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from taichi_avatars.errors import UserError
-from taichi_avatars.video.live.shot import Shot
+from taichi_avatars.video.live.frame import LiveFrame
 
 
 class VirtualCamera:
@@ -26,8 +26,8 @@ class VirtualCamera:
             raise UserError(f"camera: there is no virtual camera to send to ({error}); install OBS, or v4l2loopback") from None
         self.name = f"camera {self._camera.device}"
 
-    def show(self, shot: Shot, now: float) -> None:
-        self._camera.send(shot.image)
+    def show(self, frame: LiveFrame, now: float) -> None:
+        self._camera.send(frame.image)
 
     def close(self, *, failed: bool = False) -> None:
         self._camera.close()

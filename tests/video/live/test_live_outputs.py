@@ -32,10 +32,10 @@ from taichi_avatars.head.sequence import FlameSequence
 from taichi_avatars.motion.live.setup import prepare
 from taichi_avatars.scene.cameras import Camera
 from taichi_avatars.video.live.broadcast import Broadcast
+from taichi_avatars.video.live.frame import LiveFrame, Output
 from taichi_avatars.video.live.mjpeg import Mjpeg
 from taichi_avatars.video.live.outputs import open_output
 from taichi_avatars.video.live.recording import Recording
-from taichi_avatars.video.live.shot import Output, Shot
 from taichi_avatars.video.viewpoints import frontal_camera
 
 SIZE = (60, 88)
@@ -59,18 +59,18 @@ class Eyes:
     name = "eyes"
 
     def __init__(self) -> None:
-        self.last: Shot | None = None
+        self.last: LiveFrame | None = None
         self._seen = threading.Condition()
 
-    def show(self, shot: Shot, now: float) -> None:
+    def show(self, frame: LiveFrame, now: float) -> None:
         with self._seen:
-            self.last = shot
+            self.last = frame
             self._seen.notify_all()
 
     def close(self, *, failed: bool = False) -> None:
         pass
 
-    def until(self, condition: Callable[[Shot], bool]) -> Shot:
+    def until(self, condition: Callable[[LiveFrame], bool]) -> LiveFrame:
         with self._seen:
             assert self._seen.wait_for(lambda: self.last is not None and condition(self.last), PATIENCE)
         assert self.last is not None
@@ -91,7 +91,7 @@ def performing(avatar: Avatar, camera: Camera, source: str, *others: Output, smo
         thread.join()
 
 
-def sent_until(address: tuple[str, int], packet: bytes, eyes: Eyes, condition: Callable[[Shot], bool]) -> Shot:
+def sent_until(address: tuple[str, int], packet: bytes, eyes: Eyes, condition: Callable[[LiveFrame], bool]) -> LiveFrame:
     """Sends a packet again and again, as phones do, until a picture shows what it says."""
     done = threading.Event()
 
@@ -125,18 +125,18 @@ def test_what_is_sent_is_what_is_drawn(avatar: Avatar, camera: Camera, protocol:
     place_of = {name[0].upper() + name[1:]: k for k, name in enumerate(avatar.head.expression_names)}
     with performing(avatar, camera, f"{protocol}:0") as (performer, source, eyes, _):
         jaw = place_of["JawOpen"]
-        shot = sent_until(source.address, packet, eyes, lambda shot: shot.row[jaw] == 0.125)
+        frame = sent_until(source.address, packet, eyes, lambda frame: frame.row[jaw] == 0.125)
         for name, value in weights.items():
-            assert shot.row[place_of[name]] == value
+            assert frame.row[place_of[name]] == value
         turn = np.arctan2(
-            *(shot.row[avatar.head.n_expr : avatar.head.n_expr + 6].reshape(2, 3).sum(0)[[1, 1]] * [1, 0] + [0, 1])
+            *(frame.row[avatar.head.n_expr : avatar.head.n_expr + 6].reshape(2, 3).sum(0)[[1, 1]] * [1, 0] + [0, 1])
         )
         assert 0.15 < turn < 0.25
-        pose = performer.rig.pose(shot.row)
+        pose = performer.rig.pose(frame.row)
         truth = as_uint8(avatar.render(camera, flame=pose, background=BACKGROUND).image)
-        assert np.array_equal(shot.image, truth)
+        assert np.array_equal(frame.image, truth)
         rest = as_uint8(
-            avatar.render(camera, flame=performer.rig.pose(performer.rig.placed(0 * shot.row)), background=BACKGROUND).image
+            avatar.render(camera, flame=performer.rig.pose(performer.rig.placed(0 * frame.row)), background=BACKGROUND).image
         )
         assert np.abs(truth.astype(int) - rest).max() > 20  # it is another picture
 
@@ -146,9 +146,11 @@ def test_a_recording_has_its_motion_beside_it(avatar: Avatar, camera: Camera, tm
     assert avatar.sequence is not None
     recording = Recording(tmp_path / "me.mp4", 30, performer.rig, avatar.sequence)
     with performing(avatar, camera, "livelink:0", recording) as (_, source, eyes, broadcast):
-        sent_until(source.address, packets.live_link(SMILE), eyes, lambda shot: shot.moving)
+        sent_until(source.address, packets.live_link(SMILE), eyes, lambda frame: frame.moving)
         count = broadcast.shown.pictures
-        sent_until(source.address, packets.live_link({"JawOpen": 1.0}), eyes, lambda shot: broadcast.shown.pictures > count + 3)
+        sent_until(
+            source.address, packets.live_link({"JawOpen": 1.0}), eyes, lambda frame: broadcast.shown.pictures > count + 3
+        )
     motion = FlameSequence.load_npz(tmp_path / "me.npz", avatar.head)
     with av.open(str(tmp_path / "me.mp4")) as film:
         frames = [frame.to_ndarray(format="rgb24") for frame in film.decode(video=0)]
@@ -159,23 +161,23 @@ def test_a_recording_has_its_motion_beside_it(avatar: Avatar, camera: Camera, tm
         assert np.abs(frames[row].astype(float) - truth).mean() < 6.0
 
 
-def shot_of(avatar: Avatar, camera: Camera, **pose: list[float]) -> Shot:
+def frame_of(avatar: Avatar, camera: Camera, **pose: list[float]) -> LiveFrame:
     out = avatar.render(camera, flame=pose, background=BACKGROUND)
-    return Shot(as_uint8(out.image), out, torch.tensor(BACKGROUND), np.zeros(1), True)
+    return LiveFrame(as_uint8(out.image), out, torch.tensor(BACKGROUND), np.zeros(1), True)
 
 
 def test_a_recording_keeps_its_pace_and_leaves_nothing_half_done(avatar: Avatar, camera: Camera, tmp_path: Path) -> None:
     performer, source = prepare(avatar, "livelink:0")
     source.close()
     assert avatar.sequence is not None
-    shot = Shot(np.zeros((88, 60, 3), np.uint8), None, torch.zeros(3), np.zeros(performer.rig.size), True)  # pyright: ignore[reportArgumentType]
+    frame = LiveFrame(np.zeros((88, 60, 3), np.uint8), None, torch.zeros(3), np.zeros(performer.rig.size), True)  # pyright: ignore[reportArgumentType]
     recording = Recording(tmp_path / "pace.mp4", 25, performer.rig, avatar.sequence)
     for moment in (5.0, 5.01, 5.2, 6.0):  # more often than its rate, and with gaps
-        recording.show(shot, moment)
+        recording.show(frame, moment)
     recording.close()
     assert len(FlameSequence.load_npz(tmp_path / "pace.npz")) == 26
     failed = Recording(tmp_path / "failed.mp4", 25, performer.rig, avatar.sequence)
-    failed.show(shot, 0.0)
+    failed.show(frame, 0.0)
     failed.close(failed=True)
     empty = Recording(tmp_path / "empty.mp4", 25, performer.rig, avatar.sequence)
     with pytest.raises(UserError, match="no face has come"):
@@ -186,18 +188,18 @@ def test_a_recording_keeps_its_pace_and_leaves_nothing_half_done(avatar: Avatar,
 
 
 def test_a_cutout_laid_over_the_background_is_the_picture(avatar: Avatar, camera: Camera) -> None:
-    shot = shot_of(avatar, camera, jaw=[0.2, 0, 0])
-    cutout = shot.cutout.astype(float) / 255.0
+    frame = frame_of(avatar, camera, jaw=[0.2, 0, 0])
+    cutout = frame.cutout.astype(float) / 255.0
     alpha = cutout[..., 3:]
     over = alpha * cutout[..., :3] + (1 - alpha) * np.array(BACKGROUND)
-    assert np.abs(255 * over - shot.image)[alpha[..., 0] > 0.1].max() < 4.0
+    assert np.abs(255 * over - frame.image)[alpha[..., 0] > 0.1].max() < 4.0
     assert cutout[0, 0, 3] == 0.0 and alpha.max() > 0.9
 
 
 def test_pictures_over_http(avatar: Avatar, camera: Camera) -> None:
     server = Mjpeg("127.0.0.1", 0, "Me", BACKGROUND)
     try:
-        first = shot_of(avatar, camera)
+        first = frame_of(avatar, camera)
         server.show(first, 0.0)
         address = f"http://127.0.0.1:{server.port}"
         for kind in ("png", "webp", "jpg"):
@@ -209,9 +211,9 @@ def test_pictures_over_http(avatar: Avatar, camera: Camera) -> None:
             assert np.abs(picture.astype(float) - wanted)[solid].mean() < (0.01 if kind == "png" else 8.0)
         assert b"stream.webp" in urllib.request.urlopen(f"{address}/alpha").read()
         with urllib.request.urlopen(f"{address}/stream.png") as stream:
-            for shot in (first, shot_of(avatar, camera, jaw=[0.3, 0, 0])):
-                server.show(shot, 0.0)
-                while not np.array_equal(part_of(stream), shot.cutout):  # the one before may come again
+            for frame in (first, frame_of(avatar, camera, jaw=[0.3, 0, 0])):
+                server.show(frame, 0.0)
+                while not np.array_equal(part_of(stream), frame.cutout):  # the one before may come again
                     pass
         with pytest.raises(urllib.error.HTTPError, match="404"):
             urllib.request.urlopen(f"{address}/../secret.png")
@@ -251,7 +253,7 @@ def test_outputs_by_name(avatar: Avatar, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setitem(sys.modules, "pyvirtualcam", types.SimpleNamespace(Camera=lambda **options: fake))
     output = opened("camera")
     image = np.ones((SIZE[1], SIZE[0], 3), np.uint8)
-    output.show(Shot(image, None, torch.zeros(3), np.zeros(1), True), 0.0)  # pyright: ignore[reportArgumentType]
+    output.show(LiveFrame(image, None, torch.zeros(3), np.zeros(1), True), 0.0)  # pyright: ignore[reportArgumentType]
     assert output.name == "camera test" and sent[0] is image
 
     def none(**options: object) -> None:
@@ -295,10 +297,10 @@ def test_the_command(avatar: Avatar, tmp_path: Path, capsys: pytest.CaptureFixtu
 @pytest.mark.parametrize("page", ["/", "/alpha"])
 def test_a_browser_shows_the_stream(avatar: Avatar, camera: Camera, tmp_path: Path, page: str) -> None:
     server = Mjpeg("127.0.0.1", 0, "Me", BACKGROUND)
-    shots = [shot_of(avatar, camera), shot_of(avatar, camera, jaw=[0.3, 0, 0], rotation=[0, 0.6, 0])]
+    frames = [frame_of(avatar, camera), frame_of(avatar, camera, jaw=[0.3, 0, 0], rotation=[0, 0.6, 0])]
 
     def seen() -> np.ndarray:
-        server.show(shot, 0.0)  # a stream goes on
+        server.show(frame, 0.0)  # a stream goes on
         try:
             return np.asarray(Image.open(io.BytesIO(browser.screenshot(call))).convert("RGB")).astype(float)
         except RuntimeError:  # the page is still loading
@@ -306,9 +308,9 @@ def test_a_browser_shows_the_stream(avatar: Avatar, camera: Camera, tmp_path: Pa
 
     try:
         with browser.opened(f"http://127.0.0.1:{server.port}{page}", tmp_path / "profile", *SIZE) as call:
-            for shot in shots:
-                alpha = shot.cutout[..., 3:] / 255.0
-                wanted = shot.image if page == "/" else alpha * shot.cutout[..., :3] + (1.0 - alpha) * 255.0
+            for frame in frames:
+                alpha = frame.cutout[..., 3:] / 255.0
+                wanted = frame.image if page == "/" else alpha * frame.cutout[..., :3] + (1.0 - alpha) * 255.0
                 while np.abs(seen()[2:-2, 2:-2] - wanted[2:-2, 2:-2]).mean() > 8.0:
                     pass  # the browser's watchdog ends this where it never comes
     finally:

@@ -16,7 +16,7 @@ SMALLEST_ALPHA = 1.0 / 255.0  # below it a pixel has no colour worth dividing by
 
 
 @dataclass(eq=False)
-class Shot:
+class LiveFrame:
     """A picture with its pose.
 
     Attributes:
@@ -52,7 +52,7 @@ class Output(Protocol):
 
     name: str
 
-    def show(self, shot: Shot, now: float) -> None:
+    def show(self, frame: LiveFrame, now: float) -> None:
         """Takes a picture that was drawn for a moment (time.monotonic)."""
         ...
 
