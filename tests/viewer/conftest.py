@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import torch
 from host import running
-from visitor import Visitor
+from viewer.visitor import Visitor
 
 from taichi_avatars.bench import example_avatar
 from taichi_avatars.scene.capture import load_capture

@@ -9,7 +9,7 @@ import time
 
 import av
 import numpy as np
-from visitor import Visitor
+from viewer.visitor import Visitor
 
 from taichi_avatars.video.camera_path import read_camera_path
 
