@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
 pytest.importorskip("viser")
-sys.path.insert(0, str(Path(__file__).parent))
 
 import torch
 from host import running
