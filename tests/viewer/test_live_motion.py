@@ -18,7 +18,7 @@ from export import browser
 from host import running
 from motion.live import packets
 from test_browser import HEIGHT, WIDTH, click, eventually, seen
-from visitor import Visitor
+from viewer.visitor import Visitor
 
 from taichi_avatars.avatar.avatar import Avatar
 from taichi_avatars.bench import example_avatar
