@@ -163,7 +163,7 @@ class TrainConfig(BaseModel):
     """Steps between two opacity resets of a paper-length run."""
     max_gaussians: int = Field(default=60_000, ge=1)
     """Density control adds no Gaussians beyond this many; 100000 in the paper's schedule."""
-    prune_share: float = Field(default=0.5, ge=0, lt=1)
+    prune_share: float = Field(default=0.6, ge=0, lt=1)
     """Share of the Gaussians that go when density control has ended, those that contribute least to the images; 0 in the
     paper's schedule."""
 
