@@ -15,7 +15,7 @@ import pytest
 pytest.importorskip("viser")
 
 from export import browser
-from host import running
+from viewer.host import running
 from motion.live import packets
 from test_browser import HEIGHT, WIDTH, click, eventually, seen
 from viewer.visitor import Visitor
