@@ -10,7 +10,7 @@ SHORTEST_INTERVAL = 100  # steps: fewer see too little of the gradient to judge 
 SHORTEST_RESET = 3_000  # steps: an opacity reset needs this long to heal
 SH_INTERVAL = 1_000  # steps per SH band at full length
 SETTLE_FROM = 0.6  # share of a run
-PRUNE_AT = (0.7, 0.8)  # shares of a run, at which Gaussians go that contribute least; the rest of it heals
+PRUNE_AT = (0.7, 0.74, 0.78, 0.82)  # shares of a run, at which Gaussians go that contribute least; the rest of it heals
 PERCEPTUAL_FROM, PERCEPTUAL_EVERY = 2 / 3, 4  # share of a run; steps
 SH_SHARES = (1 / 6, 1 / 3, 1 / 2)  # of a short run, at which the bands 1, 2, 3 join
 
