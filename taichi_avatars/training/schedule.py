@@ -70,9 +70,9 @@ class Schedule:
         None goes where too few steps are left to make up for it.
         """
         rounds = [round(at * self.iterations) for at in PRUNE_AT]
-        if iteration not in rounds or self.iterations - rounds[-1] < SHORTEST_INTERVAL:
+        if self.iterations - rounds[-1] < SHORTEST_INTERVAL:
             return 0.0
-        return 1.0 - (1.0 - share) ** (1.0 / len(rounds))
+        return 1.0 - (1.0 - share) ** (rounds.count(iteration) / len(rounds))
 
     def perceives(self, iteration: int) -> bool:
         """Whether the perceptual loss, which costs as much as all else, is part of a step."""
