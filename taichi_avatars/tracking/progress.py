@@ -18,7 +18,7 @@ from taichi_avatars.errors import UserError
 from taichi_avatars.files.atomic import atomic_path
 from taichi_avatars.head.sequence import FlameSequence
 from taichi_avatars.scene.views import View
-from taichi_avatars.tracking.refine import STAGES, Errors, State
+from taichi_avatars.tracking.refine import STAGES, STAGES_OF_ONE_CAMERA, Errors, State
 
 ARRAYS = ("corrections", "fitted", "scores", "matrix")
 
@@ -30,7 +30,9 @@ def digest(avatar: Avatar, sequence: FlameSequence, groups: Sequence[Sequence[Vi
         found.update(values.detach().cpu().contiguous().numpy().data)
     found.update(sequence.table().numpy().tobytes())
     views = [[(view.name, view.camera.width, view.camera.height) for view in group] for group in groups]
-    found.update(json.dumps([views, asdict(errors), [asdict(stage) for stage in STAGES], seed]).encode())
+    found.update(
+        json.dumps([views, asdict(errors), [asdict(stage) for stage in (*STAGES, *STAGES_OF_ONE_CAMERA)], seed]).encode()
+    )
     return found.hexdigest()
 
 
