@@ -30,6 +30,7 @@ PAPER = {
     "densify_until_iter": 600_000,
     "densify_grad_threshold": 0.0002,
     "max_gaussians": 100_000,
+    "prune_share": 0.0,
 }
 
 # What the fast schedule has of its own for a static scene, whose Gaussians move in the world instead of on triangles.
@@ -162,6 +163,9 @@ class TrainConfig(BaseModel):
     """Steps between two opacity resets of a paper-length run."""
     max_gaussians: int = Field(default=60_000, ge=1)
     """Density control adds no Gaussians beyond this many; 100000 in the paper's schedule."""
+    prune_share: float = Field(default=0.6, ge=0, lt=1)
+    """Share of the Gaussians that go when density control has ended, those that contribute least to the images; 0 in the
+    paper's schedule."""
 
     interval: int = Field(default=2_000, ge=1)
     """Steps between two evaluations and saves; the last step always has both."""

@@ -81,7 +81,7 @@ def create(
 ) -> dict[str, Any]:
     """Makes an avatar of the person in some videos and measures it on the end of each, which training never sees.
 
-    Every stage leaves its result whole in `model` or not at all; `resume` goes on after the last one that was finished, and
+    Every stage leaves its result whole in `model` or not at all; `resume` continues after the last one that was finished, and
     inside most stages.
 
     Args:
@@ -153,7 +153,7 @@ def create(
 
 
 def _stamp(videos: Sequence[Path | str], tracking: Settings, work: Work, seed: int) -> dict[str, Any]:
-    """What has to be the same for a run to be gone on with."""
+    """What has to be the same for a run to be continued."""
     paths = [str(Path(video).resolve()) for video in videos]
     return {"of": paths, "tracking": asdict(tracking), "work": asdict(work), "seed": seed}
 

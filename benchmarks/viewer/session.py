@@ -17,13 +17,17 @@ import random
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "viewer"))
 
 from visitor import Visitor
 
-SIZES = ((275, 401), (550, 802))
+RATES: tuple[tuple[tuple[int, int], str, str], ...] = (
+    ((275, 401), "face", "nothing"), ((550, 802), "face", "nothing"), ((1245, 802), "camera", "nothing"),
+    ((1245, 802), "camera", "wireframe"),
+)  # fmt: skip
 NONSENSE = (math.nan, "x", None, [], -1e300, {"a": 1}, "../..", 2**63)
 SECONDS = 20.0  # that the rate is measured over
 KEPT = ("GuiTabGroupMessage", "GuiMarkdownMessage", "GuiProgressBarMessage", "Load JSON", "Height, pixels", "Save picture")
@@ -40,22 +44,39 @@ def cpu_seconds(process: subprocess.Popen) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def rate(process: subprocess.Popen, address: str, width: int, height: int) -> str:
-    """Pictures per second that one visitor takes while the motion plays twice as fast as filmed, so that it sets no limit."""
-    visitor = Visitor(address, width, height)
-    visitor.set("Height, pixels", height)
+def rate(process: subprocess.Popen, address: str, size: tuple[int, int], moves: str, mesh: str) -> str:
+    """Pictures per second that one visitor takes while something moves, and how large they are.
+
+    moves: "face": the motion plays twice as fast as filmed, so that it sets no limit; "camera": the face is still, and the
+    camera goes to and fro sixty times a second.
+    """
+    visitor = Visitor(address, *size)
+    visitor.set("Height, pixels", size[1])
+    visitor.set("Mesh", mesh)
     visitor.set("Speed", "2")
-    visitor.click("Play")
-    time.sleep(3.0)
-    count, cpu, began = visitor.pictures, cpu_seconds(process), time.monotonic()
-    time.sleep(SECONDS)
-    pictures, seconds = visitor.pictures - count, time.monotonic() - began
-    visitor.click("Play")
-    time.sleep(0.5)
-    shape = visitor.picture().shape
-    visitor.close()
+    if moves == "face":
+        visitor.click("Play")
+    begun, count, cpu, sizes = time.monotonic(), 0, 0.0, Counter[int]()
+    measured = begun + 3.0
+    while (now := time.monotonic()) < begun + 3.0 + SECONDS:
+        if now >= measured and not count:
+            count, cpu, measured = visitor.pictures, cpu_seconds(process), now
+        if moves == "camera":
+            angle = 0.5 * math.sin(now)
+            visitor.stand(position=(1.2 * math.sin(angle), 0.1, 1.2 * math.cos(angle)))
+        time.sleep(1.0 / 60.0)
+        sizes[visitor.picture().shape[0]] += count > 0
+    pictures, seconds = visitor.pictures - count, time.monotonic() - measured
     each = 1000.0 * (cpu_seconds(process) - cpu) / pictures
-    return f"{shape[1]} x {shape[0]}: {pictures / seconds:.1f} pictures per second, {each:.0f} CPU ms of the server for each"
+    if moves == "face":
+        visitor.click("Play")
+    visitor.set("Mesh", "nothing")
+    time.sleep(0.5)
+    visitor.close()
+    return (
+        f"{size[0]} x {size[1]}, the {moves} moves, mesh {mesh}: {pictures / seconds:.1f} pictures per second, most of height "
+        f"{sizes.most_common(1)[0][0]}, {each:.0f} CPU ms of the server for each"
+    )
 
 
 def value_for(control: dict, chance: random.Random) -> object:
@@ -112,8 +133,8 @@ def main() -> None:
         assert process.stdout is not None and process.stderr is not None
         address = next(line for line in process.stdout if "address" in line).split('"')[3]
         try:
-            for width, height in SIZES:
-                print(rate(process, address, width, height), flush=True)
+            for what in RATES:
+                print(rate(process, address, *what), flush=True)
             if given.minutes:
                 clicks, memory = play_around(address, given.minutes, random.Random(given.seed), process)
                 print(

@@ -97,12 +97,21 @@ def prune_mask(gaussians: Gaussians, world_scales: Tensor | None, extent: float)
     return keep
 
 
-def _last_of_triangle(binding: Tensor, opacities: Tensor, keep: Tensor) -> Tensor:
-    """The most opaque Gaussian of each triangle that would lose all of them, (N,) bool."""
+def contribution_mask(gaussians: Gaussians, contribution: Tensor, share: float) -> Tensor:
+    """Which Gaussians stay, (N,) bool, if a share of them goes: those of the least contribution (N,). A triangle keeps one."""
+    keep = torch.ones(len(gaussians), dtype=torch.bool, device=contribution.device)
+    keep[contribution.argsort(stable=True)[: int(share * len(gaussians))]] = False
+    if gaussians.binding is not None:
+        keep |= _last_of_triangle(gaussians.binding.long(), contribution, keep)
+    return keep
+
+
+def _last_of_triangle(binding: Tensor, worth: Tensor, keep: Tensor) -> Tensor:
+    """The Gaussian of the greatest worth (N,) of each triangle that would lose all of them, (N,) bool."""
     left = torch.bincount(binding[keep], minlength=int(binding.max()) + 1 if len(binding) else 0)
     orphan = (left[binding] == 0).nonzero()[:, 0]
-    by_opacity = orphan[opacities[orphan].argsort(stable=True)]
-    by_triangle = by_opacity[binding[by_opacity].argsort(stable=True)]
+    by_worth = orphan[worth[orphan].argsort(stable=True)]
+    by_triangle = by_worth[binding[by_worth].argsort(stable=True)]
     triangles = binding[by_triangle]
     last = torch.ones(len(triangles), dtype=torch.bool, device=triangles.device)
     last[:-1] = triangles[1:] != triangles[:-1]

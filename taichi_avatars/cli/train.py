@@ -30,7 +30,7 @@ COMMON_FIELDS = ("seed",)  # every command has these
 PANELS = {
     "Data and results": ("resolution", "background", "use_mask", "principal_point", "images", "camera", "strict_paths"),
     "FLAME": ("flame",),
-    "Density control": ("dens", "opacity_reset", "max_gaussians"),
+    "Density control": ("dens", "opacity_reset", "max_gaussians", "prune"),
     "Learning rates": ("_lr",),
     "Loss": ("lambda", "threshold", "metric"),
     "Run": ("",),

@@ -1,4 +1,4 @@
-"""JSON files of strangers."""
+"""JSON files that others wrote."""
 
 from __future__ import annotations
 

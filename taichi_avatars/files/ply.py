@@ -1,4 +1,4 @@
-"""PLY files of strangers, read by plyfile once their header is known to be sane."""
+"""PLY files that others wrote, read by plyfile once their header is known to be sane."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether FLAME parameters are whole, agree with one another and fit a head."""
+"""Whether FLAME parameters are complete, agree with one another and fit a head."""
 
 from __future__ import annotations
 

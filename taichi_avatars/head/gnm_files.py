@@ -198,7 +198,7 @@ def _keys_of(triangles: np.ndarray) -> np.ndarray:
 
 
 def _uv(keys: Mapping[str, Any], key: str, shape: tuple[int, ...]) -> np.ndarray | None:
-    """Texture coordinates per corner; a head is whole without them."""
+    """Texture coordinates per corner; a head is complete without them."""
     if not shape[0]:
         return np.zeros(shape, np.float32)
     values = np.asarray(keys[key]) if key in keys else None

@@ -58,7 +58,7 @@ class Eliminated:
 
     Attributes:
         alone: (T,P); by_shared: (T,P,S).
-        matrix: (S,S) and gradient: (S,), to be taken off those of the shared unknowns (the Schur complement).
+        matrix: (S,S) and gradient: (S,), to be subtracted from those of the shared unknowns (the Schur complement).
     """
 
     alone: np.ndarray

@@ -1,4 +1,4 @@
-"""The state of a refinement on disk, from which an interrupted one goes on."""
+"""The state of a refinement on disk, from which an interrupted one continues."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ARRAYS = ("corrections", "fitted", "scores", "matrix")
 
 
 def digest(avatar: Avatar, sequence: FlameSequence, groups: Sequence[Sequence[View]], errors: Errors, seed: int) -> str:
-    """What a refinement depends on, in short: only with the same one can it go on."""
+    """What a refinement depends on, in short: it can continue only with the same one."""
     found = hashlib.blake2b(digest_size=16)
     for values in avatar.gaussians.parameters().values():
         found.update(values.detach().cpu().contiguous().numpy().data)

@@ -74,7 +74,7 @@ class Fitted:
 
 @dataclass
 class State:
-    """How far a refinement is; what `refine` needs to go on.
+    """How far a refinement is; what `refine` needs to continue.
 
     Attributes:
         corrections: (T,P) of the rows of the sequence.

@@ -33,7 +33,7 @@ CHANGEABLE = (
 
 
 class DamagedError(UserError):
-    """A checkpoint that is not whole, for which an earlier one can stand in."""
+    """A damaged checkpoint, for which an earlier one can stand in."""
 
 
 def kept(model: Path) -> list[Path]:
@@ -98,7 +98,7 @@ def load_last(model: Path, run: Run) -> Path:
 
 
 def share(run: Run) -> None:
-    """Puts the runs of all processes where that of the first is."""
+    """Brings the runs of all processes to the state of the first."""
     if not ranks.together():
         return
     packed = ranks.from_first(bytes(_packed(run)) if ranks.is_first() else b"")
@@ -107,7 +107,7 @@ def share(run: Run) -> None:
 
 
 def load(path: Path, run: Run) -> Path:
-    """Puts a run back where a checkpoint was written; returns its file.
+    """Restores a run to where a checkpoint was written; returns its file.
 
     Raises:
         UserError: where there is no checkpoint, it is damaged, or it belongs to another capture or configuration.
@@ -191,7 +191,7 @@ def _read(path: Path) -> dict[str, Any]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise UserError(f"{path}: no checkpoint here to continue from; train without --resume and --start-checkpoint") from None
-    except pickle.UnpicklingError:  # torch's text is a page about trust
+    except pickle.UnpicklingError:  # torch's own message is a page about trust
         raise _damaged(path, "not torch's") from None
     except Exception as error:  # a forged archive can fail in any way
         raise _damaged(path, str(error).split("\n")[0] or "empty file") from None

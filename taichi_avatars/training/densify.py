@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor
 
-from taichi_avatars.avatar.density import prune_mask
+from taichi_avatars import ops, runtime
+from taichi_avatars.avatar.avatar import Avatar
+from taichi_avatars.avatar.density import contribution_mask, prune_mask
+from taichi_avatars.avatar.gaussians import C0
+from taichi_avatars.scene.views import View
 
 if TYPE_CHECKING:
     from taichi_avatars.training.run import Run
+
+LOOKED_AT = 80  # views at most, from which contributions are summed
 
 
 def control_density(run: Run) -> None:
@@ -23,6 +31,32 @@ def control_density(run: Run) -> None:
     if run.schedule.resets(run.iteration, run.config.white_background):
         run.optimizer.reset_opacities()
         run.was_reset = True
+    if share := run.schedule.prunes(run.iteration, run.config.prune_share):
+        keep = contribution_mask(run.optimizer.gaussians, contributions(run.avatar, run.capture.train), share)
+        run.optimizer.replace(keep)
+        run.density.restart(len(run.optimizer.gaussians))
+
+
+def contributions(avatar: Avatar, views: Sequence[View]) -> Tensor:
+    """What each Gaussian gives to the images for what it costs, (N,): its blend weights against the width of what it covers.
+
+    The weights, alpha times transmittance, are summed over pixels and views (`LOOKED_AT`, spread evenly over all); a Gaussian's
+    width in pixels stands for the pairs that compositing has to look at. The rasterizer's adjoint sums weights: they are the
+    gradient of the sum over an image to the colour that a Gaussian shows.
+    """
+    gaussians = avatar.gaussians
+    total = torch.zeros(len(gaussians), dtype=torch.float32, device=runtime.device())
+    covered = torch.zeros_like(total)
+    opacities = gaussians.opacities.detach()
+    for view in views[:: -(-len(views) // LOOKED_AT)]:
+        base = torch.zeros(len(gaussians), 1, 3, dtype=torch.float32, device=total.device, requires_grad=True)
+        with torch.no_grad():
+            world, _ = avatar.world(None if avatar.head is None else avatar.mesh(view.timestep))
+        out = ops.rasterize(*world, opacities, base, camera=view.camera)
+        (weight,) = torch.autograd.grad(out.image, base, torch.ones_like(out.image))
+        total += weight[:, 0, 0] / C0
+        covered += out.radii.float().square()
+    return total / (1.0 + covered.sqrt())
 
 
 def _densify(run: Run) -> None:

@@ -1,4 +1,4 @@
-"""The model folder before a run: what an earlier run left in it is gone on with, replaced, or kept safe."""
+"""The model folder before a run: what an earlier run left in it is continued, replaced, or kept safe."""
 
 from __future__ import annotations
 

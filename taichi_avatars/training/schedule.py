@@ -10,6 +10,7 @@ SHORTEST_INTERVAL = 100  # steps: fewer see too little of the gradient to judge 
 SHORTEST_RESET = 3_000  # steps: an opacity reset needs this long to heal
 SH_INTERVAL = 1_000  # steps per SH band at full length
 SETTLE_FROM = 0.6  # share of a run
+PRUNE_AT = (0.7, 0.74, 0.78, 0.82)  # shares of a run, at which Gaussians go that contribute least; the rest of it heals
 PERCEPTUAL_FROM, PERCEPTUAL_EVERY = 2 / 3, 4  # share of a run; steps
 SH_SHARES = (1 / 6, 1 / 3, 1 / 2)  # of a short run, at which the bands 1, 2, 3 join
 
@@ -62,6 +63,16 @@ class Schedule:
 
     def densifies(self, iteration: int) -> bool:
         return self.densify_from < iteration < self.densify_until and iteration % self.densify_every == 0
+
+    def prunes(self, iteration: int, share: float) -> float:
+        """The share of the Gaussians that goes after this step for want of contribution, such that `share` goes in all.
+
+        None goes where too few steps are left to make up for it.
+        """
+        rounds = [round(at * self.iterations) for at in PRUNE_AT]
+        if self.iterations - rounds[-1] < SHORTEST_INTERVAL:
+            return 0.0
+        return 1.0 - (1.0 - share) ** (rounds.count(iteration) / len(rounds))
 
     def perceives(self, iteration: int) -> bool:
         """Whether the perceptual loss, which costs as much as all else, is part of a step."""

@@ -13,8 +13,9 @@ from taichi_avatars.avatar.avatar import Avatar, to_world
 from taichi_avatars.evaluation.colormap import scale_colors
 from taichi_avatars.evaluation.overlay import MeshStyle, mesh_overlay
 from taichi_avatars.files.png import as_uint8
+from taichi_avatars.head.flame import HeadMesh
 from taichi_avatars.head.pose import HeadPose
-from taichi_avatars.ops import Rendering, rasterize
+from taichi_avatars.ops import Rendering, World, rasterize
 from taichi_avatars.ops.mesh import wireframe
 from taichi_avatars.scene.cameras import Camera
 from taichi_avatars.viewer.look import Look
@@ -38,23 +39,47 @@ class Drawing:
     stages: dict[str, float]
 
 
+@dataclass(frozen=True, eq=False)
+class PosedAvatar:
+    """An avatar in a pose, before any camera: what pictures from several places share.
+
+    Attributes:
+        mesh: of its head; None for an unbound scene.
+        world: its Gaussians.
+        stages: milliseconds of each stage.
+    """
+
+    avatar: Avatar
+    mesh: HeadMesh | None
+    world: World
+    stages: dict[str, float]
+
+
 @torch.no_grad()
-def draw(avatar: Avatar, flame: HeadPose | None, camera: Camera, look: Look) -> Drawing:
-    """Draws an avatar.
+def posed(avatar: Avatar, flame: HeadPose | None, scale: float = 1.0) -> PosedAvatar:
+    """Poses an avatar.
 
     Args:
         avatar: its Gaussians lie where kernels run.
         flame: its pose, as `Avatar.mesh` takes it; None for an unbound scene.
+        scale: the Gaussians' sizes are multiplied by this.
     """
     clock = _Stages()
     mesh = avatar.mesh(flame=flame) if avatar.head is not None else None
     clock.lap("FLAME")
-    gaussians = avatar.gaussians
-    world, _ = to_world(gaussians, mesh.vertices if mesh else None, avatar.head)
-    world = world._replace(scales=world.scales * look.scale) if look.scale != 1.0 else world
+    world, _ = to_world(avatar.gaussians, mesh.vertices if mesh else None, avatar.head)
+    world = world._replace(scales=world.scales * scale) if scale != 1.0 else world
     clock.lap("binding")
+    return PosedAvatar(avatar, mesh, world, clock.milliseconds)
+
+
+@torch.no_grad()
+def draw(still: PosedAvatar, camera: Camera, look: Look) -> Drawing:
+    """Draws a posed avatar."""
+    clock = _Stages()
+    avatar, mesh, gaussians = still.avatar, still.mesh, still.avatar.gaussians
     out = rasterize(
-        *world,
+        *still.world,
         gaussians.opacities,
         (gaussians.sh_base, gaussians.sh_rest),
         camera=camera,
@@ -73,7 +98,7 @@ def draw(avatar: Avatar, flame: HeadPose | None, camera: Camera, look: Look) -> 
         pixels = mesh_overlay(avatar, camera, mesh, image.clamp(0.0, 1.0), style)
     result = as_uint8(pixels)
     clock.lap("overlay")
-    return Drawing(result, int((out.radii > 0).sum()), clock.milliseconds)
+    return Drawing(result, int((out.radii > 0).sum()), still.stages | clock.milliseconds)
 
 
 def _layer(out: Rendering, look: Look) -> Tensor:

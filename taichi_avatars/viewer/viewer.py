@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import redirect_stdout
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,7 +28,7 @@ from taichi_avatars.viewer.eye import Eye, eye_of
 from taichi_avatars.viewer.live_tab import LiveTab
 from taichi_avatars.viewer.look import HEIGHT, Look
 from taichi_avatars.viewer.panel import NO_CAMERA, Panel, chosen
-from taichi_avatars.viewer.picture import Drawing, draw
+from taichi_avatars.viewer.picture import Drawing, PosedAvatar, draw, posed
 from taichi_avatars.viewer.screen import Screen
 from taichi_avatars.viewer.subject import ALL, Subject
 from taichi_avatars.viewer.timeline import Timeline
@@ -77,6 +78,7 @@ class Viewer:
         self._look: Look | None = None
         self._moving_since = -math.inf
         self._share = 1.0
+        self._posed: tuple[object, PosedAvatar] | None = None  # the last one, and what it was made from
         self._drawn: Drawing | None = None
         self._said: Drawing | None = None
         self._told: tuple[int, int, bool] | None = None
@@ -234,8 +236,14 @@ class Viewer:
     def _draw(self, camera: Camera, look: Look, timestep: int | None = None) -> Drawing:
         subject = self.subject
         at = self.timeline.timestep if timestep is None else timestep
-        live = self._live.pose if self._live is not None and timestep is None else None
-        return draw(subject.shown(look), subject.flame(look, at, live), camera, look)
+        live = self._live if timestep is None else None
+        pose = live and live.pose
+        what = self.version, look.parameters, look.neutral, look.pose, look.scale, at, pose and live and live.version
+        if self._posed is not None and self._posed[0] == what:  # only the camera has moved
+            return draw(self._posed[1], camera, look)
+        still = posed(subject.shown(look), subject.flame(look, at, pose), look.scale)
+        self._posed = what, replace(still, stages=dict.fromkeys(still.stages, 0.0))
+        return draw(still, camera, look)
 
     def _adapt(self, picture: Drawing, share: float) -> None:
         """Chooses the size of pictures while something moves, so that they take no longer than is fluid."""

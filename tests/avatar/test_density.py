@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from avatar.test_gaussians import random_gaussians
-from taichi_avatars.avatar.density import DensityControl, join, observation, prune_mask, select
+from taichi_avatars.avatar.density import DensityControl, contribution_mask, join, observation, prune_mask, select
 from taichi_avatars.avatar.gaussians import Gaussians
 from taichi_avatars.config import TrainConfig
 from taichi_avatars.training.optimizer import GaussianAdam
@@ -141,3 +141,13 @@ def test_everything_gone_is_no_crash():
     assert len(none) == 0
     assert isinstance(none, Gaussians)
     assert len(prune_mask(none, None, 1.0)) == 0
+
+
+def test_those_that_contribute_least_go_but_not_the_last_of_a_triangle():
+    gaussians = random_gaussians(6)
+    gaussians.binding = torch.tensor([0, 0, 0, 1, 1, 2], dtype=torch.int32)
+    contribution = torch.tensor([5.0, 4.0, 1.0, 0.2, 0.3, 0.1])
+    assert contribution_mask(gaussians, contribution, 0.5).tolist() == [True, True, True, False, True, True]
+    gaussians.binding = None
+    assert contribution_mask(gaussians, contribution, 0.5).tolist() == [True, True, True, False, False, False]
+    assert contribution_mask(gaussians, contribution, 0.0).all()

@@ -63,3 +63,14 @@ def test_rates_settle_at_the_end_of_a_run():
 def test_a_fast_run_is_given_time_to_settle_after_density_control():
     assert Schedule.of(TrainConfig(iterations=6_000)).densify_until == 4_200
     assert Schedule.of(TrainConfig(iterations=6_000, schedule="paper")).densify_until == 6_000
+
+
+def test_gaussians_that_contribute_little_go_in_rounds_after_density_control():
+    schedule = Schedule.of(TrainConfig(iterations=1000))
+    left = 1.0
+    for iteration in range(1001):
+        left *= 1.0 - schedule.prunes(iteration, 0.6)
+    assert left == pytest.approx(0.4)
+    assert not any(schedule.prunes(iteration, 0.6) for iteration in range(schedule.densify_until))
+    assert not any(Schedule.of(TrainConfig(iterations=200)).prunes(iteration, 0.6) for iteration in range(201))
+    assert TrainConfig(schedule="paper").prune_share == 0.0

@@ -10,12 +10,16 @@ import torch
 
 from taichi_avatars import Avatar, training
 from taichi_avatars.avatar.density import prune_mask
+from taichi_avatars.avatar.gaussians import Gaussians
 from taichi_avatars.config import TrainConfig
 from taichi_avatars.errors import UserError
 from taichi_avatars.evaluation.scores import evaluate
+from taichi_avatars.scene.cameras import Camera
 from taichi_avatars.scene.capture import load_capture
+from taichi_avatars.scene.views import View
 from taichi_avatars.synthetic.capture import write_capture
 from taichi_avatars.training import densify, trainer
+from taichi_avatars.training import schedule as schedules
 from taichi_avatars.training.events import Evaluated, Progress, Saved
 from taichi_avatars.training.run import Run
 from taichi_avatars.training.trainer import train
@@ -183,6 +187,28 @@ def test_density_control_keeps_every_triangle(tmp_path, capture, head, densifyin
     assert len(avatar.gaussians) > head.num_faces
     assert len(avatar.gaussians) <= head.num_faces + 500
     assert (count >= 1).all()
+
+
+def test_what_lies_behind_contributes_nothing():
+    """An opaque Gaussian hides another one behind it; beside them a faint one gives as much less as it is fainter."""
+    means = torch.tensor([[0.0, 0.0, 0.0], [0.0, 0.0, -0.2], [0.3, 0.0, 0.0], [-0.3, 0.0, 0.0]])
+    gaussians = Gaussians.from_points(means, torch.full((4, 3), 0.5), 0)
+    gaussians.log_scales = torch.full((4, 3), 0.02).log()
+    gaussians.log_scales[1] -= 1.0
+    gaussians.logit_opacities = torch.tensor([0.999, 0.9, 0.2, 0.4]).logit()
+    camera = Camera.look_at(torch.tensor([0.0, 0.0, 2.0]), torch.zeros(3), 0.5, 90, 90)
+    view = View(camera, None, 0, "0", "0", Path("image.png"), None)
+    front, behind, fainter, faint = densify.contributions(Avatar(gaussians), [view] * 200).tolist()
+    assert behind < 0.5 * fainter and fainter < faint < front
+    assert faint / fainter == pytest.approx(2.0, abs=0.2)
+
+
+def test_a_run_gives_up_half_of_its_gaussians_where_it_is_told(tmp_path, capture, head, monkeypatch):
+    monkeypatch.setattr(schedules, "SHORTEST_INTERVAL", 1)
+    config = TrainConfig(iterations=10, interval=10, start_gaussians=40_000, prune_share=0.5, white_background=True)
+    avatar = train(config, capture, head, tmp_path)
+    assert (torch.bincount(avatar.gaussians.binding, minlength=head.num_faces) >= 1).all()
+    assert 20_000 <= len(avatar.gaussians) < 32_000  # triangles that no camera sees keep theirs
 
 
 def test_one_image_is_a_capture(tmp_path, capture, head):

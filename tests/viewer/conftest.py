@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("viser")
 
 import torch
-from host import running
+from viewer.host import running
 from viewer.visitor import Visitor
 
 from taichi_avatars.bench import example_avatar

@@ -15,9 +15,9 @@ import pytest
 pytest.importorskip("viser")
 
 from export import browser
-from host import running
 from motion.live import packets
-from test_browser import HEIGHT, WIDTH, click, eventually, seen
+from viewer.host import running
+from viewer.test_browser import HEIGHT, WIDTH, click, eventually, seen
 from viewer.visitor import Visitor
 
 from taichi_avatars.avatar.avatar import Avatar

@@ -11,7 +11,7 @@ from taichi_avatars.bench.scenes import in_front_of
 from taichi_avatars.evaluation.overlay import MeshStyle, mesh_overlay
 from taichi_avatars.files.png import as_uint8
 from taichi_avatars.viewer.look import LAYERS, OVERLAYS, Look, Pose
-from taichi_avatars.viewer.picture import draw
+from taichi_avatars.viewer.picture import draw, posed
 from taichi_avatars.viewer.subject import subject_of
 
 WHITE = Look(background=(1.0, 1.0, 1.0))
@@ -28,7 +28,7 @@ def camera(subject):
 
 
 def drawn(subject, camera, look=WHITE, timestep=3):
-    return draw(subject.shown(look), subject.flame(look, timestep), camera, look)
+    return draw(posed(subject.shown(look), subject.flame(look, timestep), look.scale), camera, look)
 
 
 def test_splats_are_what_the_avatar_renders(subject, camera) -> None:
@@ -91,10 +91,5 @@ def test_every_look_draws_an_unbound_scene_too(camera) -> None:
     subject = subject_of(type(avatar)(gaussians), None, camera)
     for layer in LAYERS:
         for overlay in OVERLAYS:
-            assert draw(
-                subject.avatar, None, subject.first_camera, replace(WHITE, layer=layer, overlay=overlay)
-            ).image.shape == (
-                96,
-                66,
-                3,
-            )
+            shown = replace(WHITE, layer=layer, overlay=overlay)
+            assert draw(posed(subject.avatar, None), subject.first_camera, shown).image.shape == (96, 66, 3)

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import numpy as np
-from host import running
+from viewer.host import running
 from viewer.visitor import Visitor
 
 from taichi_avatars.avatar.avatar import Avatar

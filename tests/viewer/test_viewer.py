@@ -12,6 +12,8 @@ import numpy as np
 from viewer.visitor import Visitor
 
 from taichi_avatars.video.camera_path import read_camera_path
+from taichi_avatars.viewer import viewer as viewer_module
+from taichi_avatars.viewer.picture import posed
 
 # Label and another value; some need other controls set first.
 CONTROLS = [
@@ -82,7 +84,7 @@ def test_statistics_say_what_is_drawn(visit) -> None:
     count = visitor.pictures
     visitor.set("SH degree", 1)
     visitor.rested(count)
-    visitor.set("SH degree", 2)
+    visitor.set("Jaw: open", 5.0)
     said = "80 x 120", "of 6,000 Gaussians", "splats", "FLAME"
     visitor.wait_for(lambda: all(words in visitor.statistics for words in said), "statistics of the whole picture")
 
@@ -137,6 +139,22 @@ def test_moving_is_coarse_at_once_and_fine_at_rest(visit, viewer) -> None:
     visitor.wait_for(lambda: visitor.pictures > count, "a first picture")
     assert visitor.picture().shape == (30, 20, 3)
     assert visitor.rested(count).shape == (120, 80, 3)
+
+
+def test_a_still_face_is_posed_once_however_the_camera_moves(visit, monkeypatch) -> None:
+    visitor = visit()
+    poses = []
+    monkeypatch.setattr(viewer_module, "posed", lambda *what: poses.append(what) or posed(*what))
+    first = visitor.rested()
+    for step in range(5):
+        count = visitor.pictures
+        visitor.stand(position=(0.1 * step - 0.3, 0.0, 1.2))
+        moved = visitor.rested(count)
+    assert np.abs(moved.astype(int) - first).mean() > 0.5 and not poses
+    count = visitor.pictures
+    visitor.set("Jaw: open", 20.0)
+    opened = visitor.rested(count)
+    assert np.abs(opened.astype(int) - moved).max() > 30 and len(poses) == 1
 
 
 def test_a_slow_browser_is_never_more_than_one_picture_behind(visit, viewer) -> None:
