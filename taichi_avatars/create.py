@@ -33,7 +33,7 @@ from taichi_avatars.tracking.source import open_source
 from taichi_avatars.tracking.track import REPORT, Settings, track, work_folder
 from taichi_avatars.training.checkpoint import kept
 from taichi_avatars.training.folder import LOCK, refuse_earlier_run, remove_earlier_run
-from taichi_avatars.video.reenact import reenact, stage
+from taichi_avatars.video.reenact import Panel, reenact, stage
 from taichi_avatars.video.turntable import Turn, write_turntable
 from taichi_avatars.video.viewpoints import facing
 
@@ -42,7 +42,7 @@ CAPTURE, FIRST, REFINED = "capture", ".first", "refined"  # inside the model fol
 COMPARISON, REENACTMENT, TURNTABLE = "comparison.png", "reenactment.mp4", "turntable.mp4"
 WHITE = (1.0, 1.0, 1.0)
 # Errors of a tracker that sees landmarks in one camera: pitch against expression, distance against focal length.
-LANDMARK_ERRORS = Errors(pose=0.02, translation=0.002, expression=0.06)
+LANDMARK_ERRORS = Errors(pose=0.02, translation=0.002, expression=0.06, evidence=60.0)
 ROWS_AT = (0.0, 0.34, 0.67, 0.99)  # places in the held-out part that the comparison shows
 TURN_FRAMES = 150
 SIDES = (15.0, 60.0)  # degrees: the least and the most that the turntable swings to each side
@@ -75,12 +75,13 @@ def create(
     resume: bool = False,
     overwrite: bool = False,
     aside: float | None = None,
+    label: str | None = None,
     perceptual: Sequence[Lpips] = (),
     seed: int = 0,
 ) -> dict[str, Any]:
     """Makes an avatar of the person in some videos and measures it on the end of each, which training never sees.
 
-    Every stage leaves its result whole in `model` or not at all; `resume` goes on after the last one that was finished, and
+    Every stage leaves its result whole in `model` or not at all; `resume` continues after the last one that was finished, and
     inside most stages.
 
     Args:
@@ -90,6 +91,7 @@ def create(
         open_bar: makes a bar for a stage.
         overwrite: replace an avatar that `model` holds.
         aside: degrees to each side that the turntable swings; None: as far as the videos saw.
+        label: a mark on the films.
         perceptual: LPIPS, where its weights are there.
         seed: of the trainings.
 
@@ -126,11 +128,11 @@ def create(
         with clock("refine held-out"):
             _refine_held_out(model, open_bar, seed)
     except KeyboardInterrupt:
-        raise KeyboardInterrupt("interrupted: go on with the same command and --resume") from None
+        raise KeyboardInterrupt("interrupted: continue with the same command and --resume") from None
     with clock("measure and film"):
         trained = load_model(model, parameters="refined")
         result = _measure(model, trained, head, perceptual, open_bar)
-        result["turntable"] = _film(model, trained, report, aside, open_bar)
+        result["turntable"] = _film(model, trained, report, _turn(report, aside), label, open_bar)
     shutil.rmtree(model / FIRST, ignore_errors=True)
     seconds["total"] = round(time.perf_counter() - began, 1)
     result |= {
@@ -151,7 +153,7 @@ def create(
 
 
 def _stamp(videos: Sequence[Path | str], tracking: Settings, work: Work, seed: int) -> dict[str, Any]:
-    """What has to be the same for a run to be gone on with."""
+    """What has to be the same for a run to be continued."""
     paths = [str(Path(video).resolve()) for video in videos]
     return {"of": paths, "tracking": asdict(tracking), "work": asdict(work), "seed": seed}
 
@@ -172,7 +174,7 @@ def _take(model: Path, stamp: dict[str, Any], resume: bool, overwrite: bool) -> 
         return
     if begun and not overwrite:
         raise UserError(
-            f"{model}: was begun or made before; go on with --resume, replace it with --overwrite, or give another -m"
+            f"{model}: was begun or made before; continue it with --resume, replace it with --overwrite, or give another -m"
         )
     if not overwrite:
         refuse_earlier_run(model)
@@ -292,7 +294,7 @@ def _as_tracked(avatar: Avatar, capture: Capture) -> Avatar:
 
 
 def _film(
-    model: Path, trained: TrainedModel, report: dict[str, Any], aside: float | None, open_bar: OpenBar
+    model: Path, trained: TrainedModel, report: dict[str, Any], turn: Turn, label: str | None, open_bar: OpenBar
 ) -> dict[str, float]:
     """The held-out part beside its truth, and a turn round the head; says how far that goes."""
     avatar, capture = trained.avatar, load_source(trained)
@@ -305,11 +307,11 @@ def _film(
         with open_bar("reenactment", len(motion.sequence), "frames") as bar:
             rate = _rate(report, motion.sequence.timesteps)
             path = model / REENACTMENT
-            reenact(actor, staging, path, fps=rate, panels=("driver", "avatar"), driver=driver, on_frame=bar.update)
-    turn = _turn(report, aside)
+            panels: tuple[Panel, ...] = ("driver", "avatar")
+            reenact(actor, staging, path, fps=rate, panels=panels, driver=driver, label=label, on_frame=bar.update)
     seen = [view.timestep for view in capture.train if view.timestep is not None]
     with open_bar("turntable", turn.frames, "frames") as bar:
-        write_turntable(model / TURNTABLE, avatar, seen, turn, WHITE, bar.update)
+        write_turntable(model / TURNTABLE, avatar, seen, turn, WHITE, bar.update, label)
     return {"left": round(math.degrees(turn.left), 1), "right": round(math.degrees(turn.right), 1)}
 
 

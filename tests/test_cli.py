@@ -223,7 +223,7 @@ def test_an_interrupted_training_says_how_to_go_on(
     monkeypatch.setattr(trainer, "train", interrupted)
     assert run(["train", "-s", str(capture), "-m", str(tmp_path / "m"), "--head", "builtin"]) == 130
     err = capsys.readouterr().err
-    assert err.splitlines()[-1] == "interrupted: saved iteration 17; go on with the same command and --resume"
+    assert err.splitlines()[-1] == "interrupted: saved iteration 17; continue with the same command and --resume"
 
 
 def printed(capsys: pytest.CaptureFixture[str], arguments: list[str], code: int = 0) -> dict:

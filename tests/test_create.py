@@ -119,7 +119,7 @@ def test_an_avatar_is_not_made_over_another(created, filmed, tmp_path):
 def test_a_video_that_is_none_is_one_line_and_leaves_nothing(tmp_path, capsys):
     (tmp_path / "text.mp4").write_text("no video")
     write_mp4(tmp_path / "black.mp4", [np.zeros((96, 128, 3), np.uint8)] * 12, 10)
-    for name, said in (("text.mp4", "cannot be read as a video"), ("black.mp4", "no face was found")):
+    for name, said in (("text.mp4", "cannot be read as a video"), ("black.mp4", "pictures are black")):
         assert run(["create", str(tmp_path / name), "-m", str(tmp_path / "model"), "-q"]) == 1
         error = capsys.readouterr().err
         assert error.startswith("error: ") and error.count("\n") == 1 and said in error

@@ -211,7 +211,7 @@ def test_ctrl_c_saves_once_and_all_leave(tmp_path: Path, capture: Path) -> None:
     _, stderr = torchrun.communicate(timeout=60)
     (line,) = [line for line in stderr.splitlines() if line.startswith("interrupted")]
     reached = state(tmp_path)["iteration"]
-    assert line == f"interrupted: saved iteration {reached}; go on with the same command and --resume"
+    assert line == f"interrupted: saved iteration {reached}; continue with the same command and --resume"
     assert "error: " not in stderr
     assert (tmp_path / "point_cloud" / f"iteration_{reached}" / "point_cloud.ply").is_file()
 

@@ -181,7 +181,7 @@ def read_gaussians(path: Path | str) -> tuple[Gaussians, Origin]:
             broken = ~torch.isfinite(values).reshape(len(values), -1).all(1)
             raise UserError(
                 f"{path}: {name} holds NaN or Inf in {int(broken.sum())} of {len(values)} Gaussians, first in Gaussian "
-                f"{int(broken.nonzero()[0])}; delete those in an editor of splats, copy the file again, or train again"
+                f"{int(broken.nonzero()[0])}; delete those in a splat editor, copy the file again, or train again"
             )
     return gaussians, origin
 

@@ -47,7 +47,7 @@ def bench_limit(count: int, width: int, height: int, repeats: int = 9, seed: int
         UserError: on a GPU, without the checkout or a compiler, and where the results differ.
     """
     if runtime.on_gpu():
-        raise UserError("the limit is one of the CPU: run it with --device cpu")
+        raise UserError("the limit is measured on the CPU: run it with --device cpu")
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         program = _compiled(folder)

@@ -65,6 +65,10 @@ Images = Annotated[
     str | None,
     typer.Option("--images", "-i", rich_help_panel=CAPTURE, help="Folder of a COLMAP scene.", show_default="as trained"),
 ]
+Label = Annotated[
+    str | None,
+    typer.Option(metavar="TEXT", help="A mark in a corner of what is shown, such as: made by a computer.", show_default="none"),
+]
 Iteration = Annotated[int | None, typer.Option(min=1, help="Saved iteration to take.", show_default="the newest")]
 Head = Annotated[
     str | None,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from taichi_avatars.cli.command import Session, command
+from taichi_avatars.cli.command import Label, Session, command
 from taichi_avatars.cli.endings import decibels, facts
 from taichi_avatars.cli.track import Face, Focal, Fps, Test, Videos
 
@@ -48,7 +48,8 @@ def create(
             show_default="as far as the video saw",
         ),
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on where the same command was interrupted.")] = False,
+    label: Label = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue where the same command was interrupted.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the avatar that MODEL holds.")] = False,
 ) -> None:
     """An avatar from a video of a face: track, train, refine the tracking by the pictures, train again, measure, film.
@@ -79,6 +80,7 @@ def create(
         resume=resume,
         overwrite=overwrite,
         aside=turntable,
+        label=label,
         perceptual=perceptual,
         seed=session.seed or 0,
     )

@@ -7,12 +7,17 @@ from typing import Annotated
 
 import typer
 
-from taichi_avatars.cli.command import Head, Iteration, Model, Session, command, one_of
+from taichi_avatars.cli.command import Head, Iteration, Label, Model, Session, command, one_of
 
 FORMATS = ("ply", "compressed", "splat", "zip", "glb", "obj", "npz", "web")
 ANIMATED = ("zip", "web")
 # What has no meaning for some formats.
-WITHOUT = {"--y-down": ("glb", "obj", "web"), "--sh-degree": ("glb", "obj", "splat"), "--timestep": ANIMATED}
+WITHOUT = {
+    "--y-down": ("glb", "obj", "web"),
+    "--sh-degree": ("glb", "obj", "splat"),
+    "--timestep": ANIMATED,
+    "--label": FORMATS[:-1],
+}
 POSE, OUTPUT = "Which pose", "Output"
 
 
@@ -66,6 +71,7 @@ def export(
     title: Annotated[
         str | None, typer.Option(rich_help_panel=OUTPUT, help="web: of the page.", show_default="the model folder's name")
     ] = None,
+    label: Label = None,
     iteration: Iteration = None,
     head: Head = None,
 ) -> None:
@@ -94,7 +100,13 @@ def export(
     ending = SUFFIXES[kind].rpartition(".")[2]
     if out is not None and not out.name.lower().endswith(f".{ending}" if ending else ""):
         raise UserError(f"{out}: the format {kind} is written to files that end in {SUFFIXES[kind]}")
-    for option, given in (("--y-down", y_down), ("--sh-degree", sh_degree is not None), ("--timestep", timestep is not None)):
+    told = {
+        "--y-down": y_down,
+        "--sh-degree": sh_degree is not None,
+        "--timestep": timestep is not None,
+        "--label": bool(label),
+    }
+    for option, given in told.items():
         if given and kind in WITHOUT[option]:
             raise typer.BadParameter(f"{option}: has no meaning for the format {kind}; leave it out")
     trained = load_model(model, head=head, iteration=iteration)
@@ -129,6 +141,7 @@ def export(
             background=background,
             camera=first_camera(trained.folder, trained.avatar.origin) if actor.head is None else None,
             title=title or trained.folder.resolve().name,
+            label=label,
             on_frame=shown.update,
         )
         write(actor, kind, path, choice)

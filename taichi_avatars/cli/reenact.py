@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from taichi_avatars.cli.command import Head, Iteration, Model, Session, Source, command, file_name, one_of, pixels
+from taichi_avatars.cli.command import Head, Iteration, Label, Model, Session, Source, command, file_name, one_of, pixels
 
 WHAT, CAMERA, OUTPUT = "What", "Camera", "Output"
 
@@ -97,6 +97,7 @@ def reenact(
             metavar="FILE", rich_help_panel=OUTPUT, help="Sound for the video: an audio file, or a video that has it."
         ),
     ] = None,
+    label: Label = None,
     fps: Annotated[
         float | None,
         typer.Option(rich_help_panel=OUTPUT, min=1, max=240, help="Frames per second.", show_default="the motion's, else 25"),
@@ -193,6 +194,8 @@ def reenact(
     path = out or trained.folder / f"reenactment_{file_name(performed.name)}.mp4"
     rate = fps or performed.fps
     with session.progress("reenact", len(performed.sequence), "frames") as shown:
-        frames = film(actor, staging, path, fps=rate, panels=panels, driver=driver, audio=audio, on_frame=shown.update)
+        frames = film(
+            actor, staging, path, fps=rate, panels=panels, driver=driver, audio=audio, label=label, on_frame=shown.update
+        )
     values = {"video": str(path), "frames": frames, "fps": rate, "panels": panels}
     session.result(values, f"{path}: {frames} frames, {frames / rate:.1f} s")

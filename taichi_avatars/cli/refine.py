@@ -33,7 +33,7 @@ def refine(
             "--out", "-o", metavar="CAPTURE", help="Write a capture with the refined parameters.", show_default="into MODEL"
         ),
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on where the same command was interrupted.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue where the same command was interrupted.")] = False,
     pose_sigma: Annotated[
         float, typer.Option(rich_help_panel=ERRORS, min=1e-9, help="Standard deviation in each number of the angles, radians.")
     ] = 0.003,
@@ -86,7 +86,7 @@ def refine(
         try:
             result = refine_model(trained, capture, out, errors, resume=resume, seed=session.seed or 0, on_progress=on_progress)
         except KeyboardInterrupt:
-            raise KeyboardInterrupt("interrupted: go on with the same command and --resume") from None
+            raise KeyboardInterrupt("interrupted: continue with the same command and --resume") from None
     session.result(result, _text(result, out))
 
 

@@ -44,7 +44,7 @@ def track(
     focal: Focal = None,
     test: Test = 0.1,
     size: Annotated[int, typer.Option(rich_help_panel=CAPTURE, min=64, help="Longer side of the pictures, pixels.")] = 720,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on where the same command was interrupted.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue where the same command was interrupted.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace whatever CAPTURE is.")] = False,
 ) -> None:
     """Track the face in a video: a capture of the built-in head that `train` takes.

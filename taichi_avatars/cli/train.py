@@ -63,11 +63,11 @@ def train(
         typer.Option(rich_help_panel=DATA, metavar="FILE.toml", help="Options from a file; those given here win."),
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", rich_help_panel=DATA, help="Go on where the run in MODEL stopped.")
+        bool, typer.Option("--resume", rich_help_panel=DATA, help="Continue where the run in MODEL stopped.")
     ] = False,
     start_checkpoint: Annotated[
         Path | None,
-        typer.Option(rich_help_panel=DATA, metavar="FILE.pth", help="Go on from what --checkpoint-iterations kept."),
+        typer.Option(rich_help_panel=DATA, metavar="FILE.pth", help="Resume from a kept chkpntN.pth."),
     ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", rich_help_panel=DATA, help="Remove the avatar, checkpoint and log that MODEL holds.")
@@ -81,7 +81,7 @@ def train(
         typer.Option("--viewer", rich_help_panel=VIEWER, help="Watch the run in the browser; pause and continue it there."),
     ] = False,
     viewer_host: Annotated[
-        str, typer.Option(rich_help_panel=VIEWER, help="Address to listen at; 0.0.0.0 opens it to everybody on the network.")
+        str, typer.Option(rich_help_panel=VIEWER, help="Address to listen on; 0.0.0.0 opens it to everybody on the network.")
     ] = HOST,
     viewer_port: Annotated[
         int, typer.Option(rich_help_panel=VIEWER, min=0, max=65535, help="The next free one where it is taken; 0 for any.")
@@ -102,14 +102,14 @@ def train(
 
     The capture is a folder with images, cameras and tracked FLAME parameters, as VHAP exports it, or as `synth` writes it.
     MODEL then holds point_cloud/iteration_N/ (the avatar), cameras.json, config.toml and log.jsonl.
-    Ctrl-C and SIGTERM save what there is; --resume goes on from there. torchrun --nproc_per_node=2 -m taichi_avatars train ...
+    Ctrl-C and SIGTERM save what there is; --resume continues. torchrun --nproc_per_node=2 -m taichi_avatars train ...
     starts two processes, which share the views of each step.
 
     Example: taichi-avatars train -s capture -m output/me --iterations 30000
     """
     goes_on = resume or (start_checkpoint is not None and start_checkpoint.parent.resolve() == model.resolve())
     if overwrite and goes_on:
-        raise typer.BadParameter("--resume and --start-checkpoint go on with what --overwrite removes; give one of them")
+        raise typer.BadParameter("--resume and --start-checkpoint need what --overwrite removes; give one of them")
     if resume and start_checkpoint is not None:
         raise typer.BadParameter("--resume and --start-checkpoint both say where to begin; give one of them")
     chosen = _configuration(config, {**options, "seed": session.seed})
@@ -149,7 +149,7 @@ def train(
             )
     except KeyboardInterrupt:
         where = (
-            f"saved iteration {watched.iteration}; go on with the same command and --resume"
+            f"saved iteration {watched.iteration}; continue with the same command and --resume"
             if watched.saved
             else "nothing saved"
         )
@@ -201,7 +201,7 @@ class _Watched:
             self.scores[event.split] = event
             self.session.say(f"step {event.iteration}  {event.split}  PSNR {event.psnr:.2f} dB  SSIM {event.ssim:.4f}")
         elif isinstance(event, Resumed):
-            self.session.say(f"goes on at step {event.iteration} from {event.path}")
+            self.session.say(f"resumes at step {event.iteration} from {event.path}")
         elif isinstance(event, Saved):
             self.saved, self.iteration = event.path, event.iteration
 

@@ -30,7 +30,7 @@ def view(
         int, typer.Option(min=SMALLEST_HEIGHT, max=LARGEST_HEIGHT, help="Rows of the full picture, pixels.")
     ] = HEIGHT,
     host: Annotated[
-        str, typer.Option(help="Address to listen at; 0.0.0.0 opens the viewer to everybody on the network.")
+        str, typer.Option(help="Address to listen on; 0.0.0.0 opens the viewer to everybody on the network.")
     ] = HOST,
     port: Annotated[int, typer.Option(min=0, max=65535, help="The next free one where it is taken; 0 for any.")] = PORT,
     open_browser: Annotated[bool, typer.Option("--open", help="Open it in this machine's browser.")] = False,

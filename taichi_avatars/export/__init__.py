@@ -43,6 +43,7 @@ class Choice:
         turn: whether Gaussians are turned to y down.
         fps: of the performance.
         background, camera, title: of the web page.
+        label: a mark on it.
         on_frame: called with the number of frames of a zip that are done.
     """
 
@@ -54,6 +55,7 @@ class Choice:
     background: tuple[float, float, float] = (0.0, 0.0, 0.0)
     camera: Camera | None = None
     title: str = "Avatar"
+    label: str | None = None
     on_frame: Callable[[int], None] | None = None
 
 
@@ -84,6 +86,7 @@ def export(avatar: Avatar, kind: str, path: Path | str, choice: Choice) -> None:
             degree=choice.degree,
             camera=choice.camera,
             title=choice.title,
+            label=choice.label,
         )
     elif kind == "zip":
         write_sequence(sampled(avatar, choice.every), path, degree=choice.degree, turn=choice.turn, on_frame=choice.on_frame)

@@ -56,6 +56,7 @@ def write_web(
     degree: int | None = None,
     camera: Camera | None = None,
     title: str = "Avatar",
+    label: str | None = None,
 ) -> int:
     """Writes the folder, whole or not at all; returns its size in bytes. An earlier bundle in its place is replaced.
 
@@ -63,6 +64,7 @@ def write_web(
         avatar: its whole sequence is played; an unbound scene stands still.
         degree: SH bands above it are left out; None keeps all.
         camera: the first view; None: in front of the head.
+        label: a mark in a corner of the page.
 
     Raises:
         UserError: where the folder holds something else.
@@ -75,6 +77,7 @@ def write_web(
     index = {
         "format": FORMAT,
         "title": title,
+        "label": label,
         "gaussians": len(avatar.gaussians),
         "degree": degree,
         "texels": _texels(degree),

@@ -73,7 +73,7 @@ class _Followed:
 class FaceFollower:
     """Takes the pictures of a film in turn.
 
-    A face that is lost is looked for again in the same picture; at a cut all tracks end, and faces are looked for anew.
+    A face that is lost is looked for again in the same picture; at a cut all tracks end, and faces are searched for again.
 
     Attributes:
         tracks: of all faces so far.
@@ -82,7 +82,7 @@ class FaceFollower:
     """
 
     def __init__(self, tracks: list[FaceTrack] | None = None, cuts: list[int] | None = None, count: int = 0) -> None:
-        """Begins, or goes on where another was interrupted: with new tracks."""
+        """Begins, or continues where another was interrupted: with new tracks."""
         self.tracks, self.cuts, self.count = tracks or [], cuts or [], count
         self._followed: list[_Followed] = []
         self._thumbnail: np.ndarray | None = None

@@ -34,6 +34,10 @@ class Region:
         c, s = math.cos(self.angle), math.sin(self.angle)
         return np.stack([self.x + c * u[..., 0] - s * u[..., 1], self.y + s * u[..., 0] + c * u[..., 1]], -1)
 
+    def scaled(self, by: float) -> Region:
+        """The same in a picture that is so many times as large."""
+        return Region(by * self.x, by * self.y, by * self.size, self.angle)
+
     def bounds(self) -> tuple[float, float, float, float]:
         """The upright box round it: left, top, right, bottom."""
         half = 0.5 * self.size * (abs(math.cos(self.angle)) + abs(math.sin(self.angle)))

@@ -1,4 +1,4 @@
-"""What a file that cannot be read is in truth: often something else than a damaged file."""
+"""What a file that cannot be read really is: often something other than a damaged file."""
 
 from __future__ import annotations
 

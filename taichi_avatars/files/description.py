@@ -27,15 +27,15 @@ class Description:
     problems: list[str] = field(default_factory=list)
 
     def problem(self, where: Path | str, what: str, remedy: str) -> None:
-        """Takes down what is wrong with a file, and what to do about it."""
+        """Records what is wrong with a file, and what to do about it."""
         self.problems.append(f"{where}: {what}; {remedy}")
 
     def add(self, error: UserError) -> None:
-        """Takes down what something that was tried has said."""
+        """Records the error of something that was tried."""
         self.problems.append(str(error))
 
     def check(self, check: Callable[[], object]) -> None:
-        """Calls `check` and takes note where it finds a problem."""
+        """Calls `check` and records the error that it raises."""
         try:
             check()
         except UserError as problem:

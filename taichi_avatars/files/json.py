@@ -1,4 +1,4 @@
-"""JSON files of strangers."""
+"""JSON files that others wrote."""
 
 from __future__ import annotations
 
@@ -31,6 +31,6 @@ def parse_json(content: bytes, origin: str) -> object:
     except UnicodeDecodeError as error:
         raise UserError(f"{origin}: not a text file (byte {error.start}); export it again") from error
     except ValueError as error:
-        raise UserError(f"{origin}: holds a number that no computer takes ({error}); export it again") from error
+        raise UserError(f"{origin}: holds a number that is too large ({error}); export it again") from error
     except RecursionError as error:
         raise UserError(f"{origin}: nested too deeply for a capture; export it again") from error

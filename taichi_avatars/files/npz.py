@@ -1,4 +1,4 @@
-"""Arrays from the .npz files of strangers: no pickles, nothing larger than a head or a capture."""
+"""Arrays from .npz files that others wrote: no pickles, nothing larger than a head or a capture."""
 
 from __future__ import annotations
 

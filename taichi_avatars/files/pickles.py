@@ -64,7 +64,7 @@ def load_npy(path: Path | str) -> Any:
     except UserError:
         raise
     except BROKEN as error:
-        raise damaged(path, f"is not a whole .npy file ({plain(error)})", "copy it again") from None
+        raise damaged(path, f"is not a complete .npy file ({plain(error)})", "copy it again") from None
 
 
 def npy_header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype | None]:
@@ -86,7 +86,7 @@ def read_pickle(file: BinaryIO, name: str) -> Any:
         raise UserError(f"{name}: {plain(error)}") from None
     except Exception as error:  # a forged pickle can fail in any way that Python can
         raise UserError(
-            f"{name}: is not a whole pickle of arrays ({type(error).__name__}: {plain(error)}); copy it again"
+            f"{name}: is not a complete pickle of arrays ({type(error).__name__}: {plain(error)}); copy it again"
         ) from None
 
 

@@ -1,4 +1,4 @@
-"""PLY files of strangers, read by plyfile once their header is known to be sane."""
+"""PLY files that others wrote, read by plyfile once their header is known to be sane."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def read_ply(path: Path) -> PlyData:
 
 
 def parse_ply(file: BinaryIO, size: int, origin: str) -> PlyData:
-    """The same from an open file of so many bytes that can be rewound; errors begin with where it is from."""
+    """The same from an open file of `size` bytes that can be rewound; errors begin with where it is from."""
     from plyfile import PlyParseError
 
     try:

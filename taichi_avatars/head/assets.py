@@ -158,7 +158,7 @@ def _stated_head(stated: dict[str, Any], folder: Path) -> FlameModel:
         builtin = FlameModel.builtin()
         if stated["head"] not in ("builtin", builtin.identity["head"]):
             raise UserError(
-                f"{where}: asks for the head {stated['head']!r}, but this version brings {builtin.identity['head']!r}: "
+                f"{where}: asks for the head {stated['head']!r}, but this version has {builtin.identity['head']!r}: "
                 "give the head with --head"
             )
         return builtin

@@ -1,4 +1,4 @@
-"""Whether FLAME parameters are whole, agree with one another and fit a head."""
+"""Whether FLAME parameters are complete, agree with one another and fit a head."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def describe_timesteps(described: Description, files: Iterable[Path], head: Flam
         for name, size in sizes.items():
             expected = first[1].get(name, size)
             if size != expected:
-                described.problem(file, f"{_words(name)} is {size}, {expected} in {first[0].name}", "export all anew")
+                described.problem(file, f"{_words(name)} is {size}, {expected} in {first[0].name}", "export all of them again")
 
 
 def describe_parameters(path: Path, arrays: Arrays, head: FlameModel | None = None) -> Description:

@@ -152,7 +152,7 @@ def _by_role(names: list[str], parents: list[int], path: Path) -> tuple[list[int
     order = [roles.index(role) for role in ROLES if role in roles]
     for at, joint in enumerate(order[1:], 1):
         if parents[joint] not in order[:at]:
-            raise UserError(f"{path}: joint_parent_indices: {names[joint]} cannot hang on {names[parents[joint]]}")
+            raise UserError(f"{path}: joint_parent_indices: {names[joint]} cannot be a child of {names[parents[joint]]}")
     return order, [role for role in ROLES if role in roles]
 
 
@@ -198,7 +198,7 @@ def _keys_of(triangles: np.ndarray) -> np.ndarray:
 
 
 def _uv(keys: Mapping[str, Any], key: str, shape: tuple[int, ...]) -> np.ndarray | None:
-    """Texture coordinates per corner; a head is whole without them."""
+    """Texture coordinates per corner; a head is complete without them."""
     if not shape[0]:
         return np.zeros(shape, np.float32)
     values = np.asarray(keys[key]) if key in keys else None

@@ -20,7 +20,7 @@ from taichi_avatars.head.pose import KEYS, MOVING, PARTS, SIZES, HeadPose, Part
 
 
 def columns(table: Tensor, widths: Mapping[str, int]) -> dict[str, Tensor]:
-    """Views of the parts that stand beside each other in a table's last axis, by key."""
+    """Views of the parts that lie side by side in a table's last axis, by key."""
     return dict(zip(widths, table.split(list(widths.values()), -1), strict=True))
 
 

@@ -38,7 +38,7 @@ def describe_splat(path: Path) -> Description:
     if wrong:
         described.problem(path, f"NaN or Inf in {wrong} of {len(records)} Gaussians", AGAIN)
     if wrong := int((records["scale"] < 0).any(1).sum()):
-        described.problem(path, f"{wrong} of {len(records)} Gaussians are smaller than nothing", AGAIN)
+        described.problem(path, f"{wrong} of {len(records)} Gaussians have a negative size", AGAIN)
     flat = int((records["scale"] == 0).any(1).sum())
     if flat == len(records):
         described.problem(path, f"none of its {flat} Gaussians has a size", AGAIN)

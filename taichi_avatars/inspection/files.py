@@ -74,7 +74,7 @@ def describe_avatar(path: Path) -> Description:
             described.problem(
                 path,
                 f"{name}: NaN or Inf in {int(broken.sum())} of {len(rows)} Gaussians, first in Gaussian {int(broken.argmax())}",
-                "delete those in an editor of splats, copy the file again, or train again",
+                "delete those in a splat editor, copy the file again, or train again",
             )
     others = sorted({str(rows[name].dtype) for name in used} - {"float32"})
     if others:

@@ -30,7 +30,7 @@ from taichi_avatars.kernels.wide import (
     where,
 )
 
-CHUNK = 256  # Gaussians per task; the pose's gradient is summed per chunk, in a fixed order, so that it repeats bit by bit
+CHUNK = 256  # Gaussians per task; the pose's gradient is summed per chunk, in a fixed order, so that it repeats bit for bit
 
 PUBLISHED_TILE = 16.0  # pixels along each side of the tiles of Kerbl et al.'s rasterizer, by which it decides what is visible
 MARGIN = 0.15  # of the image's size: how far outside the image the slopes of the Jacobian are followed

@@ -129,7 +129,7 @@ def evenly(times: Sequence[float], values: np.ndarray, default: float) -> Even:
     if count == len(values) and bool((np.diff(slots) == 1).all()):
         return Even(values, fps, 0)
     if count > MOST_FRAMES:
-        raise UserError(f"its rows lie {at[-1]:.0f} seconds apart, which makes {count} frames; cut the recording in pieces")
+        raise UserError(f"its rows lie {at[-1]:.0f} seconds apart, which makes {count} frames; split the recording")
     even = np.stack([np.interp(np.arange(count) / fps, at, column) for column in values.T], 1)
     even[slots] = values
     return Even(even.astype(values.dtype), fps, count - len(np.unique(slots)))

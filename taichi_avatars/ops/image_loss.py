@@ -11,7 +11,7 @@ from torch.autograd.function import once_differentiable
 from taichi_avatars import runtime
 from taichi_avatars.ops.checks import check
 
-TASKS = 64  # each with sums of its own; the same for any number of threads, so that the values are, bit by bit
+TASKS = 64  # each with sums of its own; the same for any number of threads, so that the values are, bit for bit
 
 
 def _planes(image: Tensor) -> Tensor:

@@ -59,7 +59,7 @@ class Rig:
 
 
 def shape_size(n_vertices: int, joints: int) -> int:
-    """Numbers in a shape: vertices and joints, 3 each, filled up to whole blocks."""
+    """Numbers in a shape: vertices and joints, 3 each, padded to whole blocks."""
     return -(-3 * (n_vertices + joints) // LANES) * LANES
 
 

@@ -112,7 +112,7 @@ def _run(
 
 
 def profile_steps(profile: Profile, run: Run, count: int) -> None:
-    """Adds `count` training steps of a run, which go on from where it is."""
+    """Adds `count` training steps of a run, which continue from where it is."""
 
     def once() -> None:
         trainer.step(run, [next(run.stream) for _ in range(run.config.views_per_step)])

@@ -136,7 +136,7 @@ def _view(
     except UserError as error:
         raise UserError(f"{where}: {error}") from None
     except (OSError, ValueError, RuntimeError) as error:  # a name with a zero byte, or links in a circle
-        raise UserError(f"{where}: is no file's name ({error}); export the model again") from None
+        raise UserError(f"{where}: is not a valid file name ({error}); export the model again") from None
     if not path.is_file():
         raise UserError(f"{where}: the file {path} is missing; copy it there or remove it from the model")
     values = np.array([*image.quaternion, *image.translation])

@@ -64,7 +64,7 @@ def _head_capture(described: Description, path: Path, capture: Capture, masks: b
         described.notes.append("a single fixed camera: the extent is set by the head's size")
     files = read_head_frames(path, use_mask=masks, on_problem=lambda _: None).flame_files
     describe_timesteps(described, files.values(), head)
-    with suppress(UserError):  # what is wrong with the files stands there already
+    with suppress(UserError):  # what is wrong with the files is listed already
         remark = one_sided(capture.train, FlameSequence.from_frames(files), TrainConfig().sh_degree)
         described.notes += [remark] if remark else []
 

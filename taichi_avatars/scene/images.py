@@ -200,7 +200,7 @@ class ImageStream:
         return self._next
 
     def restore(self, state: StreamState | tuple[int, int]) -> None:
-        """Go on from a state of a stream of the same views and seed.
+        """Continue from a state of a stream of the same views and seed.
 
         Raises:
             UserError: where it cannot be one, because it has more views.
@@ -208,7 +208,7 @@ class ImageStream:
         epoch, position = state
         if epoch < 0 or not 0 <= position < len(self._views):
             raise UserError(
-                f"cannot go on at image {position} of epoch {epoch}: the capture has {len(self._views)} training images; "
+                f"cannot resume at image {position} of epoch {epoch}: the capture has {len(self._views)} training images; "
                 "resume with the capture that the checkpoint was made from"
             )
         for _, image in self._queue:

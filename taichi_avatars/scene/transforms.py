@@ -123,7 +123,7 @@ class Frame:
         except UserError as error:
             raise self.error(f"{key}: {error}") from None
         except (OSError, ValueError, RuntimeError) as error:  # a name with a zero byte, or links in a circle
-            raise self.error(f"{key}: {name!r} is no file's name ({error}); export it again") from None
+            raise self.error(f"{key}: {name!r} is not a valid file name ({error}); export it again") from None
         if suffixes and not path.is_file():
             longer = [path.with_name(path.name + suffix) for suffix in suffixes]
             path = next((file for file in longer if file.is_file()), path if path.suffix else longer[0])

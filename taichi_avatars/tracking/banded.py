@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.linalg import lapack
+import torch
 
 
 @dataclass(eq=False)
@@ -48,8 +48,8 @@ class FrameEquations:
         for t in range(len(self.gradient) - 2, -1, -1):
             solved[t] += inverses[t] @ (self.ties[t][:, None] * solved[t + 1])
         alone, by_shared = solved[..., 0], solved[..., 1:]
-        both = np.tensordot(self.mixed, by_shared, ((0, 1), (0, 1)))
-        return Eliminated(alone, by_shared, both, np.tensordot(self.mixed, alone, ((0, 1), (0, 1))))
+        sums = _over_frames(self.mixed, solved)
+        return Eliminated(alone, by_shared, sums[:, 1:], sums[:, 0])
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +58,7 @@ class Eliminated:
 
     Attributes:
         alone: (T,P); by_shared: (T,P,S).
-        matrix: (S,S) and gradient: (S,), to be taken off those of the shared unknowns (the Schur complement).
+        matrix: (S,S) and gradient: (S,), to be subtracted from those of the shared unknowns (the Schur complement).
     """
 
     alone: np.ndarray
@@ -72,12 +72,14 @@ class Eliminated:
 
 
 def inverse(matrix: np.ndarray) -> np.ndarray:
-    """Of a symmetric, positive definite matrix."""
-    factor, failed = lapack.dpotrf(matrix, lower=True)  # pyright: ignore[reportAttributeAccessIssue]
+    """Of a symmetric, positive definite matrix. By torch: numpy's and scipy's threads wait for one another on small ones."""
+    factor, failed = torch.linalg.cholesky_ex(torch.from_numpy(matrix))
     if failed:
         raise np.linalg.LinAlgError("not positive definite")
-    lower, failed = lapack.dpotri(factor, lower=True)  # pyright: ignore[reportAttributeAccessIssue]
-    if failed:
-        raise np.linalg.LinAlgError("not positive definite")
-    lower = np.tril(lower)
-    return lower + np.tril(lower, -1).T
+    return torch.cholesky_inverse(factor).numpy()
+
+
+def _over_frames(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """(S,R) sums over frames and their unknowns of products of (T,P,S) and (T,P,R)."""
+    flat = torch.from_numpy(left).flatten(0, 1)
+    return (flat.T @ torch.from_numpy(np.ascontiguousarray(right)).flatten(0, 1)).numpy()

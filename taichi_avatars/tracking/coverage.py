@@ -1,4 +1,4 @@
-"""Which views and expressions a video shows, whether it is sharp and well lit, and what to film besides."""
+"""Which views and expressions a video shows, whether it is sharp and well lit, and what else to film."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Coverage:
         yaw: degrees to the person's right (negative) and left; pitch: up (negative) and down. Smallest and largest.
         expressions: by name, how strong they get.
         sharpness, brightness, clipped: medians, see `faces.look`; blurred: share of the pictures.
-        lacks: what to film besides, a line each.
+        lacks: what to film in addition, a line each.
     """
 
     seconds: float
@@ -90,7 +90,7 @@ def coverage(
 
 
 def missing(c: Coverage) -> list[str]:
-    """What to film besides, or instead, in plain words."""
+    """What to film in addition, or instead, in plain words."""
     wanted: list[tuple[bool, str]] = [
         (
             c.share < FEW_FACES,

@@ -20,6 +20,8 @@ from taichi_avatars.scene.views import View
 L1_SHARE = 0.8  # of the image loss; the rest is 1 - SSIM
 DIFFERENCE = 1e-3  # radians, metres, units of expression
 PROBES_PER_VIEW = 2
+SAME_COLOUR = 2.5 / 255  # by which a pixel of the background may differ from it
+LEAST_COVERAGE = 0.01
 
 
 @dataclass(frozen=True)
@@ -29,10 +31,12 @@ class Pictures:
     Attributes:
         views: their cameras are of this size.
         images: (3,H,W) of each.
+        coverage: share of their pixels that are not just background.
     """
 
     views: list[View]
     images: list[Tensor]
+    coverage: float
 
     @staticmethod
     def load(views: Sequence[View], background: Background, divide: int = 1) -> Pictures:
@@ -42,7 +46,11 @@ class Pictures:
             UserError: where an image cannot be read.
         """
         resized = shrunk(views, divide)
-        return Pictures(resized, [load_image(view, background).to(runtime.device()) for view in resized])
+        images = [load_image(view, background) for view in resized]
+        behind = torch.as_tensor(background, dtype=torch.float32)[:, None, None]
+        shown = [float(((image - behind).abs().amax(0) > SAME_COLOUR).float().mean()) for image in images]
+        coverage = max(sum(shown) / len(shown), LEAST_COVERAGE)
+        return Pictures(resized, [image.to(runtime.device()) for image in images], coverage)
 
 
 @dataclass(frozen=True)

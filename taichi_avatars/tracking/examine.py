@@ -19,7 +19,7 @@ from taichi_avatars.tracking.looking import Watched, face_of, watch
 from taichi_avatars.tracking.points import POSE, ROTATION, HeadPoints, rotation_matrix
 from taichi_avatars.tracking.source import PICTURES, Source, open_source
 from taichi_avatars.tracking.start import first_guess
-from taichi_avatars.tracking.track import LIKELY_FOCAL
+from taichi_avatars.tracking.tracked import LIKELY_FOCAL
 
 VIDEOS = {".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".3gp", ".ts", ".gif"}
 MOST_PICTURES = 120

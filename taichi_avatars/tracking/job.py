@@ -41,7 +41,7 @@ def refine_model(
         capture: of the person; without `out` the one that the model was trained on.
         out: folder of the refined capture; None writes the parameters beside the model's avatar.
         splits: whose timesteps are refined; "train" and "test".
-        resume: go on where an interrupted refinement with the same arguments stopped; None: if there is one.
+        resume: continue where an interrupted refinement with the same arguments stopped; None: if there is one.
         on_progress: called with timesteps done, of how many (all stages), and the last one.
 
     Returns:

@@ -13,6 +13,7 @@ from taichi_avatars.errors import UserError
 from taichi_avatars.faces.following import FaceFollower, FaceOverTime, FaceTrack, Person, people
 from taichi_avatars.faces.look import Look
 from taichi_avatars.files.atomic import atomic_path
+from taichi_avatars.tracking.no_face import why_no_face
 from taichi_avatars.tracking.source import Source, video_frames
 
 LONGEST = 1280  # pixels of the pictures that faces are looked for in
@@ -108,7 +109,7 @@ def face_of(watched: Watched, which: int = 1) -> tuple[Person, FaceOverTime]:
     found = people(watched.follower.tracks)
     path = watched.source.path
     if not found:
-        raise UserError(f"{path}: no face was found in {len(watched.seconds)} pictures; {FILM}")
+        raise UserError(f"{path}: {why_no_face(watched.source)}; {FILM}")
     if which > len(found):
         raise UserError(f"{path}: shows {len(found)} faces, there is no face {which}; choose another --face")
     person = found[which - 1]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import torch
@@ -31,18 +30,36 @@ SHRINK = 4  # of the picture in which those are looked for
 
 
 @dataclass(frozen=True, eq=False)
+class Outline:
+    """A head's silhouette on a coarse grid (H,W).
+
+    Attributes:
+        camera: of the grid.
+        pixel: metres, at the head.
+        inside: whether the head covers it.
+        triangle: number of the nearest one, inside.
+        distance: to the silhouette, pixels of the grid.
+        nearest_triangle: of the silhouette, inside and outside.
+    """
+
+    camera: Camera
+    pixel: float
+    inside: np.ndarray
+    triangle: np.ndarray
+    distance: np.ndarray
+    nearest_triangle: np.ndarray
+
+
 class Matting:
-    """Cuts one head model out of pictures."""
+    """Cuts one head model out of pictures.
 
-    head: FlameModel
+    Args:
+        margin: (F,) metres by which the matte may leave each triangle; None: the widest that hair may need.
+    """
 
-    @cached_property
-    def _margin(self) -> Tensor:
-        """(F,) metres of each triangle, of the part that all its corners belong to."""
-        margin = torch.full((self.head.num_vertices,), MARGINS["skin"])
-        for part in ("ears", "scalp", "neck"):
-            margin[self.head.regions[part]] = MARGINS[part]
-        return margin[self.head.faces].amin(1)
+    def __init__(self, head: FlameModel, margin: Tensor | None = None) -> None:
+        self.head = head
+        self.margin = _widest(head) if margin is None else margin
 
     def cut_out(self, picture: np.ndarray, vertices: Tensor, camera: Camera) -> np.ndarray:
         """(H,W,4) uint8: the head's colours, not mixed with what is behind it, and how much of each pixel it covers.
@@ -52,9 +69,9 @@ class Matting:
             vertices: (V,3) of the fitted head, world.
         """
         region = self.region(vertices, camera)
-        alpha = _onto(segment(picture, region), region, picture.shape)
+        alpha = opacity(onto(segment(picture, region), region, picture.shape))
         allowed, surely = self.limit(vertices, camera)
-        alpha = connected(((alpha - NOTHING) / (ALL - NOTHING)).clip(0, 1) * allowed, surely)
+        alpha = connected(alpha * allowed, surely)
         out = np.zeros((*alpha.shape, 4), np.uint8)
         rows, columns = np.nonzero(alpha.any(1))[0], np.nonzero(alpha.any(0))[0]
         if len(rows):
@@ -76,20 +93,39 @@ class Matting:
         """Where the head may be, (H,W) 1 falling to 0 beyond its silhouette, late at the hair and at once at the neck; and the
         silhouette itself, (H,W) bool.
         """
+        outline, size = self.outline(vertices, camera), (camera.width, camera.height)
+        if outline is None:
+            return np.zeros(size[::-1], np.float32), np.zeros(size[::-1], bool)
+        margin = ndimage.gaussian_filter(self.margin.numpy()[outline.nearest_triangle], MARGIN_BLUR / outline.pixel)
+        allowed = (1 + (margin - outline.distance * outline.pixel) / SOFT).clip(0, 1)
+        full = Image.fromarray(allowed.astype(np.float32)).resize(size, Image.Resampling.BILINEAR)
+        return np.asarray(full), np.asarray(Image.fromarray(outline.inside).resize(size, Image.Resampling.NEAREST))
+
+    def outline(self, vertices: Tensor, camera: Camera) -> Outline | None:
+        """The silhouette; None where the camera does not see the head."""
         share = GRID / max(camera.width, camera.height)
         coarse = camera.resized(max(1, round(camera.width * share)), max(1, round(camera.height * share)))
         _, face, nearest = rasterize_depth(vertices, self.head.faces, coarse)
         inside = (face >= 0).numpy()
         if not inside.any():
-            return np.zeros((camera.height, camera.width), np.float32), np.zeros((camera.height, camera.width), bool)
-        pixel = 1 / (coarse.fx * float(nearest[face >= 0].median()))  # metres
+            return None
+        pixel = 1 / (coarse.fx * float(nearest[face >= 0].median()))
         distance, (rows, columns) = ndimage.distance_transform_edt(~inside, return_indices=True)  # pyright: ignore[reportGeneralTypeIssues]
-        margin = self._margin[face.clamp(min=0).long()].numpy()[rows, columns]
-        margin = ndimage.gaussian_filter(margin, MARGIN_BLUR / pixel)
-        allowed = (1 + (margin - distance * pixel) / SOFT).clip(0, 1)
-        size = (camera.width, camera.height)
-        full = Image.fromarray(allowed.astype(np.float32)).resize(size, Image.Resampling.BILINEAR)
-        return np.asarray(full), np.asarray(Image.fromarray(inside).resize(size, Image.Resampling.NEAREST))
+        triangle = face.clamp(min=0).long().numpy()
+        return Outline(coarse, pixel, inside, triangle, distance, triangle[rows, columns])
+
+
+def _widest(head: FlameModel) -> Tensor:
+    """(F,) metres of each triangle, of the part that all its corners belong to."""
+    margin = torch.full((head.num_vertices,), MARGINS["skin"])
+    for part in ("ears", "scalp", "neck"):
+        margin[head.regions[part]] = MARGINS[part]
+    return margin[head.faces].amin(1)
+
+
+def opacity(segmented: np.ndarray) -> np.ndarray:
+    """Alpha of what the segmentation says: it is never quite sure."""
+    return ((segmented - NOTHING) / (ALL - NOTHING)).clip(0, 1)
 
 
 def connected(alpha: np.ndarray, surely: np.ndarray) -> np.ndarray:
@@ -134,7 +170,7 @@ def _mean(values: np.ndarray, size: int) -> np.ndarray:
     return rows[0].permute(1, 2, 0).numpy()
 
 
-def _onto(values: np.ndarray, region: Region, shape: tuple[int, ...]) -> np.ndarray:
+def onto(values: np.ndarray, region: Region, shape: tuple[int, ...]) -> np.ndarray:
     """An upright region's own pixels as pixels of the picture, 0 outside."""
     left, top, right, bottom = region.bounds()
     scale = len(values) / region.size

@@ -1,4 +1,4 @@
-"""The fitted mesh and the landmarks over a picture, to see whether they sit."""
+"""The fitted mesh and the landmarks over a picture, to see whether they fit."""
 
 from __future__ import annotations
 

@@ -135,7 +135,7 @@ class Placed:
     def derivatives(self, screen: Tensor) -> tuple[Tensor, Tensor]:
         """How pictures of the points move.
 
-        That joints move with identity and expression is left out: it moves whole parts by little, and the next step mends it.
+        That joints move with identity and expression is left out: it moves whole parts by little, which the next step corrects.
 
         Args:
             screen: (T,K,2,3) derivative of the picture by a point's place in the world.

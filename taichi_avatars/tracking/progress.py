@@ -1,4 +1,4 @@
-"""The state of a refinement on disk, from which an interrupted one goes on."""
+"""The state of a refinement on disk, from which an interrupted one continues."""
 
 from __future__ import annotations
 
@@ -18,19 +18,21 @@ from taichi_avatars.errors import UserError
 from taichi_avatars.files.atomic import atomic_path
 from taichi_avatars.head.sequence import FlameSequence
 from taichi_avatars.scene.views import View
-from taichi_avatars.tracking.refine import STAGES, Errors, State
+from taichi_avatars.tracking.refine import STAGES, STAGES_OF_ONE_CAMERA, Errors, State
 
 ARRAYS = ("corrections", "fitted", "scores", "matrix")
 
 
 def digest(avatar: Avatar, sequence: FlameSequence, groups: Sequence[Sequence[View]], errors: Errors, seed: int) -> str:
-    """What a refinement depends on, in short: only with the same one can it go on."""
+    """What a refinement depends on, in short: it can continue only with the same one."""
     found = hashlib.blake2b(digest_size=16)
     for values in avatar.gaussians.parameters().values():
         found.update(values.detach().cpu().contiguous().numpy().data)
     found.update(sequence.table().numpy().tobytes())
     views = [[(view.name, view.camera.width, view.camera.height) for view in group] for group in groups]
-    found.update(json.dumps([views, asdict(errors), [asdict(stage) for stage in STAGES], seed]).encode())
+    found.update(
+        json.dumps([views, asdict(errors), [asdict(stage) for stage in (*STAGES, *STAGES_OF_ONE_CAMERA)], seed]).encode()
+    )
     return found.hexdigest()
 
 
@@ -52,7 +54,7 @@ def load(path: Path, made_of: str) -> State:
         with np.load(path, allow_pickle=False) as held:
             origin, arrays = str(held["made_of"]), {name: torch.from_numpy(held[name]) for name in ARRAYS}
     except FileNotFoundError:
-        raise UserError(f"{path}: no refinement here to go on with; start it without --resume") from None
+        raise UserError(f"{path}: no refinement here to continue; start it without --resume") from None
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(f"{path}: is damaged ({error}); start again without --resume") from None
     if origin != made_of:

@@ -27,7 +27,7 @@ from taichi_avatars.training.interrupts import held_back
 
 PROBES = 5  # per parameter, that the Gauss-Newton matrix is made of
 SMALLEST_GAIN = 0.003  # of the energy, that a step must promise to be worth its pictures
-DAMPING, RELIEF, LEAST_DAMPING = 4.0, 0.5, 0.25
+DAMPING, RELIEF, LEAST_DAMPING = 4.0, 0.5, 0.05
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,8 @@ class Stage:
 
 
 STAGES = (Stage(divide=2, every=2, steps=3), Stage(divide=1, every=1, steps=2))
+# One camera sees less and is tracked worse: more steps; a second pass knows what the neighbours found.
+STAGES_OF_ONE_CAMERA = (Stage(divide=1, every=1, steps=5), Stage(divide=1, every=1, steps=3))
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ class Fitted:
 
 @dataclass
 class State:
-    """How far a refinement is; what `refine` needs to go on.
+    """How far a refinement is; what `refine` needs to continue.
 
     Attributes:
         corrections: (T,P) of the rows of the sequence.
@@ -103,6 +105,7 @@ class _Problem:
     sigma: Tensor
     matrix: Tensor
     evidence: float
+    stages: tuple[Stage, ...]
 
 
 def refine(
@@ -125,7 +128,7 @@ def refine(
             that several groups show belongs to the first of them.
         background: behind the avatar and behind pictures with alpha.
         errors: of the tracker.
-        state: changed as the work goes on; one of an interrupted refinement goes on from there.
+        state: changed as the work proceeds; that of an interrupted refinement continues from there.
         on_timestep: called after each timestep of each stage; may raise to end it, the state is whole then.
 
     Returns:
@@ -141,11 +144,13 @@ def refine(
     if not shown:
         raise UserError("there is no picture to refine by: the capture lists none")
     actor, table = Actor(avatar, sequence, background), sequence.table()
+    several = any(len(views) > 1 for rows in shown for views in rows.values())
+    stages = STAGES if several else STAGES_OF_ONE_CAMERA
     if not state.matrix.numel():
-        state.matrix = _matrix(actor, sequence, table, shown, torch.Generator().manual_seed(seed))
+        state.matrix = _matrix(actor, sequence, table, shown, stages[0], torch.Generator().manual_seed(seed))
     sigma = errors.sigma(sequence.widths())
-    problem = _Problem(actor, sequence, table, sigma, state.matrix, errors.evidence)
-    for number in range(len(STAGES)):
+    problem = _Problem(actor, sequence, table, sigma, state.matrix, errors.evidence, stages)
+    for number in range(len(stages)):
         for rows in shown:
             for row, views in rows.items():
                 if not state.fitted[number, row]:
@@ -171,10 +176,14 @@ def _by_row(sequence: FlameSequence, groups: Sequence[Sequence[View]]) -> list[d
 
 
 def _matrix(
-    actor: Actor, sequence: FlameSequence, table: Tensor, shown: list[dict[int, list[View]]], generator: torch.Generator
+    actor: Actor,
+    sequence: FlameSequence,
+    table: Tensor,
+    shown: list[dict[int, list[View]]],
+    stage: Stage,
+    generator: torch.Generator,
 ) -> Tensor:
     """(P,P) mean over pixels, and over views spread evenly over all, of dI dI^T."""
-    stage = STAGES[0]
     views = [(row, view) for rows in shown for row, of_row in rows.items() for view in of_row[:: stage.every]]
     wanted = -(-PROBES * table.shape[1] // PROBES_PER_VIEW)
     probes = []
@@ -187,7 +196,7 @@ def _matrix(
 
 def _fit(problem: _Problem, state: State, number: int, row: int, views: list[View], rows: list[int]) -> Fitted:
     """One timestep of one stage."""
-    stage, last = STAGES[number], number + 1 == len(STAGES)
+    stage, last = problem.stages[number], number + 1 == len(problem.stages)
     actor, tracked, offset = problem.actor, problem.table[row], _offset(problem.sequence, row)
     pictures = Pictures.load(views[:: stage.every], actor.background, stage.divide)
     centre, weight = _neighbours(problem, state, number, row, rows)
@@ -230,7 +239,8 @@ def _minimum(
     actor, sigma = problem.actor, problem.sigma
     now = actor.evidence(tracked + correction, offset, pictures)
     share = problem.evidence * len(pictures.views) / max(now.loss, 1e-8)
-    curvature = share * problem.matrix / max(now.l1, 1e-8)
+    # Where nothing but background is, nothing differs: what differs elsewhere is more than the mean says.
+    curvature = share * problem.matrix * pictures.coverage / max(now.l1, 1e-8)
     prior = torch.diag((1.0 + weight) / sigma.square())
 
     def energy(at: Tensor, loss: float) -> float:

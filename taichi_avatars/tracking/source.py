@@ -110,7 +110,7 @@ def _open_video(path: Path) -> Source:
                 raise UserError(f"{path}: its pictures of {width}x{height} are too large; export it with at most 3840x2160")
             frame = next(container.decode(stream), None)
             if frame is None:
-                raise UserError(f"{path}: holds not one picture that can be read; film it again or export it anew")
+                raise UserError(f"{path}: holds no picture that can be read; film it again or export it again")
             width, height = frame.width, frame.height
             if _quarter_turns(frame) % 2:
                 width, height = height, width

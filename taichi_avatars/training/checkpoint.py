@@ -33,7 +33,7 @@ CHANGEABLE = (
 
 
 class DamagedError(UserError):
-    """A checkpoint that is not whole, for which an earlier one can stand in."""
+    """A damaged checkpoint, for which an earlier one can stand in."""
 
 
 def kept(model: Path) -> list[Path]:
@@ -82,7 +82,7 @@ def _packed(run: Run) -> memoryview:
 
 
 def load_last(model: Path, run: Run) -> Path:
-    """Puts a run back to the last state of a model folder that is whole; returns its file.
+    """Restores a run to the last complete state in a model folder; returns its file.
 
     Raises:
         UserError: where there is none, or it belongs to another capture or configuration.
@@ -98,7 +98,7 @@ def load_last(model: Path, run: Run) -> Path:
 
 
 def share(run: Run) -> None:
-    """Puts the runs of all processes where that of the first is."""
+    """Brings the runs of all processes to the state of the first."""
     if not ranks.together():
         return
     packed = ranks.from_first(bytes(_packed(run)) if ranks.is_first() else b"")
@@ -107,7 +107,7 @@ def share(run: Run) -> None:
 
 
 def load(path: Path, run: Run) -> Path:
-    """Puts a run back where a checkpoint was written; returns its file.
+    """Restores a run to where a checkpoint was written; returns its file.
 
     Raises:
         UserError: where there is no checkpoint, it is damaged, or it belongs to another capture or configuration.
@@ -176,7 +176,7 @@ def _finite(values: Tensor) -> bool:
 
 def _damaged(path: Path, what: str) -> DamagedError:
     line = " ".join("".join(c if c.isprintable() else " " for c in what).split())[:200]
-    return DamagedError(f"{path}: the checkpoint is damaged ({line}); train anew with --overwrite")
+    return DamagedError(f"{path}: the checkpoint is damaged ({line}); train again with --overwrite")
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -190,11 +190,11 @@ def _read(path: Path) -> dict[str, Any]:
                 raise ValueError(f"the checksum of {broken} does not fit")
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
-        raise UserError(f"{path}: no checkpoint here to go on from; train without --resume and --start-checkpoint") from None
-    except pickle.UnpicklingError:  # torch's text is a page about trust
+        raise UserError(f"{path}: no checkpoint here to continue from; train without --resume and --start-checkpoint") from None
+    except pickle.UnpicklingError:  # torch's own message is a page about trust
         raise _damaged(path, "not torch's") from None
     except Exception as error:  # a forged archive can fail in any way
         raise _damaged(path, str(error).split("\n")[0] or "empty file") from None
     if not isinstance(state, dict) or state.get("version") != VERSION:
-        raise UserError(f"{path}: not a checkpoint of this version; train anew with --overwrite")
+        raise UserError(f"{path}: not a checkpoint of this version; train again with --overwrite")
     return state

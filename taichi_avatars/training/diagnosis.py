@@ -1,4 +1,4 @@
-"""What to say, and what to keep, when a step comes to numbers that are not finite."""
+"""What to say, and what to keep, when a step yields numbers that are not finite."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ class Saved:
 
 @dataclass(frozen=True)
 class Resumed:
-    """The run goes on from a checkpoint. path: the file, which is an earlier one where the last is damaged."""
+    """The run continues from a checkpoint. path: the file, which is an earlier one where the last is damaged."""
 
     path: Path
     iteration: int

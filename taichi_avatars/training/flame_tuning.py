@@ -131,7 +131,7 @@ class FlameTuner:
         return variance, pull
 
     def _centre(self) -> None:
-        """Takes the mean correction off all timesteps seen so far, and bounds what is left."""
+        """Subtracts the mean correction from all timesteps seen so far, and bounds what is left."""
         seen, tuned = self.steps > 0, len(self.sigma)
         corrections = self.table[seen, :tuned] - self.tracked[seen]
         corrections = torch.clamp(corrections - corrections.mean(0), -BOUND * self.sigma, BOUND * self.sigma)

@@ -1,4 +1,4 @@
-"""The model folder before a run: what an earlier run left in it is gone on with, replaced, or kept safe."""
+"""The model folder before a run: what an earlier run left in it is continued, replaced, or kept safe."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def refuse_earlier_run(model: Path) -> None:
     if saved or checkpoint.kept(model):
         which = f"an avatar (iteration {max(saved)})" if saved else f"the {checkpoint.NAME} of another run"
         raise UserError(
-            f"{model}: holds {which}; go on with it by --resume, replace it by --overwrite, or give another folder with -m"
+            f"{model}: holds {which}; continue it with --resume, replace it with --overwrite, or give another folder with -m"
         )
 
 

@@ -16,7 +16,7 @@ class RunLog:
     """Writes every event of a run into its model folder.
 
     Args:
-        resume: add to the log of the run that goes on; else a new one takes its place.
+        resume: add to the log of the run that continues; else a new one takes its place.
     """
 
     def __init__(self, model: Path, *, resume: bool = False) -> None:

@@ -73,7 +73,7 @@ def image_loss(image: Tensor, truth: Tensor, config: TrainConfig) -> Tensor:
 
 
 def features_loss(image: Tensor, truth: Tensor, config: TrainConfig, features: Sequence[Crop]) -> Tensor:
-    """The image loss on crops of two images (3,H,W) once more, weighted as if each of their pixels counted so much more."""
+    """The image loss on crops of two images (3,H,W) again, weighted as if each of their pixels counted that much more."""
     whole = image.shape[1] * image.shape[2]
     parts = []
     for crop in features:

@@ -29,7 +29,7 @@ class Results:
     Args:
         model: folder for the avatar, log and checkpoints.
         on_event: told of every event that is logged.
-        resumed: the event with which a run begins that does not begin anew.
+        resumed: the event with which a run begins that does not start from scratch.
     """
 
     def __init__(self, run: Run, model: Path, on_event: Callable[[Event], None] | None, resumed: Resumed | None) -> None:

@@ -1,7 +1,7 @@
 """What a fast run begins with: Gaussians spread over the mesh, in the colours that the training images show them in.
 
-Begun so, a run is as far after a few hundred steps as after a few thousand from one grey Gaussian per triangle: the head is
-there from the first step, and density control only has to add what the mesh lacks.
+Started this way, a run is as far after a few hundred steps as after a few thousand from one grey Gaussian per triangle: the
+head is there from the first step, and density control only has to add what the mesh lacks.
 """
 
 from __future__ import annotations

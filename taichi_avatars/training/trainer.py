@@ -47,8 +47,8 @@ def train(
         model: folder for the avatar, log and checkpoint.
         on_event: told of progress, evaluations and saves; of the first process.
         between_steps: called before every step with the run, which it may look at but not change: a viewer.
-        resume: go on from the folder's checkpoint.
-        start_checkpoint: go on from this one, which `checkpoint_iterations` kept, perhaps in another folder.
+        resume: continue from the folder's checkpoint.
+        start_checkpoint: continue from this one, which `checkpoint_iterations` kept, perhaps in another folder.
 
     Returns:
         The trained avatar.

@@ -24,6 +24,7 @@ from taichi_avatars.scene.cameras import Camera
 from taichi_avatars.scene.images import Background, load_image
 from taichi_avatars.scene.views import View
 from taichi_avatars.video.camera_path import CameraPath
+from taichi_avatars.video.label import labelled
 from taichi_avatars.video.mp4 import write_mp4
 from taichi_avatars.video.viewpoints import captured_camera, facing, frontal_camera, orbiting
 
@@ -144,6 +145,7 @@ def reenact(
     panels: Sequence[Panel] = ("avatar",),
     driver: Mapping[int, View] | None = None,
     audio: Path | str | None = None,
+    label: str | None = None,
     on_frame: Callable[[int], None] | None = None,
 ) -> int:
     """Films a performance into an mp4; returns the number of frames.
@@ -153,12 +155,13 @@ def reenact(
     Args:
         panels, driver: see `film`.
         audio: see `mp4.write_mp4`.
+        label: a mark on every frame.
         on_frame: called with the number of frames done.
     """
 
     def frames() -> Iterator[np.ndarray]:
         for index, frame in enumerate(ranks.in_order(film(actor, staging, fps, panels, driver), count)):
-            yield frame
+            yield labelled(frame, label)
             if on_frame is not None:
                 on_frame(index + 1)
 

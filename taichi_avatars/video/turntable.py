@@ -14,6 +14,7 @@ from taichi_avatars.avatar.avatar import Avatar
 from taichi_avatars.avatar.place import place
 from taichi_avatars.files.png import as_uint8
 from taichi_avatars.scene.images import Background
+from taichi_avatars.video.label import labelled
 from taichi_avatars.video.mp4 import write_mp4
 from taichi_avatars.video.viewpoints import frontal_camera, swung
 
@@ -37,7 +38,13 @@ class Turn:
 
 @torch.no_grad()
 def write_turntable(
-    path: Path, avatar: Avatar, timesteps: Sequence[int], turn: Turn, background: Background, on_frame: Callable[[int], None]
+    path: Path,
+    avatar: Avatar,
+    timesteps: Sequence[int],
+    turn: Turn,
+    background: Background,
+    on_frame: Callable[[int], None],
+    label: str | None = None,
 ) -> None:
     """Films the head in the one of these timesteps whose expression and turn are the most ordinary.
 
@@ -56,7 +63,7 @@ def write_turntable(
     def frames() -> Iterator[np.ndarray]:
         for number in range(turn.frames):
             image = still.render(swung(camera, where, turn.yaw(number), 0.0), timestep=timestep, background=behind).image
-            yield as_uint8(image)
+            yield labelled(as_uint8(image), label)
             on_frame(number + 1)
 
     write_mp4(path, frames(), FPS)

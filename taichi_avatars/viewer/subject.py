@@ -50,7 +50,7 @@ class Subject:
         return self.avatars["fine-tuned"]
 
     def show(self, avatar: Avatar) -> None:
-        """Goes on with another state of the same avatar: training has changed its Gaussians and FLAME parameters."""
+        """Continues with another state of the same avatar: training has changed its Gaussians and FLAME parameters."""
         tracked = self.avatars.get("tracked")
         self.avatars["fine-tuned"] = avatar
         if tracked is not None:

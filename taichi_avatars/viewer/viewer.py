@@ -49,7 +49,7 @@ class Viewer:
 
     Attributes:
         subject: what is shown; training replaces its avatars.
-        version: of the avatar: where this changes, pictures are drawn anew.
+        version: of the avatar: where this changes, pictures are redrawn.
         address: where browsers find it.
 
     Args:

@@ -3,12 +3,11 @@
 import pytest
 import torch
 
+from avatar.test_gaussians import random_gaussians
 from taichi_avatars.avatar.density import DensityControl, join, observation, prune_mask, select
 from taichi_avatars.avatar.gaussians import Gaussians
 from taichi_avatars.config import TrainConfig
 from taichi_avatars.training.optimizer import GaussianAdam
-
-from .test_gaussians import random_gaussians
 
 RULES = {"threshold": 1.0, "dense": 0.01, "limit": 1000}
 

@@ -85,7 +85,7 @@ def test_it_renders(folder: Path, flame: FlameModel) -> None:
     assert image.shape == (3, 80, 60) and image.isfinite().all() and image.std() > 0.01
 
 
-def test_what_is_written_has_its_layout_bit_by_bit(
+def test_what_is_written_has_its_layout_byte_for_byte(
     folder: Path, flame: FlameModel, parameters: dict[str, np.ndarray], tmp_path: Path
 ) -> None:
     avatar = Avatar.load(folder, flame)

@@ -263,5 +263,5 @@ def test_missing_and_cut_off_files(tmp_path) -> None:
         load_npy(tmp_path / "gone.npy")
     path = tmp_path / "a.npy"
     path.write_bytes(b"not an npy")
-    with pytest.raises(UserError, match=r"a\.npy: is not a whole \.npy"):
+    with pytest.raises(UserError, match=r"a\.npy: is not a complete \.npy"):
         load_npy(path)

@@ -4,10 +4,9 @@ import pytest
 import torch
 from kernels.scenes import camera, cloud
 
+from gpu.pretence import CUDA, Far, pretended_cuda
 from taichi_avatars import rasterize
 from taichi_avatars.ops import bind, l1_and_ssim, triangle_frames
-
-from .pretence import CUDA, Far, pretended_cuda
 
 
 def test_the_pretence_refuses_what_cuda_would():

@@ -7,14 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from gpu.pretence import Far, pretended_cuda
 from taichi_avatars import Avatar, FlameModel
 from taichi_avatars.config import TrainConfig
 from taichi_avatars.scene.capture import Capture, load_capture
 from taichi_avatars.scene.images import load_image
 from taichi_avatars.training.run import Run
 from taichi_avatars.training.trainer import train
-
-from .pretence import Far, pretended_cuda
 
 SHORT = TrainConfig(densify_until_iter=600_000, iterations=24, white_background=True, interval=24, densify_grad_threshold=1e-6)
 WHITE = (1.0, 1.0, 1.0)

@@ -181,5 +181,5 @@ def test_a_broken_head_json_is_named(tmp_path, text: str) -> None:
 @needs_builtin
 def test_another_built_in_head_is_not_mistaken_for_ours(tmp_path) -> None:
     (tmp_path / "head.json").write_text('{"head": "builtin-7"}')
-    with pytest.raises(UserError, match=r"asks for the head 'builtin-7', but this version brings 'builtin-1'"):
+    with pytest.raises(UserError, match=r"asks for the head 'builtin-7', but this version has 'builtin-1'"):
         resolve_head(None, tmp_path)

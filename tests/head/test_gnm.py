@@ -185,7 +185,7 @@ def test_roles_follow_from_names_however_they_are_spelt(tmp_path: Path, names: t
         (renamed("neck", "head", "left_eye", "left_eye_2"), "two joints are the left eye"),
         (renamed("neck", "head", "left_eye", "right_eye", parents=(0, 1, 1, 1)), "two joints are the root"),
         (renamed("neck", "head", "left_eye", "jaw"), "there is one eye"),
-        (renamed("neck", "head", "left_eye", "right_eye", parents=(0, 3, 1, 1)), "head cannot hang on right_eye"),
+        (renamed("neck", "head", "left_eye", "right_eye", parents=(0, 3, 1, 1)), "head cannot be a child of right_eye"),
         ({"skinning_weights": np.full((4, VERTICES), 0.3)}, r"sum to 1.2, want 1"),
         ({"expression_basis": np.zeros((2, 5, 3))}, r"expression_basis has shape \(2, 5, 3\), want \(E, 37, 3\)"),
         ({"joint_names": np.array(["neck"])}, "joint_names holds 1 names, want 4"),

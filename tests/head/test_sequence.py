@@ -71,7 +71,7 @@ def test_a_shape_repeated_for_every_timestep_is_one_shape(tmp_path, head) -> Non
         FlameSequence.load_npz(write(tmp_path / "a.npz", **{**values, "shape": rows}), head)
 
 
-def test_fewer_coefficients_and_vertices_are_filled_up_with_zeros(tmp_path, head) -> None:
+def test_fewer_coefficients_and_vertices_are_padded_with_zeros(tmp_path, head) -> None:
     path = write(tmp_path / "a.npz", **parameters(2, n_shape=3, n_expr=1, n_vertices=20))
     sequence = FlameSequence.load_npz(path, head)
     assert sequence.shape.shape == (5,) and sequence.expr.shape == (2, 4) and sequence.static_offset.shape == (30, 3)

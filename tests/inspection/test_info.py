@@ -95,7 +95,7 @@ def test_timesteps_that_do_not_fit_together(tmp_path: Path) -> None:
     folder = write_tiny_capture(tmp_path)
     np.savez(folder / "flame_param/00004.npz", **flame_parameters(4, n_expr=7))
     assert problems_of(folder) == [
-        f"{folder}/flame_param/00004.npz: expression coefficients is 7, 10 in 00003.npz; export all anew"
+        f"{folder}/flame_param/00004.npz: expression coefficients is 7, 10 in 00003.npz; export all of them again"
     ]
 
 
@@ -357,7 +357,7 @@ def test_a_camera_path(tmp_path: Path) -> None:
 
 
 def test_a_splat_of_another_program_is_whole(tmp_path: Path) -> None:
-    """Gaussians without a size are nothing to mend: some programs keep those that they have faded out."""
+    """Gaussians without a size need no repair: some programs keep those that they have faded out."""
     records = np.zeros(2, RECORD)
     records["scale"][1] = 0.01
     (tmp_path / "a.splat").write_bytes(records.tobytes())

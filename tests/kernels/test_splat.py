@@ -7,12 +7,11 @@ import pytest
 import torch
 
 import taichi_avatars as ta
+from kernels.scenes import camera, cloud
 from taichi_avatars.errors import UserError
 from taichi_avatars.kernels.tiles import QUAD, QUAD_BITS
 from taichi_avatars.reference import projection as reference_projection
 from taichi_avatars.reference import splat as reference_splat
-
-from .scenes import camera, cloud
 
 NAMES = ("means", "quats", "scales", "opacities", "sh")
 

@@ -9,9 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import taichi_avatars as ta
-
-from .scenes import camera, cloud
-from .test_splat import NAMES, compare_to_reference
+from kernels.scenes import camera, cloud
+from kernels.test_splat import NAMES, compare_to_reference
 
 
 @settings(max_examples=30, deadline=None, derandomize=True)

@@ -1,4 +1,4 @@
-"""Every loader that reads files of strangers, with a file that it takes."""
+"""Every loader that reads files that others wrote, with a file that it takes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files of strangers: whatever is in them, a loader answers with one line, and runs nothing of it."""
+"""Files that others wrote: whatever is in them, a loader answers with one line, and runs nothing of it."""
 
 import os
 from pathlib import Path

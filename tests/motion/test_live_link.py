@@ -210,5 +210,5 @@ def test_a_second_recording_behind_the_first(tmp_path: Path) -> None:
 
 def test_a_pause_of_hours_is_refused(tmp_path: Path) -> None:
     rows = [row(code, 0.0, 0.0, 0.0) for code in ("00:00:00:00", "00:00:00:01", "20:00:00:00")]
-    with pytest.raises(UserError, match=r"t\.csv: its rows lie 72000 seconds apart.*cut the recording"):
+    with pytest.raises(UserError, match=r"t\.csv: its rows lie 72000 seconds apart.*split the recording"):
         read_take(write(tmp_path / "t.csv", rows))

@@ -36,7 +36,7 @@ def arkit(path: Path, frames: list[dict[str, float]], poses: list[list[float]] |
     return path
 
 
-def test_fewer_expressions_are_filled_with_zeros(tmp_path: Path, head: FlameModel) -> None:
+def test_fewer_expressions_are_padded_with_zeros(tmp_path: Path, head: FlameModel) -> None:
     motion = small_motion(n_expr=50)
     motion.save_npz(tmp_path / "emoca.npz")
     got = load_motion(tmp_path / "emoca.npz", head)

@@ -20,7 +20,6 @@ from taichi_avatars.tracking.examine import examine, is_filmed
 from taichi_avatars.tracking.matte import Matting, connected, foreground
 from taichi_avatars.tracking.track import Settings, track
 from taichi_avatars.tracking.views import frame_head
-from taichi_avatars.video.mp4 import write_mp4
 
 
 @pytest.fixture(scope="module")
@@ -105,30 +104,6 @@ def test_what_is_no_capture_of_track_is_not_replaced(filmed, tmp_path):
         track([filmed[0]], tmp_path / "mine", Settings(), quiet)
     with pytest.raises(UserError, match="nothing was begun"):
         track([filmed[0]], tmp_path / "new", Settings(), quiet, resume=True)
-
-
-def bad_film(folder: Path, name: str, good: Path) -> Path:
-    random = np.random.default_rng(0)
-    path = folder / f"{name}.mp4"
-    if name == "black":
-        write_mp4(path, [np.zeros((96, 128, 3), np.uint8)] * 12, 10)
-    elif name == "noise":
-        write_mp4(path, random.integers(0, 255, (12, 96, 128, 3)).astype(np.uint8), 10)
-    elif name == "one picture":
-        from taichi_avatars.tracking.source import open_source, video_frames
-
-        source = open_source(good)
-        write_mp4(path, [next(video_frames(source, 30)).picture((source.width, source.height))], 10)
-    return path
-
-
-@pytest.mark.parametrize(
-    ("name", "said"), [("black", "no face was found"), ("noise", "no face was found"), ("one picture", "in 1 pictures only")]
-)
-def test_films_that_are_none_are_refused_in_one_line(name, said, filmed, tmp_path):
-    with pytest.raises(UserError, match=said) as caught:
-        track([bad_film(tmp_path, name, filmed[0])], tmp_path / "out", Settings(), quiet)
-    assert "\n" not in str(caught.value) and not (tmp_path / "out").exists()
 
 
 def test_a_face_that_is_not_there_cannot_be_chosen(filmed, tmp_path):

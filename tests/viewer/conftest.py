@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
 pytest.importorskip("viser")
-sys.path.insert(0, str(Path(__file__).parent))
 
 import torch
-from host import running
-from visitor import Visitor
+from viewer.host import running
+from viewer.visitor import Visitor
 
 from taichi_avatars.bench import example_avatar
 from taichi_avatars.scene.capture import load_capture

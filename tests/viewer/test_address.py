@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from visitor import Visitor
+from viewer.visitor import Visitor
 
 from taichi_avatars.bench import example_avatar
 from taichi_avatars.cli import run

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -13,10 +12,8 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from export import browser
 from PIL import Image
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "export"))
-import browser
 
 pytestmark = pytest.mark.skipif(not browser.BROWSER, reason="there is no chromium here")
 WIDTH, HEIGHT = 900, 600

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from visitor import Visitor
+from viewer.visitor import Visitor
 
 from taichi_avatars import FlameModel
 from taichi_avatars.config import TrainConfig

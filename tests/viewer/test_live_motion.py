@@ -15,10 +15,10 @@ import pytest
 pytest.importorskip("viser")
 
 from export import browser
-from host import running
 from motion.live import packets
-from test_browser import HEIGHT, WIDTH, click, eventually, seen
-from visitor import Visitor
+from viewer.host import running
+from viewer.test_browser import HEIGHT, WIDTH, click, eventually, seen
+from viewer.visitor import Visitor
 
 from taichi_avatars.avatar.avatar import Avatar
 from taichi_avatars.bench import example_avatar
@@ -97,7 +97,7 @@ def test_a_neutral_face_needs_a_face(avatar: Avatar, tmp_path: Path) -> None:
     with moved(avatar, tmp_path) as (viewer, _):
         visitor = Visitor(viewer.address)
         visitor.click("This is my neutral face")
-        visitor.wait_for(lambda: any("no face has come" in notice for notice in visitor.notices), "it says so")
+        visitor.wait_for(lambda: any("no face arrived" in notice for notice in visitor.notices), "it says so")
         visitor.close()
 
 

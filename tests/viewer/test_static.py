@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import numpy as np
-from host import running
-from visitor import Visitor
+from viewer.host import running
+from viewer.visitor import Visitor
 
 from taichi_avatars.avatar.avatar import Avatar
 from taichi_avatars.bench import example_avatar

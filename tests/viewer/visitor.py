@@ -31,7 +31,7 @@ class Visitor:
     """
 
     def __init__(self, address: str, width: int = 80, height: int = 120, taking: float = 0.0) -> None:
-        self.pictures, self.taken_at = 0, []
+        self.pictures = 0
         self.controls: dict[str, dict[str, Any]] = {}
         self.files: dict[str, bytes] = {}
         self.notices: list[str] = []
@@ -159,7 +159,6 @@ class Visitor:
             time.sleep(self.taking)
             self._picture = message["rgb_data"]
             self.pictures += 1
-            self.taken_at.append(time.monotonic())
         elif kind == "LocalStorageGetItemRequestMessage":
             self.send(messages.LocalStorageGetItemResponseMessage(None, None, message["request_uuid"]))
         elif kind == "GuiUpdateMessage" and message["uuid"] in self._by_uuid:

@@ -59,6 +59,7 @@ function start(loaded, words) {
   background = meta.background;
   $('background').value = '#' + background.map((c) => Math.round(255 * c).toString(16).padStart(2, '0')).join('');
   document.title = meta.title;
+  document.getElementById('label').textContent = meta.label || '';
   $('time').max = meta.frames - 1;
   for (const id of ['play', 'time', 'clock']) $(id).hidden = meta.frames < 2;
   $('expressions').hidden = !meta.head;

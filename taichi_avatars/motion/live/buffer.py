@@ -18,7 +18,7 @@ WINDOW = 4.0  # seconds over which lateness is measured
 MOST = 512  # packets of which anything is kept
 RISING, SINKING = 0.5, 0.05  # seconds of delay per second: motion slows down to half, or runs faster by a twentieth
 LONGEST_GAP = 0.25  # seconds between two observations that are blended into one another
-JUMP = 1.0  # seconds of lateness that mean that a sender's clock was set anew
+JUMP = 1.0  # seconds of lateness that mean that a sender's clock was reset
 MOST_JUMPS = 3  # in JUMPS_OVER seconds: more, and such a clock is good for nothing
 JUMPS_OVER = 10.0
 CHECK_EVERY, WRONG_RATE = 1.0, 0.2  # seconds; how far from ours the speed of a sender's clock may be
@@ -95,7 +95,7 @@ class JitterBuffer:
             del self._held[0]
 
     def _plausible(self, stamp: float, arrival: float) -> bool:
-        """Whether a sender's clock goes on as it did; starts anew where it does not, and stops believing it if that goes on."""
+        """Whether a sender's clock goes on as it did; starts over where it does not, and stops believing it if that goes on."""
         assert self._base is not None
         if abs(arrival - stamp - self._base) > JUMP:
             if len(self._jumps) == MOST_JUMPS and arrival - self._jumps[0] < JUMPS_OVER:

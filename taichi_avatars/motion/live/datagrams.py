@@ -109,14 +109,16 @@ def _bound(name: str, host: str, port: int) -> socket.socket:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]
         listening = socket.socket(family, kind, protocol)
     except (OSError, UnicodeError) as error:
-        raise UserError(f"{name}: {host} is no address to listen at ({error}); use 127.0.0.1 or one of this machine") from None
+        raise UserError(
+            f"{name}: {host} is not an address to listen on ({error}); use 127.0.0.1 or one of this machine"
+        ) from None
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER)
         listening.bind(address)
     except OSError as error:
         listening.close()
         raise UserError(
-            f"{name}: cannot listen at {host} port {port} ({error.strerror or error}); end the program that does, or choose "
+            f"{name}: cannot listen on {host} port {port} ({error.strerror or error}); end the program that does, or choose "
             "another port"
         ) from None
     listening.settimeout(PATIENCE)

@@ -74,5 +74,5 @@ def _phone(detail: str, host: str) -> Source:
 
 def _port(text: str, detail: str) -> int:
     if not detail.isascii() or not detail.isdigit() or not 0 <= int(detail) < 65536:
-        raise UserError(f"{text}: want a port from 0 (any that is free) to 65535 behind the last colon")
+        raise UserError(f"{text}: want a port from 0 (any that is free) to 65535 after the last colon")
     return int(detail)

@@ -126,7 +126,7 @@ class WebSocket:
             )  # fmt: skip
         except (OSError, UnicodeError) as error:
             raise UserError(
-                f"websocket: cannot listen at {host} port {port} ({error}); end the program that does, or choose another"
+                f"websocket: cannot listen on {host} port {port} ({error}); end the program that does, or choose another"
             ) from None
         self._handle = self._server.handler
         self._server.handler = self._let_in

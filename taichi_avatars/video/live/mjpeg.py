@@ -60,7 +60,7 @@ class Mjpeg:
         try:
             self._server = _Server((host, port), _Handler)
         except (OSError, UnicodeError, OverflowError) as error:
-            raise UserError(f"mjpeg: cannot listen at {host} port {port} ({error}); choose another: --to mjpeg:PORT") from None
+            raise UserError(f"mjpeg: cannot listen on {host} port {port} ({error}); choose another: --to mjpeg:PORT") from None
         self._server.pictures = self
         self.port: int = self._server.server_address[1]
         shown = "localhost" if host in (*OWN, "0.0.0.0", "::") else host

@@ -42,7 +42,7 @@ def open_output(
         return VirtualCamera(*size, fps)
     if kind == "mjpeg":
         if detail and not (detail.isascii() and detail.isdigit() and int(detail) < 65536):
-            raise UserError(f"{text}: want a port from 0 (any that is free) to 65535 behind the colon")
+            raise UserError(f"{text}: want a port from 0 (any that is free) to 65535 after the colon")
         return mjpeg.Mjpeg(host, int(detail) if detail else mjpeg.PORT, title, background)
     if not text.lower().endswith(".mp4"):
         raise UserError(f"--to {text}: want FILE.mp4, mjpeg[:PORT] or camera")

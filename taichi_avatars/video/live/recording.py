@@ -79,7 +79,7 @@ class Recording:
         """
         if self._thread is None:
             if not failed:
-                raise UserError(f"{self.name}: not written: no face has come; check that the sender sends here")
+                raise UserError(f"{self.name}: not written: no face arrived; check that the sender sends here")
             return
         self._hand_over(_Failed() if failed else None)
         self._thread.join()

@@ -180,7 +180,7 @@ def test_a_recording_keeps_its_pace_and_leaves_nothing_half_done(avatar: Avatar,
     failed.show(frame, 0.0)
     failed.close(failed=True)
     empty = Recording(tmp_path / "empty.mp4", 25, performer.rig, avatar.sequence)
-    with pytest.raises(UserError, match="no face has come"):
+    with pytest.raises(UserError, match="no face arrived"):
         empty.close()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["pace.mp4", "pace.npz"]
     with pytest.raises(UserError, match="is an mp4"):
