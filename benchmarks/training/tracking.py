@@ -1,10 +1,10 @@
 """How true tracked parameters become by training and refining, measured against what `synth` knows to be true.
 
-    python benchmarks/training/tracking.py [--steps 1500] [--seeds 0 1 2] [--capture FOLDER] [--train-on tracked|true] [--out FILE.json]
+    python benchmarks/training/tracking.py [--steps 1500] [--seeds 0 1 2] [--capture FOLDER] [--train-on true] [--out FILE.json]
 
-For each seed: train, refine the held-out timesteps, and measure. Vertex error is the mean distance over the head and the timesteps,
-in millimetres; its gauge the mean length of what all of them are off by alike; expressions are told as root mean squares, in units.
-PSNR is told of the held-out camera, and of held-out expressions with tracked, refined and true parameters. With `--train-on true`
+For each seed: train, refine the held-out timesteps, and measure. Vertex error is the mean distance over head and timesteps, in
+millimetres; its gauge the mean length of what all of them are off by alike; errors of expressions are root mean squares, in units.
+PSNR is that of the held-out camera, and of held-out expressions with tracked, refined and true parameters. With `--train-on true`
 the avatar is trained and tested on true parameters: the limit of what tracking could give.
 """
 
@@ -85,19 +85,16 @@ def main() -> None:
     head, results = FlameModel.builtin(), []
     with tempfile.TemporaryDirectory() as place:
         folder = given.capture or write_capture(Path(place) / "capture")
-        true = FlameSequence.load_npz(folder / TRUTH / "flame_param.npz", head)
-        capture = load_capture(folder / TRUTH if given.train_on == "true" else folder, head=head)
+        truth = load_capture(folder / TRUTH, head=head)
+        assert truth.flame is not None
+        capture = truth if given.train_on == "true" else load_capture(folder, head=head)
         for seed in given.seeds:
             config = TrainConfig(iterations=given.steps, interval=given.steps, seed=seed, white_background=True)
             began = time.process_time()
             avatar = train(config, replace(capture, val=[], test=[]), head, Path(place) / f"{seed}")
             seconds = time.process_time() - began
-            whole = (
-                true
-                if capture.flame is None or true.static_offset is not None
-                else replace(true, static_offset=capture.flame.static_offset)
-            )
-            result = {"seed": seed, "train_cpu_seconds": seconds, **of(avatar, capture, whole, given.train_on == "tracked")}
+            found = of(avatar, capture, truth.flame, given.train_on == "tracked")
+            result = {"seed": seed, "train_cpu_seconds": seconds, **found}
             results.append(result)
             print(json.dumps(result), flush=True)
     if given.out:
