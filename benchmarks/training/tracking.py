@@ -2,10 +2,10 @@
 
     python benchmarks/training/tracking.py [--steps 1500] [--seeds 0 1 2] [--capture FOLDER] [--train-on true] [--out FILE.json]
 
-For each seed: train, refine the held-out timesteps, and measure. Vertex error is the mean distance over head and timesteps, in
-millimetres; its gauge the mean length of what all of them are off by alike; errors of expressions are root mean squares, in units.
-PSNR is that of the held-out camera, and of held-out expressions with tracked, refined and true parameters. With `--train-on true`
-the avatar is trained and tested on true parameters: the limit of what tracking could give.
+For each seed: train, refine the held-out timesteps, and measure. Vertex error is the mean distance over head and timesteps, mm;
+its gauge the mean length of what all of them are off by alike; errors of expressions are root mean squares, in units. PSNR is
+that of the held-out camera, and of held-out expressions with tracked, refined and true parameters. With `--train-on true` the
+avatar is trained and tested on true parameters: the limit of what tracking could give.
 """
 
 from __future__ import annotations
