@@ -61,8 +61,8 @@ def figures(measured: dict[str, Any], profile: dict[str, Any]) -> dict[str, floa
         if row["peak_memory_bytes"] is not None:
             found[f"{what}: peak memory, MiB"] = round(row["peak_memory_bytes"] / 2**20, 1)
     for name, unit in profile.items():
-        if isinstance(unit, dict) and "milliseconds" in unit:
-            found[f"profile: {name}, ms"] = round(unit["milliseconds"], 2)
+        if isinstance(unit, dict) and "stages" in unit:
+            found[f"profile: {name}, ms"] = round(unit["plain_ms"] or unit["ms"], 2)
     return found
 
 

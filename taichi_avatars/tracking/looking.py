@@ -16,6 +16,7 @@ from taichi_avatars.files.atomic import atomic_path
 from taichi_avatars.tracking.no_face import why_no_face
 from taichi_avatars.tracking.source import Source, video_frames
 
+STEADY = 3  # pictures that a face must be seen in to count as one where there are others
 LONGEST = 1280  # pixels of the pictures that faces are looked for in
 FILM = "film one person who looks at the camera, the face a quarter of the picture's height or more, in even light"
 
@@ -110,6 +111,7 @@ def face_of(watched: Watched, which: int = 1) -> tuple[Person, FaceOverTime]:
     path = watched.source.path
     if not found:
         raise UserError(f"{path}: {why_no_face(watched.source)}; {FILM}")
+    found = [person for person in found if person.frames >= STEADY] or found[:1]
     if which > len(found):
         raise UserError(f"{path}: shows {len(found)} faces, there is no face {which}; choose another --face")
     person = found[which - 1]

@@ -11,13 +11,18 @@ from PIL import Image
 from tracking.small_film import COUNT, HEIGHT, WIDTH, Bar, Film, quiet, small_film
 
 from taichi_avatars.errors import UserError
+from taichi_avatars.faces.following import FaceOverTime
+from taichi_avatars.faces.regions import cut_out
 from taichi_avatars.head.sequence import FlameSequence
 from taichi_avatars.motion.sources import load_motion
 from taichi_avatars.scene.cameras import Camera
 from taichi_avatars.scene.capture import load_capture
+from taichi_avatars.tracking import hair
 from taichi_avatars.tracking.choosing import most_different
 from taichi_avatars.tracking.examine import examine, is_filmed
-from taichi_avatars.tracking.matte import Matting, connected, foreground
+from taichi_avatars.tracking.hair import HairSurvey
+from taichi_avatars.tracking.matte import MARGINS, Matting, connected, foreground
+from taichi_avatars.tracking.one_person import stranger
 from taichi_avatars.tracking.track import Settings, track
 from taichi_avatars.tracking.views import frame_head
 
@@ -164,3 +169,35 @@ def test_the_limit_is_wide_at_the_hair_and_tight_at_the_neck(head, filmed):
     assert allowed[int(above - 3 * pixel), middle] > 0.9
     below = np.nonzero(surely.any(1))[0][-1]
     assert allowed[int(below + 3 * pixel) :, middle].max() < 0.1
+
+
+def test_what_stands_off_the_head_in_one_picture_is_no_hair(head, filmed, monkeypatch):
+    _, moments, camera = filmed
+    alpha: list[np.ndarray] = []
+    monkeypatch.setattr(hair, "segment", lambda _, region: cut_out(alpha[-1], region, 256)[0, 0].numpy())
+    surveys = HairSurvey(Matting(head)), HairSurvey(Matting(head))
+    for number in range(8):
+        _, vertices, covered = moments[number % 2]
+        for survey, blob in zip(surveys, (False, number == 3), strict=True):
+            shown = np.repeat((255 * covered.numpy()).astype(np.uint8)[..., None], 3, 2)
+            if blob:
+                shown[20:120, WIDTH // 2 :] = 255  # a poster behind the temple
+            alpha.append(shown)
+            survey.look(shown, vertices, camera)
+    clean, crossed = (survey.margins() for survey in surveys)
+    scalp = Matting(head).margin == MARGINS["scalp"]
+    assert float(clean[scalp].min()) >= 0.008 and float(clean[scalp].max()) < 0.035
+    assert torch.equal(clean[~scalp], Matting(head).margin[~scalp])
+    torch.testing.assert_close(crossed, clean, atol=0.001, rtol=0)
+
+
+def test_another_face_is_told_by_its_bones():
+    random = np.random.default_rng(0)
+    shape = random.normal(size=(478, 3)).astype(np.float32)
+    other = shape * np.float32([1.15, 1.0, 1.0])
+    points = np.stack([shape] * 12 + [other] * 10) + random.normal(scale=0.01, size=(22, 478, 3)).astype(np.float32)
+    presence, look = np.ones(22, np.float32), np.ones(22, np.float32)
+    seen = FaceOverTime(points, presence, look, look, look)
+    assert stranger(seen, np.repeat([0, 1], [12, 10]), 0.8) == 12
+    assert stranger(seen, np.zeros(22, int), 0.8) is None  # one scene is one person's
+    assert stranger(FaceOverTime(points[:12], *[look[:12]] * 4), np.repeat([0, 1], 6), 0.8) is None

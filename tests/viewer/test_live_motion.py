@@ -97,7 +97,7 @@ def test_a_neutral_face_needs_a_face(avatar: Avatar, tmp_path: Path) -> None:
     with moved(avatar, tmp_path) as (viewer, _):
         visitor = Visitor(viewer.address)
         visitor.click("This is my neutral face")
-        visitor.wait_for(lambda: any("no face arrived" in notice for notice in visitor.notices), "it says so")
+        visitor.wait_for(lambda: any("no face has come" in notice for notice in visitor.notices), "it says so")
         visitor.close()
 
 

@@ -163,7 +163,9 @@ def _figures(name: str, values: dict[str, Any]) -> str:
         return "; ".join(f"{split} {found['psnr']:.2f} dB" for split, found in values.items() if isinstance(found, dict))
     if name == "profile":
         return "; ".join(
-            f"{what} {found['milliseconds']:.1f} ms" for what, found in values.items() if "milliseconds" in (found or ())
+            f"{what} {found['plain_ms'] or found['ms']:.1f} ms"
+            for what, found in values.items()
+            if isinstance(found, dict) and "stages" in found
         )
     return ""
 
