@@ -6,7 +6,7 @@ unit vectors; numbers or 16 at once, see `wide.py`.
 """
 
 from taichi_avatars.engine import ti
-from taichi_avatars.kernels.wide import dot, load3, plus, store3, times, triple
+from taichi_avatars.kernels.wide import load, load3, plus, store, store3, times, triple
 
 C0 = 0.28209479177387814
 C1 = 0.4886025119029199
@@ -70,27 +70,54 @@ def color(
 
 
 @ti.func
+def channel(g, c):
+    """Red, green or blue of g by its number: what loops over channels is compiled once for all three."""
+    value = g.x
+    if c == 1:
+        value = g.y
+    if c == 2:
+        value = g.z
+    return value
+
+
+@ti.func
 def direction_gradient(rest: ti.template(), stride, at, i, degree, d, g, wide: ti.template()):
     """Gradient to the direction d (not yet to its length) from the gradient g to the colour."""
     x, y, z = d.x, d.y, d.z
     out = times(g, 0.0)
+    zero = out.x
     if degree > 0:
-        s1, s2 = dot(coefficient(rest, stride, at, i, 1, wide), g), dot(coefficient(rest, stride, at, i, 2, wide), g)
-        s3 = dot(coefficient(rest, stride, at, i, 3, wide), g)
+        s1, s2, s3 = zero, zero, zero
+        for c in range(3):
+            g_c = channel(g, c)
+            s1 = s1 + load(rest, i, stride, at + c, wide) * g_c
+            s2 = s2 + load(rest, i, stride, at + c + 3, wide) * g_c
+            s3 = s3 + load(rest, i, stride, at + c + 6, wide) * g_c
         out = plus(out, times(triple(0.0 - s3, 0.0 - s1, s2), C1))
     if degree > 1:
-        s4, s5 = dot(coefficient(rest, stride, at, i, 4, wide), g), dot(coefficient(rest, stride, at, i, 5, wide), g)
-        s6, s7 = dot(coefficient(rest, stride, at, i, 6, wide), g), dot(coefficient(rest, stride, at, i, 7, wide), g)
-        s8 = dot(coefficient(rest, stride, at, i, 8, wide), g)
+        s4, s5, s6, s7, s8 = zero, zero, zero, zero, zero
+        for c in range(3):
+            g_c = channel(g, c)
+            s4 = s4 + load(rest, i, stride, at + c + 9, wide) * g_c
+            s5 = s5 + load(rest, i, stride, at + c + 12, wide) * g_c
+            s6 = s6 + load(rest, i, stride, at + c + 15, wide) * g_c
+            s7 = s7 + load(rest, i, stride, at + c + 18, wide) * g_c
+            s8 = s8 + load(rest, i, stride, at + c + 21, wide) * g_c
         out = plus(out, times(triple(y * s4 - z * s7, x * s4 - z * s5, 0.0 - y * s5 - x * s7), C2[0]))
         out = plus(out, times(triple(0.0 - x * s6, 0.0 - y * s6, 2.0 * z * s6), 2.0 * C2[1]))
         out = plus(out, triple(2.0 * C2[2] * s8 * x, (0.0 - 2.0 * C2[2]) * s8 * y, 0.0 * s8))
     if degree > 2:
         xx, yy, zz = x * x, y * y, z * z
-        s9, s10 = dot(coefficient(rest, stride, at, i, 9, wide), g), dot(coefficient(rest, stride, at, i, 10, wide), g)
-        s11, s12 = dot(coefficient(rest, stride, at, i, 11, wide), g), dot(coefficient(rest, stride, at, i, 12, wide), g)
-        s13, s14 = dot(coefficient(rest, stride, at, i, 13, wide), g), dot(coefficient(rest, stride, at, i, 14, wide), g)
-        s15 = dot(coefficient(rest, stride, at, i, 15, wide), g)
+        s9, s10, s11, s12, s13, s14, s15 = zero, zero, zero, zero, zero, zero, zero
+        for c in range(3):
+            g_c = channel(g, c)
+            s9 = s9 + load(rest, i, stride, at + c + 24, wide) * g_c
+            s10 = s10 + load(rest, i, stride, at + c + 27, wide) * g_c
+            s11 = s11 + load(rest, i, stride, at + c + 30, wide) * g_c
+            s12 = s12 + load(rest, i, stride, at + c + 33, wide) * g_c
+            s13 = s13 + load(rest, i, stride, at + c + 36, wide) * g_c
+            s14 = s14 + load(rest, i, stride, at + c + 39, wide) * g_c
+            s15 = s15 + load(rest, i, stride, at + c + 42, wide) * g_c
         out = plus(out, times(triple(6.0 * x * y * s9, 3.0 * (xx - yy) * s9, 0.0 * s9), 0.0 - C3[0]))
         out = plus(out, times(triple(y * z * s10, x * z * s10, x * y * s10), C3[1]))
         side = triple((0.0 - 2.0) * x * y * s11, (4.0 * zz - xx - 3.0 * yy) * s11, 8.0 * y * z * s11)
@@ -110,12 +137,12 @@ def write_gradient(
 ):  # fmt: skip
     """Gradient of Gaussian i's coefficients: basis(d) times the gradient g to the colour; 0 above `degree`."""
     store3(grad_base, i, base_stride, 0, times(g, C0), wide)
-    nothing = times(g, 0.0)
     for bands, first, needed in ti.static(((band_1, 1, 0), (band_2, 4, 1), (band_3, 9, 2))):
         if at + 3 * (first - 1) < stride:
             b = bands(d)
-            for k in ti.static(range(2 * needed + 3)):
-                value = nothing
-                if degree > needed:
-                    value = times(g, b[k])
-                store3(grad_rest, i, stride, at + 3 * (first + k - 1), value, wide)
+            for c in range(3):
+                g_c = channel(g, c)
+                if degree <= needed:
+                    g_c = 0.0 * g_c
+                for k in ti.static(range(2 * needed + 3)):
+                    store(grad_rest, i, stride, at + c + 3 * (first + k - 1), g_c * b[k], wide)
