@@ -115,7 +115,7 @@ def kernel_folder(name: str) -> Path:
         print(f"compiled kernels cannot be kept in the cache ({error}): they are kept in {folder}", file=sys.stderr)
         return folder
     if empty:
-        print("First run on this machine: compiling kernels as they are needed, half a minute in all.", file=sys.stderr)
+        print("First run on this machine: kernels are compiled as they are needed, half a minute in all.", file=sys.stderr)
     return folder
 
 

@@ -11,6 +11,7 @@ from contextlib import contextmanager, redirect_stdout
 from typing import TYPE_CHECKING
 
 from taichi_avatars import frontend, machine, openmp, ranks
+from taichi_avatars.compiled import first_launches
 from taichi_avatars.errors import UserError
 from taichi_avatars.launching import detached, quick, serves
 
@@ -75,7 +76,7 @@ def _start(device: str, threads: int | None, options: dict[str, object]) -> str:
     count = threads or max(1, machine.cores() // ranks.on_this_machine())
     _choose_vector_code()
     torch.set_num_threads(count)
-    cache = _kernel_cache()
+    cache = _kernel_cache(device)
     settings = {"log_level": ti.WARN, "cpu_max_num_threads": count, **cache, **options}
     # Taichi greets on stdout, which belongs to --json and to pipes.
     with redirect_stdout(io.StringIO()):
@@ -104,17 +105,21 @@ def _serve_all_threads(device: str) -> None:
     def launch_alone(self: Kernel, *args: object, **kwargs: object) -> object:
         _refuse_if_forked()
         with _one_at_a_time:
+            first_launches.before(self, self.func.__name__)
             return launch(self, *args, **kwargs)
 
     Kernel.__call__ = launch_alone  # pyright: ignore[reportAttributeAccessIssue]
 
 
-def _kernel_cache() -> dict[str, object]:
+def _kernel_cache(device: str) -> dict[str, object]:
     from taichi_avatars import engine
 
     # Quadrants knows a kernel by its source, see `frontend.KnownBySource`.
-    folder = "kernels" if engine.name() == "taichi" else f"kernels-{engine.name()}-{frontend.source_digest()}"
-    return {"offline_cache": True, "offline_cache_file_path": str(machine.kernel_folder(folder))}
+    digest = frontend.source_digest()
+    name = "kernels" if engine.name() == "taichi" else f"kernels-{engine.name()}-{digest}"
+    folder = machine.kernel_folder(name)
+    first_launches.keep_in(folder, f"{device} {digest}")
+    return {"offline_cache": True, "offline_cache_file_path": str(folder)}
 
 
 def _refuse_in_children() -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TextIO
 import typer
 
 from taichi_avatars import ranks
+from taichi_avatars.cli.compiling import say_what_is_compiled
 from taichi_avatars.cli.progress import Progress
 from taichi_avatars.cli.scripts import ScriptCommand
 from taichi_avatars.errors import UserError
@@ -236,8 +237,10 @@ def _run(
                     "torchrun: processes can share the work of train, render, eval and reenact; start this without it"
                 )
             with ranks.started(device):
+                session = Session(json, quiet or not ranks.is_first(), seed, threads, stdout)
+                say_what_is_compiled(function.__name__, session.say)
                 _prepare(device, threads)
-                function(Session(json, quiet or not ranks.is_first(), seed, threads, stdout), **values)
+                function(session, **values)
     except KeyboardInterrupt as interrupt:
         if not ranks.is_first():
             raise typer.Exit(INTERRUPTED) from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bar
     from rich.progress import TaskID
 
-LINE_SECONDS = 10.0  # between two lines where there is no terminal
+LINE_SECONDS = 4.5  # between two lines where there is no terminal; five are not to pass in silence
 
 
 class Progress:
@@ -28,6 +29,7 @@ class Progress:
         self.last_line = time.monotonic()
         self.bar: Bar | None = None
         self.task: TaskID | None = None
+        self.over = threading.Event()
 
     def __enter__(self) -> Progress:
         self.last_line = time.monotonic()
@@ -35,11 +37,23 @@ class Progress:
             self.bar = _bar()
             self.bar.start()
             self.task = self.bar.add_task(self.what, total=self.total or None, figures="")
+        elif not self.quiet:
+            threading.Thread(target=self._wait_aloud, daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.over.set()
         if self.bar is not None:
             self.bar.stop()
+
+    def _wait_aloud(self) -> None:
+        """Says every few seconds that a stage of which nothing is heard goes on."""
+        began = time.monotonic()
+        while not self.over.wait(0.5):
+            now = time.monotonic()
+            if now - self.last_line >= LINE_SECONDS:
+                self.last_line = now
+                print(f"{self.what}  under way for {_clock(now - began)}", file=sys.stderr, flush=True)
 
     def update(self, done: int, total: int | None = None, **figures: str) -> None:
         """`done` units are finished. Figures are shown as "name value"."""

@@ -1,4 +1,4 @@
-"""`info`, `convert-flame` and `convert-head`."""
+"""`info`, `warm`, `convert-flame` and `convert-head`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from taichi_avatars.cli.command import Session, command
 
 def add_to(app: typer.Typer) -> None:
     command(app, "Tools")(info)
+    command(app, "Tools")(warm)
     command(app, "Tools")(convert_flame)
     command(app, "Tools")(convert_head)
 
@@ -38,6 +39,19 @@ def info(
     session.result(described, Text(text(described)))
     if not described["whole"]:
         raise typer.Exit(1)
+
+
+def warm(session: Session) -> None:
+    """Compile all kernels ahead: of images, training, the built-in subject and tracking.
+
+    Otherwise each is compiled when it is first needed, which a person waits for. Kernels are kept in the user's cache; a new
+    version of this package may bring others.
+    """
+    from taichi_avatars import engine
+    from taichi_avatars.warm import warm as compile_all
+
+    count = compile_all(session.progress)
+    session.result({"engine": engine.version(), "compiled": count}, f"{count} kernels compiled ({engine.version()})")
 
 
 def convert_flame(

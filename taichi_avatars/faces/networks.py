@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -139,6 +141,17 @@ class FaceNetworks:
     landmarks: ConvolutionalNetwork
     blendshapes: BlendshapeNetwork
     segmentation: ConvolutionalNetwork
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """For many pictures in turn: layers are so small that torch's threads cost more than they give."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 @cache

@@ -9,13 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from taichi_avatars.faces.landmarks import RIGHT_IRIS
 from taichi_avatars.head.flame import FlameModel
 from taichi_avatars.tracking.banded import FrameEquations
 from taichi_avatars.tracking.points import POSE, HeadPoints, Placed
 from taichi_avatars.tracking.priors import IDENTITY_PER_FRAME, OUT_OF_RANGE, FramePriors, frame_priors
 
 ROBUST = 4.0  # standard deviations at which a landmark's influence falls (Geman and McClure)
-CORRELATED = 3.0  # by which each counts less, since neighbours err together
+CORRELATED = 3.0  # by which each counts less, since neighbours err together; the irises are alone
 FINEST = 0.2  # pixels: no landmark is more certain
 FACING_FROM, FACING_FULL, LEAST_WEIGHT = -0.15, 0.25, 0.05  # cosines from which a landmark counts and counts fully
 SURE = 0.8  # presence from which a frame's landmarks are used
@@ -78,7 +79,8 @@ class ClipEquations:
         self.usable = clip.usable
         self.target = torch.nan_to_num(clip.landmarks[:, points.landmark, :2])
         size = face_sizes(torch.nan_to_num(clip.landmarks[..., :2]))[:, None]
-        self.sigma = CORRELATED * (points.sigma * size).clamp(min=FINEST)
+        together = torch.where(points.landmark < RIGHT_IRIS, CORRELATED, 1.0)
+        self.sigma = together * (points.sigma * size).clamp(min=FINEST)
         self.priors: FramePriors = frame_priors(head, clip.expressions, clip.seconds, clip.scene)
         self.count = max(int(self.usable.sum()), 1)
 

@@ -12,6 +12,7 @@ import numpy as np
 from taichi_avatars.errors import UserError
 from taichi_avatars.faces.following import FaceFollower, FaceOverTime, FaceTrack, Person, people
 from taichi_avatars.faces.look import Look
+from taichi_avatars.faces.networks import one_thread
 from taichi_avatars.files.atomic import atomic_path
 from taichi_avatars.tracking.no_face import why_no_face
 from taichi_avatars.tracking.source import Source, video_frames
@@ -88,13 +89,14 @@ def watch(watched: Watched, rate: float, progress: Callable[[int, int], None] | 
         progress: called with pictures seen and their likely number.
     """
     expected = max(1, round(watched.source.seconds * min(rate, watched.source.rate)))
-    for frame in video_frames(watched.source, rate):
-        if frame.number < len(watched.seconds):
-            continue
-        watched.follower.step(frame.picture((watched.width, watched.height)))
-        watched.seconds.append(frame.seconds)
-        if progress is not None:
-            progress(len(watched.seconds), max(expected, len(watched.seconds)))
+    with one_thread():
+        for frame in video_frames(watched.source, rate):
+            if frame.number < len(watched.seconds):
+                continue
+            watched.follower.step(frame.picture((watched.width, watched.height)))
+            watched.seconds.append(frame.seconds)
+            if progress is not None:
+                progress(len(watched.seconds), max(expected, len(watched.seconds)))
     watched.finished = True
 
 

@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from taichi_avatars.bars import Bar
+from taichi_avatars.faces.networks import one_thread
 from taichi_avatars.head.flame import FlameModel
 from taichi_avatars.scene.cameras import Camera
 from taichi_avatars.tracking import capture_files as files
@@ -68,8 +69,9 @@ class Pictures:
         spacing = np.diff(self.one.watched.seconds)
         fps = max(1, round(1 / float(np.median(spacing)))) if len(spacing) else round(rate)
         every = -(-fps // FILM_RATE)
-        self._survey(rate)
-        write_mp4(folder / name, self._frames(folder, rate, every, bar), max(1, round(fps / every)), preset="veryfast")
+        with one_thread():
+            self._survey(rate)
+            write_mp4(folder / name, self._frames(folder, rate, every, bar), max(1, round(fps / every)), preset="veryfast")
         return folder / name
 
     def _survey(self, rate: float) -> None:

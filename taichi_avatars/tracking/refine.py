@@ -48,7 +48,7 @@ STAGES_OF_ONE_CAMERA = (Stage(divide=1, every=1, steps=5), Stage(divide=1, every
 class Errors:
     """How large a tracker's errors are, as standard deviations of each number.
 
-    pose: of the angles of head, neck, jaw and eyes, radians.  translation: metres.  expression: of each coefficient.
+    pose: of the angles of head, neck and jaw, radians; eyes: of theirs.  translation: metres.  expression: of each coefficient.
     evidence: how many independent observations a picture counts for; the errors of its pixels are not.
     """
 
@@ -56,10 +56,12 @@ class Errors:
     translation: float = 0.0003
     expression: float = 0.02
     evidence: float = 20.0
+    eyes: float | None = None  # as pose
 
     def sigma(self, widths: Mapping[str, int]) -> Tensor:
         """(P,) in the order of `FlameSequence.table`, whose parts have these widths."""
-        known = {"translation": self.translation, "expr": self.expression}
+        eyes = self.pose if self.eyes is None else self.eyes
+        known = {"translation": self.translation, "expr": self.expression, "eyes_pose": eyes}
         return torch.cat([torch.full((width,), known.get(key, self.pose)) for key, width in widths.items()])
 
 
