@@ -59,7 +59,7 @@ def cut_out(picture: Picture, region: Region, size: int) -> Tensor:
     x1, y1 = min(int(right) + 2, width), min(int(bottom) + 2, height)
     if x1 <= x0 or y1 <= y0:
         return torch.zeros(1, 3, size, size)
-    part = torch.from_numpy(np.ascontiguousarray(picture[y0:y1, x0:x1])).permute(2, 0, 1)[None].float() / 255
+    part = torch.from_numpy(np.array(picture[y0:y1, x0:x1])).permute(2, 0, 1)[None].float() / 255
     shrink = max(min(int(region.size / size), x1 - x0, y1 - y0), 1)
     if shrink > 1:
         part = functional.avg_pool2d(part, shrink, ceil_mode=True, count_include_pad=False)

@@ -210,6 +210,8 @@ class FlameModel:
             shapes = shapes + self.offset_shape(given.expand(static_offset))
         return ShapedHead(shapes, given.batched)
 
+    rest = shaped  # its name in 0.1.0, which scripts use
+
     def pose(self, shaped: ShapedHead, pose: HeadPose = NEUTRAL, *, zero_centred: bool = False) -> HeadMesh:
         """Poses a head (Li et al. 2017, section 3). Differentiable in all.
 

@@ -186,3 +186,9 @@ def test_the_built_in_head() -> None:
     turned = head(eyes=torch.tensor([0, 0.4, 0, 0, 0, 0])).vertices - neutral.vertices
     assert float(turned[head.regions["eye_left"]].norm(dim=1).mean()) > 0.001
     assert float(turned[head.regions["eye_right"]].abs().max()) < 1e-6
+
+
+def test_scripts_of_0_1_0_find_the_shaped_head():
+    head = FlameModel.builtin()
+    shape = 0.5 * torch.ones(head.n_shape)
+    assert torch.equal(head.pose(head.rest(shape)).vertices, head.pose(head.shaped(shape)).vertices)

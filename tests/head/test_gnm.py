@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from head.gnm_layout import gnm_arrays
+from head.gnm_layout import full_size_arrays, gnm_arrays
 
 from taichi_avatars.errors import UserError
 from taichi_avatars.head.assets import convert_flame, convert_head, resolve_head, write_head_json
@@ -255,3 +255,35 @@ def test_the_built_in_head_in_this_layout_is_the_built_in_head(tmp_path: Path) -
     difference = (head(shape, **pose).vertices - builtin(shape, **pose).vertices).abs().max()
     assert float(difference) < 2e-6
     assert {"eye_left", "teeth_upper", "mouth_inside"} <= head.regions.keys() and head.has_teeth
+
+
+@pytest.fixture(scope="module")
+def full_size(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, np.ndarray]]:
+    """A head of 17,821 vertices with every component that such a head may have, correctives included."""
+    arrays = full_size_arrays()
+    regressor = arrays["pose_correctives_regressor"]
+    regressor[:, ::7] = 1e-3 * np.random.default_rng(2).normal(size=regressor[:, ::7].shape)
+    return save(tmp_path_factory.mktemp("full") / "gnm_head.npz", arrays), arrays
+
+
+def test_at_full_size_forward_and_slopes_are_the_twins(full_size: tuple[Path, dict[str, np.ndarray]]) -> None:
+    path, arrays = full_size
+    head = FlameModel.load(path)
+    sizes = 17821, len(arrays["vertex_identity_basis"]), len(arrays["expression_basis"])
+    assert (head.num_vertices, head.n_shape, head.n_expr) == sizes
+    values = {name: 0.3 * value for name, value in inputs(1, *sizes).items()}
+    leaves = {name: value.clone().requires_grad_() for name, value in values.items()}
+    mesh = head(**leaves)
+    exact, doubles = twin(arrays), {name: value.double() for name, value in values.items()}
+    vertices, canonical, joints = twin_of(exact, doubles, 0)
+    for got, want in ((mesh.vertices, vertices), (mesh.canonical, canonical), (mesh.joints, joints)):
+        assert float((got[0].double() - want).detach().abs().max()) < 1e-6  # metres
+    upstream = torch.randn(sizes[0], 3)
+    (mesh.vertices[0] * upstream).sum().backward()
+    for name, value in doubles.items():  # differences of the twin, which float64 lets be small
+        along = torch.nn.functional.normalize(torch.randn_like(value).flatten(), dim=0).view_as(value)
+        ends = [twin_of(exact, {**doubles, name: value + step * along}, 0)[0] for step in (1e-5, -1e-5)]
+        slope = float(((ends[0] - ends[1]) * upstream).sum()) / 2e-5
+        gradient = leaves[name].grad
+        assert gradient is not None
+        assert float((gradient.double() * along).sum()) == pytest.approx(slope, rel=1e-4, abs=1e-4), name
