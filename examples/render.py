@@ -6,11 +6,9 @@ python examples/render.py output/demo/model --out pictures
 import argparse
 from pathlib import Path
 
-import taichi_avatars as ta  # before torch: it tells torch's idle threads to sleep
-
-# isort: split
 import torch
 
+import taichi_avatars as ta
 from taichi_avatars.files.png import write_png
 
 parser = argparse.ArgumentParser()
