@@ -19,6 +19,7 @@ from taichi_avatars.motion.sources import load_motion
 from taichi_avatars.scene.capture import Capture, load_capture
 from taichi_avatars.stages import lower_case, rows_of, score_shown, train_shown, write_json
 from taichi_avatars.synthetic.capture import write_capture
+from taichi_avatars.synthetic.defaults import SUPERSAMPLE
 from taichi_avatars.synthetic.motion import performance
 from taichi_avatars.video.reenact import reenact, stage
 
@@ -55,8 +56,8 @@ class Quality:
 
 
 QUALITIES = {
-    "fast": Quality(275, 401, 40, 8, 16, 2, 1_500, 50_000, (480, 640)),
-    "full": Quality(550, 802, 80, 16, 16, 3, 30_000, 100_000, (720, 960)),
+    "fast": Quality(275, 401, 40, 8, 16, SUPERSAMPLE, 1_500, 50_000, (480, 640)),
+    "full": Quality(550, 802, 80, 16, 16, SUPERSAMPLE, 30_000, 100_000, (720, 960)),
 }
 
 
