@@ -105,7 +105,7 @@ def test_python_threads_may_render_at_once():
 def test_any_number_of_threads_gives_the_same_bits():
     script = """
         import hashlib, sys, torch
-        from taichi_avatars import engine, runtime
+        from taichi_avatars import runtime
         runtime.init("cpu", int(sys.argv[1]))
         from kernels.scenes import camera, cloud
         from taichi_avatars.ops import l1_and_ssim, rasterize
@@ -128,7 +128,7 @@ def test_threads_that_were_there_before_round_like_this_one():
     """Taichi has its starting thread take denormal numbers for zero; torch's threads were made without that."""
     script = """
         import numpy as np, torch
-        from taichi_avatars import engine, runtime
+        from taichi_avatars import runtime
         tiny = torch.from_numpy(np.full(400_000, 700_000, np.int32).view(np.float32))  # 1e-39 each
 
         def flushed():
@@ -153,7 +153,7 @@ def test_threads_of_torch_do_not_spin_where_it_was_imported_first():
         if not any("libgomp" in line for line in open("/proc/self/maps")):
             raise SystemExit(print("another OpenMP"))
         import taichi_avatars
-        from taichi_avatars import engine, runtime
+        from taichi_avatars import runtime
         def threads():
             return len(os.listdir("/proc/self/task"))
         from taichi_avatars.openmp import stop_spinning

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from taichi_avatars import ops, runtime
+from taichi_avatars import runtime
 from taichi_avatars.avatar.avatar import Avatar
 from taichi_avatars.avatar.density import contribution_mask, prune_mask
-from taichi_avatars.avatar.gaussians import C0
 from taichi_avatars.scene.views import View
+from taichi_avatars.training.blending import blended
 
 if TYPE_CHECKING:
     from taichi_avatars.training.run import Run
@@ -41,21 +41,17 @@ def contributions(avatar: Avatar, views: Sequence[View]) -> Tensor:
     """What each Gaussian gives to the images for what it costs, (N,): its blend weights against the width of what it covers.
 
     The weights, alpha times transmittance, are summed over pixels and views (`LOOKED_AT`, spread evenly over all); a Gaussian's
-    width in pixels stands for the pairs that compositing has to look at. The rasterizer's adjoint sums weights: they are the
-    gradient of the sum over an image to the colour that a Gaussian shows.
+    width in pixels stands for the pairs that compositing has to look at.
     """
     gaussians = avatar.gaussians
     total = torch.zeros(len(gaussians), dtype=torch.float32, device=runtime.device())
     covered = torch.zeros_like(total)
     opacities = gaussians.opacities.detach()
     for view in views[:: -(-len(views) // LOOKED_AT)]:
-        base = torch.zeros(len(gaussians), 1, 3, dtype=torch.float32, device=total.device, requires_grad=True)
-        with torch.no_grad():
-            world, _ = avatar.world(None if avatar.head is None else avatar.mesh(view.timestep))
-        out = ops.rasterize(*world, opacities, base, camera=view.camera)
-        (weight,) = torch.autograd.grad(out.image, base, torch.ones_like(out.image))
-        total += weight[:, 0, 0] / C0
-        covered += out.radii.float().square()
+        ones = torch.ones(3, view.camera.height, view.camera.width, dtype=torch.float32, device=total.device)
+        (weight,), radii = blended(avatar, view, opacities, [ones])
+        total += weight[:, 0]
+        covered += radii.float().square()
     return total / (1.0 + covered.sqrt())
 
 

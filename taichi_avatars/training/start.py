@@ -18,6 +18,7 @@ from taichi_avatars.scene.blender import HALF_SIZE
 from taichi_avatars.scene.cameras import Camera
 from taichi_avatars.scene.images import load_alpha, load_image
 from taichi_avatars.scene.views import View
+from taichi_avatars.training.blending import blended
 
 OPACITY = 0.5  # at the start: a head is mostly opaque
 SIZE = (
@@ -116,8 +117,7 @@ def _shown_empty(places: Tensor, camera: Camera, alpha: Tensor) -> Tensor:
 def _shown(avatar: Avatar, views: Sequence[View], background: tuple[float, float, float]) -> tuple[Tensor, Tensor]:
     """Mean colour (N,3) of the pixels that show each Gaussian, and their number (N,1).
 
-    The weight of a pixel is what the Gaussian contributes to it, alpha times transmittance. The rasterizer's adjoint sums
-    both: the gradient to the colours of sum(image * truth) is the weighted colour, that of sum(image) the weight.
+    The weight of a pixel is what the Gaussian contributes to it, see `blended`.
     """
     gaussians = avatar.gaussians
     device = gaussians.means.device
@@ -127,12 +127,8 @@ def _shown(avatar: Avatar, views: Sequence[View], background: tuple[float, float
         torch.zeros(len(gaussians), 1, device=device, dtype=torch.float32),
     )
     for view in views:
-        with torch.no_grad():
-            world, _ = avatar.world(None if avatar.head is None else avatar.mesh(view.timestep))
-        sh = torch.zeros(len(gaussians), 1, 3, device=device, requires_grad=True, dtype=torch.float32)
-        image = ops.rasterize(*world, opacities, sh, camera=view.camera).image
-        (of_truth,) = torch.autograd.grad(image, sh, load_image(view, background).to(device), retain_graph=True)
-        (of_one,) = torch.autograd.grad(image, sh, torch.ones_like(image))
-        colour += of_truth[:, 0] / C0
-        weight += of_one[:, 0, :1] / C0
+        truth = load_image(view, background).to(device)
+        (of_truth, of_one), _ = blended(avatar, view, opacities, [truth, torch.ones_like(truth)])
+        colour += of_truth
+        weight += of_one[:, :1]
     return colour / weight.clamp_min(SEEN), weight
