@@ -80,7 +80,7 @@ def test_held_out_timesteps_neither_teach_nor_learn(filmed):
     tracked = mistracked(avatar, Errors())
     both = refine(avatar, tracked, [shown, unseen], WHITE, Errors(), state := State.of(tracked))
     alone = State.of(tracked)
-    alone.matrix = state.matrix
+    alone.matrices = state.matrices
     apart = refine(avatar, tracked, [shown], WHITE, Errors(), alone)
     assert torch.equal(apart.table()[:2], both.table()[:2])
     assert torch.equal(apart.table()[2], tracked.table()[2]), "without a picture as it was tracked"
