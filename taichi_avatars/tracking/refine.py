@@ -26,7 +26,7 @@ from taichi_avatars.scene.views import View
 from taichi_avatars.tracking.evidence import Actor, Evidence, Pictures, shrunk
 from taichi_avatars.training.interrupts import held_back
 
-PROBED, PROBES = 70, 3  # views at most, and probes per parameter, that the Gauss-Newton matrix is made of
+PROBED, PROBES = 40, 2  # views at most, and probes per parameter, that the Gauss-Newton matrix is made of
 SMALLEST_GAIN = 0.003  # of the energy, that a step must promise to be worth its pictures
 LEAST_CURVATURE = 0.2  # along a step, against what was expected there: less is noise of the images
 
@@ -56,7 +56,7 @@ class Errors:
     pose: float = 0.003
     translation: float = 0.0003
     expression: float = 0.02
-    evidence: float = 20.0
+    evidence: float = 60.0
     eyes: float | None = None  # as pose
 
     def sigma(self, widths: Mapping[str, int]) -> Tensor:
