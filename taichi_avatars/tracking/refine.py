@@ -268,14 +268,14 @@ def _minimum(
         gained = best - energy(trial, seen.loss)
         there = None if seen.gradient is None else slope(trial, seen)
         if there is not None:  # a step that led too far tells of it, too
-            curvature = _with_secant(curvature, move, here - there)
+            curvature = with_secant(curvature, move, here - there)
         if gained > 0.0:
             correction, now, best = trial, seen, best - gained
             here = here if there is None else there
     return correction, now
 
 
-def _with_secant(curvature: Tensor, move: Tensor, change: Tensor) -> Tensor:
+def with_secant(curvature: Tensor, move: Tensor, change: Tensor) -> Tensor:
     """BFGS: the curvature (P,P) that explains how the slope changed (P,) along a move (P,), damped as Powell does."""
     expected = curvature @ move
     along, seen = float(move @ expected), float(move @ change)
