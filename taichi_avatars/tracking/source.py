@@ -153,15 +153,19 @@ def _upright(frame: VideoFrame, scalers: Scalers, size: tuple[int, int]) -> np.n
     if matrix not in KNOWN_MATRICES:
         matrix = Colorspace.ITU709 if frame.height >= HIGH_DEFINITION else Colorspace.ITU601
     high = is_high(frame)
-    shown = scalers[size].reformat(
-        frame,
-        width,
-        height,
-        "rgb48le" if high else "rgb24",
-        src_colorspace=matrix,
-        interpolation=Interpolation.AREA,
-        threads=1,  # of which each would cost more to wake than it saves
-    ).to_ndarray()
+    shown = (
+        scalers[size]
+        .reformat(
+            frame,
+            width,
+            height,
+            "rgb48le" if high else "rgb24",
+            src_colorspace=matrix,
+            interpolation=Interpolation.AREA,
+            threads=1,  # of which each would cost more to wake than it saves
+        )
+        .to_ndarray()
+    )
     picture = to_8_bit(shown, frame) if high else shown
     return np.ascontiguousarray(np.rot90(picture, turns))
 
