@@ -28,5 +28,5 @@ def test_what_json_cannot_hold_leaves_the_file_as_it_was(tmp_path: Path) -> None
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="a.json: cannot be written"):
+    with pytest.raises(UserError, match=r"a\.json: cannot be written"):
         write_json(tmp_path / "file" / "a.json", {})
