@@ -132,8 +132,8 @@ def opacity(segmented: np.ndarray) -> np.ndarray:
 
 def connected(alpha: np.ndarray, surely: np.ndarray) -> np.ndarray:
     """Alpha (H,W) without what nothing opaque leads to from the places (H,W) that surely belong: other people, posters."""
-    labels, count = ndimage.label(alpha > CONNECTS)  # pyright: ignore[reportGeneralTypeIssues]
-    belongs = np.zeros(count + 1, bool)
+    labels = np.asarray(ndimage.label(alpha > CONNECTS)[0], np.int32)  # pyright: ignore[reportIndexIssue]
+    belongs = np.zeros(int(labels.max()) + 1, bool)
     belongs[labels[surely]] = True
     belongs[0] = True  # between and round them
     return np.where(belongs[labels], alpha, 0).astype(np.float32)
@@ -157,14 +157,14 @@ def foreground(picture: np.ndarray, alpha: np.ndarray) -> np.ndarray:
 
 def _nearby(front: np.ndarray, back: np.ndarray, alpha: np.ndarray, reach: int) -> tuple[np.ndarray, np.ndarray]:
     """Means of the front's colours and of the back's in the square round every pixel."""
-    size = (2 * reach + 1, 2 * reach + 1, 1)
+    size = 2 * reach + 1
     return _weighted(front, alpha, size), _weighted(back, 1 - alpha, size)
 
 
-def _weighted(values: np.ndarray, weight: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
+def _weighted(values: np.ndarray, weight: np.ndarray, size: int) -> np.ndarray:
     """Means of (H,W,C) weighted by (H,W,1); 0 where there is no weight."""
-    around = ndimage.uniform_filter(values * weight, size, mode="constant")
-    return around / (ndimage.uniform_filter(weight, size, mode="constant") + 1e-5)
+    around = ndimage.uniform_filter(values * weight, size, mode="constant", axes=(0, 1))
+    return around / (ndimage.uniform_filter(weight, size, mode="constant", axes=(0, 1)) + 1e-5)
 
 
 def _remains(picture: np.ndarray, front: np.ndarray, back: np.ndarray, alpha: np.ndarray) -> np.ndarray:
