@@ -24,7 +24,7 @@ MOUTHS = ("lips", "teeth_upper", "mouth_inside", "tongue")  # the first that bot
 FACING = 0.005  # metres that count as much as normals one unit apart
 ROUNDS = 12
 FAR = 0.02  # metres: how far a surface may be off and still count, in the first round; half of it in the last
-SLIDING = 0.1  # weight of moving along the surface against moving off it
+SLIDING = 0.01  # weight of moving along the surface against moving off it
 STIFFNESS = 1e-6  # square metres that one unit of every identity component costs, per vertex
 LANDMARK = 30.0  # weight of an eye or the mouth against a vertex
 MOST_TURNED, SCALES = math.radians(30), (0.7, 1.4)
@@ -55,27 +55,24 @@ class Correspondence:
 
 
 def correspond(head: FlameModel, other: FlameModel) -> Correspondence:
-    """Lays `other` over `head`, both at rest.
+    """Lays `other` over `head`, both at rest; both have joints for the eyes.
 
     Raises:
-        UserError: for a head without eyes, or one that lies in space in another way than the other.
+        UserError: for a head that lies in space in another way than the other.
     """
-    turn, shift, shape = _laid_over(head, other)
-    points, normals = _resting(other, shape)
-    scale = np.cbrt(np.linalg.det(turn))
-    points, normals = points @ turn.T + shift, normals @ turn.T / scale
+    over = _laid_over(head, other)
     faces = other.faces.numpy()
     mine, theirs = _parts(head, other)
     triangles = np.flatnonzero(theirs[faces].min(1) >= 0)
     grid = _grid()
     sampled = np.repeat(triangles, len(grid))
     bary = np.tile(grid, (len(triangles), 1))
-    at, facing = (_mix(values, faces, sampled, bary) for values in (points, normals))
+    at, facing = (_mix(values, faces, sampled, bary) for values in (over.points, over.normals))
     tree = KDTree(_features(at, facing, theirs[faces[sampled, 0]]))
     template = head.v_template.double().numpy()
     own_normals = vertex_normals(head.v_template, head.faces).double().numpy()
     nearest = sampled[tree.query(_features(template, own_normals, mine))[1]]
-    return Correspondence(faces[nearest], _projected(template, points[faces[nearest]]), turn)
+    return Correspondence(faces[nearest], _projected(template, over.points[faces[nearest]]), over.turn)
 
 
 def _features(points: np.ndarray, normals: np.ndarray, parts: np.ndarray) -> np.ndarray:
@@ -136,14 +133,54 @@ def _resting(head: FlameModel, shape: np.ndarray) -> tuple[np.ndarray, np.ndarra
     return vertices.double().numpy(), vertex_normals(vertices, head.faces).double().numpy()
 
 
-def _laid_over(head: FlameModel, other: FlameModel) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """turn (3,3), shift (3,) and identity coefficients (S,) with which `other` covers `head`."""
+@dataclass(frozen=True, eq=False)
+class _Overlay:
+    """A head in another one's place.
+
+    Attributes:
+        turn, shift: (3,3) and (3,): to there.
+        shape: (S,) identity coefficients.
+        points, normals: (N,3) there.
+        marks: (L,3) landmarks there.
+    """
+
+    turn: np.ndarray
+    shift: np.ndarray
+    shape: np.ndarray
+    points: np.ndarray
+    normals: np.ndarray
+    marks: np.ndarray
+
+
+def _placed(head: FlameModel, mouth: str | None, turn: np.ndarray, shift: np.ndarray, shape: np.ndarray) -> _Overlay:
+    points, normals = _resting(head, shape)
+    outward = normals @ turn.T / np.cbrt(np.linalg.det(turn))
+    return _Overlay(turn, shift, shape, points @ turn.T + shift, outward, _landmarks(head, points, mouth) @ turn.T + shift)
+
+
+def _laid_over(head: FlameModel, other: FlameModel) -> _Overlay:
+    """`other` where it covers `head`."""
     template = head.v_template.double().numpy()
     mouth = next((name for name in MOUTHS if name in head.regions and name in other.regions), None)
-    aims = _landmarks(head, template, mouth)
-    shape = np.zeros(other.n_shape)
-    points, normals = _resting(other, shape)
-    turn, shift = _similarity(_landmarks(other, points, mouth), aims)
+    aims, neutral = _landmarks(head, template, mouth), np.zeros(other.n_shape)
+    turn, shift = _similarity(_landmarks(other, _resting(other, neutral)[0], mouth), aims)
+    _check_place(turn)
+    mine, theirs = _parts(head, other)
+    faces, normals = head.faces.numpy(), vertex_normals(head.v_template, head.faces).double().numpy()
+    surface = np.concatenate([template, template[faces].mean(1)])
+    facing = np.concatenate([normals, normals[faces].mean(1)])
+    tree = KDTree(_features(surface, facing, np.concatenate([mine, mine[faces[:, 0]]])))
+    facing = facing / np.linalg.norm(facing, axis=1, keepdims=True).clip(1e-9)
+    basis, used = other.shapedirs.double().numpy(), np.flatnonzero(theirs == 0)
+    over = _placed(other, mouth, turn, shift, neutral)
+    for far in np.linspace(FAR, 0.5 * FAR, ROUNDS).tolist():
+        distance, index = tree.query(_features(over.points[used], over.normals[used], theirs[used]))
+        weight = np.clip(1 - (distance / far) ** 2, 0, None) ** 2
+        over = _placed(other, mouth, *_nearer(over, used, basis[used], surface[index], facing[index], weight, aims))
+    return over
+
+
+def _check_place(turn: np.ndarray) -> None:
     scale = float(np.cbrt(np.linalg.det(turn)))
     turned = math.acos(min(1.0, max(-1.0, 0.5 * (float(np.trace(turn)) / scale - 1.0))))
     if turned > MOST_TURNED or not SCALES[0] < scale < SCALES[1]:
@@ -151,42 +188,42 @@ def _laid_over(head: FlameModel, other: FlameModel) -> tuple[np.ndarray, np.ndar
             f"this head is turned by {math.degrees(turned):.0f} degrees and {scale:.3g} times as large as the built-in one; "
             "want metres, y up, the face along z: turn and scale its file"
         )
-    mine, theirs = _parts(head, other)
-    own_faces, own_normals = head.faces.numpy(), vertex_normals(head.v_template, head.faces).double().numpy()
-    middles = np.concatenate([template, template[own_faces].mean(1)])
-    facing = np.concatenate([own_normals, own_normals[own_faces].mean(1)])
-    kind = np.concatenate([mine, mine[own_faces[:, 0]]])
-    tree = KDTree(_features(middles, facing, kind))
-    basis = other.shapedirs.double().numpy()  # (N,3,S)
-    used = np.flatnonzero(theirs == 0)
-    for round_ in range(ROUNDS):
-        placed = points @ turn.T + shift
-        outward = normals @ turn.T / np.cbrt(np.linalg.det(turn))
-        distance, index = tree.query(_features(placed[used], outward[used], theirs[used]))
-        far = FAR * (1 - 0.5 * round_ / (ROUNDS - 1))
-        weight = np.clip(1 - (distance / far) ** 2, 0, None) ** 2
-        marks = _landmarks(other, points, mouth) @ turn.T + shift
-        aimed = np.concatenate([middles[index], aims])
-        from_ = np.concatenate([placed[used], marks])
-        middle, gap = from_.mean(0), aimed - from_
-        # (N,3,S+7): how identity, a small turn, growth and a shift move each point.
-        moves = np.zeros((len(from_), 3, len(shape) + 7))
-        moves[: len(used), :, : len(shape)] = np.einsum("ij,vjs->vis", turn, basis[used])
-        arm = from_ - middle
-        for axis in range(3):
-            moves[:, :, len(shape) + axis] = np.cross(np.eye(3)[axis], arm)
-        moves[:, :, -4], moves[:, :, -3:] = arm, np.eye(3)
-        # Off the surface counts fully, along it a little; landmarks in all directions.
-        off = facing[index] / np.linalg.norm(facing[index], axis=1, keepdims=True).clip(1e-9)
-        a = np.concatenate([np.einsum("vi,vis->vs", off, moves[: len(used)]), moves.reshape(-1, moves.shape[2])])
-        b = np.concatenate([(off * gap[: len(used)]).sum(1), gap.reshape(-1)])
-        along = np.concatenate([SLIDING**2 * weight, np.full(len(marks), LANDMARK)])
-        w = np.concatenate([weight, np.repeat(along, 3)])[:, None]
-        stiff = np.concatenate([np.full(len(shape), STIFFNESS * len(used)), np.zeros(7)])
-        wanted = a.T @ (w[:, 0] * b) - stiff * np.concatenate([shape, np.zeros(7)])
-        step = np.linalg.solve(a.T @ (w * a) + np.diag(stiff), wanted)
-        shape = shape + step[:-7]
-        grown = (1 + step[-4]) * Rotation.from_rotvec(step[-7:-4]).as_matrix()
-        turn, shift = grown @ turn, grown @ (shift - middle) + middle + step[-3:]
-        points, normals = _resting(other, shape)
-    return turn, shift, shape
+
+
+def _nearer(
+    over: _Overlay,
+    used: np.ndarray,
+    basis: np.ndarray,
+    surface: np.ndarray,
+    facing: np.ndarray,
+    weight: np.ndarray,
+    aims: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """turn, shift and shape of the next round.
+
+    Args:
+        used: (U,) vertices that are fitted, `basis` (U,3,S) what identity moves them by.
+        surface, facing: (U,3) what they should come to, and its unit normals.
+        weight: (U,) how much each counts.
+        aims: (L,3) of the landmarks.
+    """
+    count = len(over.shape)
+    start = np.concatenate([over.points[used], over.marks])
+    middle, gap = start.mean(0), np.concatenate([surface, aims]) - start
+    # (U+L,3,S+7): how identity, a small turn, growth and a shift move each point.
+    moves = np.zeros((len(start), 3, count + 7))
+    moves[: len(used), :, :count] = np.einsum("ij,vjs->vis", over.turn, basis)
+    arm = start - middle
+    for axis in range(3):
+        moves[:, :, count + axis] = np.cross(np.eye(3)[axis], arm)
+    moves[:, :, -4], moves[:, :, -3:] = arm, np.eye(3)
+    # Off the surface counts fully, along it a little; landmarks count in all directions.
+    rows = np.concatenate([np.einsum("vi,vis->vs", facing, moves[: len(used)]), moves.reshape(-1, count + 7)])
+    wanted = np.concatenate([(facing * gap[: len(used)]).sum(1), gap.reshape(-1)])
+    along = np.concatenate([SLIDING * weight, np.full(len(aims), LANDMARK)])
+    weights = np.concatenate([weight, np.repeat(along, 3)])
+    stiff = np.concatenate([np.full(count, STIFFNESS * len(used)), np.zeros(7)])
+    right = rows.T @ (weights * wanted) - stiff * np.concatenate([over.shape, np.zeros(7)])
+    step = np.linalg.solve(rows.T @ (weights[:, None] * rows) + np.diag(stiff), right)
+    grown = (1 + step[-4]) * Rotation.from_rotvec(step[-7:-4]).as_matrix()
+    return grown @ over.turn, grown @ (over.shift - middle) + middle + step[-3:], over.shape + step[:count]
