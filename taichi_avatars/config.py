@@ -25,7 +25,7 @@ PAPER = {
     "flame_trans_lr": 1e-6,
     "flame_expr_lr": 1e-3,
     "flame_prior": 0.0,
-    "training_background": "shown",
+    "train_background": "shown",
     "lr_final_share": 1.0,
     "densify_until_iter": 600_000,
     "densify_grad_threshold": 0.0002,
@@ -35,7 +35,7 @@ PAPER = {
 
 # What the fast schedule has of its own for a static scene, whose Gaussians move in the world instead of on triangles.
 STATIC = {
-    "training_background": "shown",
+    "train_background": "shown",
     "start_gaussians": 30_000,
     "position_lr_init": 0.00032,
     "position_lr_final": 0.000016,
@@ -60,7 +60,7 @@ class TrainConfig(BaseModel):
     """Degree of the spherical harmonics of the colour; 0 is the better choice for a single camera."""
     white_background: bool = False
     """Composite over white instead of black."""
-    training_background: Literal["random", "shown"] = "random"
+    train_background: Literal["random", "shown"] = "random"
     """random: images with opacity are trained over another colour in every other step, so that no Gaussian takes the place of a
     background; shown: over black or white, as they are shown and evaluated, as in the paper's schedule and static scenes."""
     resolution: int = -1

@@ -22,11 +22,11 @@ from taichi_avatars.evaluation.comparison import Row, write_comparison
 from taichi_avatars.evaluation.lpips import Lpips
 from taichi_avatars.evaluation.scores import write_scores
 from taichi_avatars.files.atomic import writing
-from taichi_avatars.files.json import read_json
+from taichi_avatars.files.json import read_json, write_json
 from taichi_avatars.head.flame import FlameModel
 from taichi_avatars.motion.motion import own_motion
 from taichi_avatars.scene.capture import Capture, load_capture
-from taichi_avatars.stages import lower_case, rows_of, score_shown, train_shown, write_json
+from taichi_avatars.stages import lower_case, rows_of, score_shown, train_shown
 from taichi_avatars.tracking.job import refine_model
 from taichi_avatars.tracking.refine import Errors, Fitted
 from taichi_avatars.tracking.source import open_source

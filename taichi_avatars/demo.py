@@ -14,10 +14,11 @@ from taichi_avatars.config import TrainConfig
 from taichi_avatars.errors import UserError
 from taichi_avatars.evaluation.comparison import Row, write_comparison
 from taichi_avatars.evaluation.scores import write_scores
+from taichi_avatars.files.json import write_json
 from taichi_avatars.head.flame import FlameModel
 from taichi_avatars.motion.sources import load_motion
 from taichi_avatars.scene.capture import Capture, load_capture
-from taichi_avatars.stages import lower_case, rows_of, score_shown, train_shown, write_json
+from taichi_avatars.stages import lower_case, rows_of, score_shown, train_shown
 from taichi_avatars.synthetic.capture import write_capture
 from taichi_avatars.synthetic.defaults import SUPERSAMPLE
 from taichi_avatars.synthetic.motion import performance

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -12,7 +11,6 @@ from taichi_avatars.config import TrainConfig
 from taichi_avatars.evaluation.comparison import Row
 from taichi_avatars.evaluation.lpips import Lpips
 from taichi_avatars.evaluation.scores import Scores, evaluate, of_features
-from taichi_avatars.files.atomic import atomic_path
 from taichi_avatars.head.flame import FlameModel
 from taichi_avatars.scene.capture import Capture
 from taichi_avatars.scene.images import Background
@@ -71,9 +69,3 @@ def lower_case(metrics: Mapping[str, float]) -> dict[str, float]:
 def rows_of(views: Sequence[View], kind: str, places: Sequence[float]) -> list[Row]:
     """Rows of a comparison: views at these places, as shares of their number."""
     return [Row(views[int(at * len(views))], kind) for at in places]
-
-
-def write_json(path: Path, values: Mapping[str, object]) -> None:
-    """Writes values whole or not at all."""
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")

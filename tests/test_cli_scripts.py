@@ -182,7 +182,7 @@ def test_a_model_of_the_reference_is_rendered_and_measured(model: Path, tmp_path
         (["train", "--datadevice", "cuda"], "no such option"),
         (["render", "--skip_tets"], "did you mean --skip-test"),
         (["render", "--port", "1"], "no such option"),
-        (["eval", "--model_pth", "x"], "did you mean --model-path"),
+        (["eval", "--model_pth", "x"], "did you mean --model"),
         (["train", "-s", "a", "b", "-m", "c"], "extra argument"),
     ],
 )

@@ -31,15 +31,12 @@ SMALLEST_PICTURE = 16  # pixels
 # Options that mean the same wherever they occur.
 Model = Annotated[
     Path,
-    typer.Option(
-        "--model", "--model-path", "-m", help="Model folder that `train` wrote, or one point_cloud.ply.", metavar="MODEL"
-    ),
+    typer.Option("--model", "-m", help="Model folder that `train` wrote, or one point_cloud.ply.", metavar="MODEL"),
 ]
 Source = Annotated[
     Path | None,
     typer.Option(
         "--source",
-        "--source-path",
         "-s",
         metavar="DATA",
         help="Capture folder, where it is not the one the model was trained on.",

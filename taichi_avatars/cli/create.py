@@ -29,7 +29,7 @@ def create(
     videos: Videos,
     model: Annotated[
         Path,
-        typer.Option("--model", "--model-path", "-m", metavar="MODEL", help="Folder for the avatar and everything about it."),
+        typer.Option("--model", "-m", metavar="MODEL", help="Folder for the avatar and everything about it."),
     ],
     face: Face = 1,
     fps: Fps = 30.0,

@@ -48,8 +48,6 @@ def evaluate(
         list[Path],
         typer.Option(
             "--model",
-            "--model-path",
-            "--model-paths",
             "-m",
             metavar="MODEL ...",
             help="Model folders that `train` wrote, or single point_cloud.ply.",

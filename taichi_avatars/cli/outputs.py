@@ -37,9 +37,7 @@ def render(
     source: Source = None,
     target: Annotated[
         Path | None,
-        typer.Option(
-            "--target", "--target-path", "-t", metavar="DATA", help="Another capture: its motion and cameras, this avatar."
-        ),
+        typer.Option("--target", "-t", metavar="DATA", help="Another capture: its motion and cameras, this avatar."),
     ] = None,
     split: Annotated[
         list[str] | None, typer.Option(metavar="train|val|test", help="Only this split; may be repeated.", show_default="all")
@@ -49,7 +47,7 @@ def render(
     skip_test: Annotated[bool, typer.Option("--skip-test", help="Leave the self-reenactment views out.")] = False,
     camera_id: Annotated[
         str | None,
-        typer.Option("--camera-id", "--select-camera-id", metavar="ID", help="Only this camera.", show_default="all"),
+        typer.Option("--camera-id", metavar="ID", help="Only this camera.", show_default="all"),
     ] = None,
     render_mesh: Annotated[
         bool,

@@ -110,7 +110,7 @@ def reenact(
             rich_help_panel=OUTPUT,
             metavar="FILE.mp4",
             help="The video.",
-            show_default="MODEL/reenactment_<motion>.mp4",
+            show_default="in MODEL, named after the motion",
         ),
     ] = None,
     iteration: Iteration = None,

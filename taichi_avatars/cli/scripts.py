@@ -1,4 +1,4 @@
-"""Command lines that were written for the reference: several values after an option, and options that mean nothing here."""
+"""Command lines written for the reference: its spellings, several values after an option, options without a meaning."""
 
 from __future__ import annotations
 
@@ -11,6 +11,14 @@ import typer
 from typer.core import TyperCommand
 
 NUMBER = re.compile(r"-?\d")
+# The reference's names of options, beside those that the help shows.
+SPELLINGS = {
+    "--model-path": "--model",
+    "--model-paths": "--model",
+    "--source-path": "--source",
+    "--target-path": "--target",
+    "--select-camera-id": "--camera-id",
+}
 
 
 class NoMeaning(NamedTuple):
@@ -52,15 +60,26 @@ NO_MEANING = {
 
 
 class ScriptCommand(TyperCommand):
-    """A command that also takes what argparse would: `--split val test`, and options of the reference without a meaning."""
+    """A command that also takes the reference's options: their spellings, `--split val test`, and those without a meaning."""
 
     def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # pyright: ignore[reportIncompatibleMethodOverride]
         known = {name for parameter in self.params for name in parameter.opts}
         repeatable = {name for parameter in self.params if getattr(parameter, "multiple", False) for name in parameter.opts}
+        args = respelled(args, known)
         args = without_meaningless(args, [o for o in NO_MEANING.get(self.name or "", ()) if not known & set(o.names)])
         if not any(parameter.param_type_name == "argument" for parameter in self.params):  # else it could be meant for them
             args = spread(args, repeatable)
         return super().parse_args(ctx, args)  # pyright: ignore[reportArgumentType]
+
+
+def respelled(arguments: list[str], known: set[str]) -> list[str]:
+    """The arguments with the names of options that this command knows."""
+    result: list[str] = []
+    for argument in arguments:
+        name, equals, value = _normal(argument).partition("=")
+        ours = SPELLINGS.get(name)
+        result.append(f"{ours}{equals}{value}" if ours in known and name not in known else argument)
+    return result
 
 
 def without_meaningless(arguments: list[str], options: Iterable[NoMeaning]) -> list[str]:

@@ -44,14 +44,11 @@ def add_to(app: typer.Typer) -> None:
 def train(
     session: Session,
     *,
-    source: Annotated[
-        Path, typer.Option("--source", "--source-path", "-s", rich_help_panel=DATA, metavar="DATA", help="Capture folder.")
-    ],
+    source: Annotated[Path, typer.Option("--source", "-s", rich_help_panel=DATA, metavar="DATA", help="Capture folder.")],
     model: Annotated[
         Path,
         typer.Option(
             "--model",
-            "--model-path",
             "-m",
             rich_help_panel=DATA,
             metavar="MODEL",

@@ -18,7 +18,7 @@ from taichi_avatars.errors import UserError
 from taichi_avatars.evaluation.crops import Box, boxes
 from taichi_avatars.evaluation.lpips import Lpips
 from taichi_avatars.evaluation.lpips_weights import Net
-from taichi_avatars.files.atomic import atomic_path
+from taichi_avatars.files.json import write_json
 from taichi_avatars.files.text import decoded
 from taichi_avatars.scene.cameras import Camera
 from taichi_avatars.scene.images import Background, load_image, load_mask
@@ -207,8 +207,7 @@ def _write_method(path: Path, method: str, values: Mapping[str, object]) -> Path
     except (OSError, ValueError):
         known = {}
     known = {**(known if isinstance(known, dict) else {}), method: values}
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(known, indent=2) + "\n", encoding="utf-8")
+    write_json(path, known)
     return path
 
 

@@ -13,7 +13,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,7 +26,7 @@ from taichi_avatars.avatar.place import place
 from taichi_avatars.errors import UserError
 from taichi_avatars.export.world import unit_quats
 from taichi_avatars.files.atomic import atomic_folder
-from taichi_avatars.files.json import parse_json
+from taichi_avatars.files.json import parse_json, write_json
 from taichi_avatars.head.flame import FlameModel
 from taichi_avatars.head.pose import ROLES
 from taichi_avatars.head.sequence import FlameSequence
@@ -98,7 +97,7 @@ def write_web(
         for file in _player():
             shutil.copyfile(file, new / file.name)
         (new / CONTENT).write_bytes(content)
-        (new / INDEX).write_text(json.dumps(index) + "\n", "utf-8")
+        write_json(new / INDEX, index, indent=None)
     return sum(file.stat().st_size for file in folder.iterdir())
 
 

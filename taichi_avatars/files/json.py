@@ -1,4 +1,4 @@
-"""JSON files that others wrote."""
+"""JSON files: reading those of others, writing ours."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from taichi_avatars.errors import UserError
+from taichi_avatars.files.atomic import atomic_path
 from taichi_avatars.files.damaged import told_apart
 from taichi_avatars.files.text import decoded
 
@@ -34,3 +35,16 @@ def parse_json(content: bytes, origin: str) -> object:
         raise UserError(f"{origin}: holds a number that is too large ({error}); export it again") from error
     except RecursionError as error:
         raise UserError(f"{origin}: nested too deeply for a capture; export it again") from error
+
+
+def write_json(path: Path | str, content: object, *, indent: int | None = 1) -> None:
+    """Writes a JSON file whole or not at all.
+
+    Args:
+        indent: spaces of each level; None puts everything on one line, for what only programs read.
+
+    Raises:
+        UserError: where it cannot be written.
+    """
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=indent) + "\n", encoding="utf-8")

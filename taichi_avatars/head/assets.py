@@ -12,6 +12,7 @@ import numpy as np
 
 from taichi_avatars.errors import UserError
 from taichi_avatars.files.atomic import atomic_path
+from taichi_avatars.files.json import write_json
 from taichi_avatars.files.npz import load_npz
 from taichi_avatars.files.text import decoded
 from taichi_avatars.head.flame import FlameModel
@@ -75,8 +76,7 @@ def read_head_json(beside: Path | str) -> dict[str, Any] | None:
 def write_head_json(folder: Path | str, head: FlameModel) -> Path:
     """Writes head.json into a folder, so that the head of what lies there is found again."""
     path = Path(folder) / HEAD_FILE
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(head.identity) + "\n", "utf-8")
+    write_json(path, head.identity, indent=None)
     return path
 
 

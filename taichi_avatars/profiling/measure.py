@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -13,7 +12,7 @@ from taichi_avatars.avatar.avatar import Avatar
 from taichi_avatars.avatar.model_folder import load_model, load_source
 from taichi_avatars.bench.scenes import example_avatar, in_front_of
 from taichi_avatars.config import TrainConfig
-from taichi_avatars.files.atomic import atomic_path
+from taichi_avatars.files.json import write_json
 from taichi_avatars.head.assets import resolve_head
 from taichi_avatars.profiling.chart import write_chart
 from taichi_avatars.profiling.peaks import Peaks, measure_peaks
@@ -58,8 +57,7 @@ class Profile:
         return {name: self.values[name] for name in self.recordings}
 
     def write_json(self, path: Path | str) -> None:
-        with atomic_path(path) as temporary:
-            temporary.write_text(json.dumps(self.values, indent=1), encoding="utf-8")
+        write_json(path, self.values)
 
     def write_trace(self, path: Path | str) -> None:
         write_trace(path, self.recordings)

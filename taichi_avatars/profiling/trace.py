@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from taichi_avatars.files.atomic import atomic_path
+from taichi_avatars.files.json import write_json
 from taichi_avatars.profiling.stages import Recording
 
 TRACKS = {"units": 1, "stages": 2, "kernels": 3}
@@ -35,5 +34,4 @@ def write_trace(path: Path | str, recordings: Mapping[str, Recording]) -> None:
             add("stages", span.stage, span.begin, span.end)
         for launch, stage in recording.launches:
             add("kernels", launch.kernel, launch.begin, launch.end, stage=stage, bytes=launch.memory)
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps({"traceEvents": events, "displayTimeUnit": "ms"}), encoding="utf-8")
+    write_json(path, {"traceEvents": events, "displayTimeUnit": "ms"}, indent=None)

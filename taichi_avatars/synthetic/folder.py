@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from PIL import Image
 
 from taichi_avatars.errors import UserError
 from taichi_avatars.files.atomic import atomic_folder
+from taichi_avatars.files.json import write_json
 from taichi_avatars.head.assets import write_head_json
 from taichi_avatars.head.flame import FlameModel
 from taichi_avatars.head.pose import SIZES
@@ -113,7 +113,7 @@ def write_transforms(folder: Path, splits: Mapping[str, Split], pictures: str = 
             "timestep_indices": sorted({timestep for timestep, _ in rig}),
             "camera_indices": sorted({placed.index for _, placed in rig}),
         }
-        (folder / f"transforms_{split}.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        write_json(folder / f"transforms_{split}.json", content)
 
 
 def picture_name(timestep: int, placed: RigCamera) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from taichi_avatars.files.json import write_json
 from taichi_avatars.head.assets import write_head_json
 from taichi_avatars.head.flame import FlameModel
 from taichi_avatars.head.sequence import FlameSequence
@@ -58,7 +58,7 @@ def write_splits(folder: Path, splits: dict[str, list[dict[str, object]]]) -> No
             "timestep_indices": [frame["timestep_index"] for frame in frames],
             "camera_indices": sorted({int(str(frame["camera_index"])) for frame in frames}),
         }
-        (folder / f"transforms_{split}.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        write_json(folder / f"transforms_{split}.json", content)
 
 
 def frame_entry(camera: Camera, timestep: int, number: int, video: int) -> dict[str, object]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from pathlib import Path
@@ -12,7 +11,7 @@ import numpy as np
 
 from taichi_avatars.errors import UserError
 from taichi_avatars.files.atomic import atomic_folder
-from taichi_avatars.files.json import read_json
+from taichi_avatars.files.json import read_json, write_json
 from taichi_avatars.head.assets import write_head_json
 from taichi_avatars.head.flame import FlameModel
 from taichi_avatars.head.sequence import FlameSequence
@@ -46,11 +45,11 @@ def write_refined(out: Path, source: Path, head: FlameModel, sequence: FlameSequ
         for split in SPLITS:
             path = source / f"transforms_{split}.json"
             if path.is_file():
-                (work / path.name).write_text(json.dumps(_renamed(path, out), indent=1) + "\n", encoding="utf-8")
+                write_json(work / path.name, _renamed(path, out))
         _write_parameters(work / "flame_param", sequence)
         shutil.copyfile(source / MARKER, work / MARKER)
         write_head_json(work, head)
-        (work / REFINED).write_text(json.dumps({"source": str(source.absolute()), **facts}, indent=2) + "\n", "utf-8")
+        write_json(work / REFINED, {"source": str(source.absolute()), **facts})
 
 
 def _renamed(path: Path, out: Path) -> dict[str, Any]:

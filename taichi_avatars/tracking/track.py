@@ -16,6 +16,7 @@ import torch
 from taichi_avatars.bars import OpenBar
 from taichi_avatars.errors import UserError
 from taichi_avatars.files.atomic import writing
+from taichi_avatars.files.json import write_json
 from taichi_avatars.head.flame import FlameModel
 from taichi_avatars.tracking import capture_files as files
 from taichi_avatars.tracking.choosing import choose
@@ -119,7 +120,7 @@ def _begin(out: Path, sources: Sequence[Source], settings: Settings, resume: boo
     elif resume:
         raise UserError(f"{out}: --resume: nothing was begun here; leave it out")
     (work / "capture" / files.IMAGES).mkdir(parents=True, exist_ok=True)
-    (work / SETTINGS).write_text(json.dumps(stamp), "utf-8")
+    write_json(work / SETTINGS, stamp, indent=None)
     return work
 
 
@@ -160,7 +161,7 @@ def _write(
         raise UserError(f"{tracked[0].watched.source.path}: no picture is good enough to train with; {FILM}")
     files.write_parameters(folder, head, sequence)
     files.write_splits(folder, splits)
-    (folder / REPORT).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    write_json(folder / REPORT, report)
     return report
 
 

@@ -50,7 +50,7 @@ class Run:
         self.background = (1.0, 1.0, 1.0) if config.white_background else (0.0, 0.0, 0.0)
         self.stream = ImageStream(
             capture.train,
-            None if config.training_background == "random" else self.background,
+            None if config.train_background == "random" else self.background,
             seed=config.seed,
             cache_bytes=DEFAULT_CACHE_BYTES // ranks.on_this_machine(),
             part=ranks.rank(),
@@ -87,7 +87,7 @@ class Run:
 
     def behind(self) -> tuple[float, float, float]:
         """The colour behind the images of this step that have opacity; the same in all processes."""
-        if self.config.training_background == "shown" or self.iteration % 2:
+        if self.config.train_background == "shown" or self.iteration % 2:
             return self.background
         red, green, blue = np.random.default_rng([self.config.seed, self.iteration]).random(3).tolist()
         return red, green, blue

@@ -82,7 +82,7 @@ def test_images_with_opacity_are_learnt_over_any_colour(tmp_path, head):
     found = {}
     for background in ("random", "shown"):
         options = {"iterations": 60, "interval": 60, "start_gaussians": 12_000, "white_background": True}
-        config = TrainConfig(training_background=background, **options)
+        config = TrainConfig(train_background=background, **options)
         avatar = train(config, capture, head, tmp_path / background)
         found[background] = [evaluate(avatar, capture.train, colour).mean["PSNR"] for colour in ((0, 0, 0), (1, 1, 1))]
     assert found["random"][0] > found["shown"][0] + 1.0, found
