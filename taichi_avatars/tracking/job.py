@@ -107,7 +107,7 @@ def refine_model(
 
 
 def _scores(state: State, sequence: FlameSequence, capture: Capture, splits: Sequence[str]) -> dict[str, object]:
-    """PSNR before and after of every timestep, and the means of each split."""
+    """PSNR before and after of every timestep, over the pictures of the last stage, and the means of each split."""
     result: dict[str, object] = {}
     listing: list[dict[str, object]] = []
     taken: set[int | None] = set()
