@@ -231,7 +231,7 @@ def test_there_and_back(tmp_path: Path) -> None:
 
 
 def test_what_is_no_gnm_head_is_not_converted(tmp_path: Path, head_path: Path) -> None:
-    with pytest.raises(UserError, match="is no GNM head, and was made from none; a FLAME file goes to convert-flame"):
+    with pytest.raises(UserError, match="is not a GNM head, nor made from one; convert a FLAME file with convert-flame"):
         convert_head(head_path, tmp_path / "out.npz")
     with pytest.raises(UserError, match=r"want a name that ends in \.npz"):
         convert_head(head_path, tmp_path / "out.pkl")
