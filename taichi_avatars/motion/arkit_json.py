@@ -58,7 +58,7 @@ def describe(path: Path) -> Description:
 
 
 def read_take(path: Path) -> Take:
-    """{"names": [...], "frames": [{"weights": [...], "time": seconds}], "head_pose": [[x, y, z]]}; time, head_pose: optional."""
+    """{"names": [...], "frames": [{"weights": [...], "time": seconds}], "head_pose": [[x, y, z]]}; time, head_pose optional."""
     content = read_json(path)
     if (
         not isinstance(content, dict)

@@ -81,7 +81,7 @@ def test_every_problem_of_a_capture_is_listed(tmp_path: Path) -> None:
         ["transforms_val.json: frame 0", "00003_00.png is missing"],
         ["00004_02.png", "cut off"],
         ["00009_01.png", "aspect ratio"],
-        ["00004.npz: is not a whole .npz file"],
+        ["00004.npz: is not a complete .npz file"],
         ["00009.npz: jaw_pose: got shape (1, 4), want (1, 3)"],
         ["00009.npz: rotation: holds NaN"],
         ["00009.npz: has no shape"],
