@@ -48,7 +48,7 @@ def orbiting(camera: Camera, place: Place, phase: float, angle: float) -> Camera
 
 
 def swung(camera: Camera, place: Place, yaw: float, pitch: float) -> Camera:
-    """The camera moved around a head, with the same view of it otherwise.
+    """The camera rotated about a head, whose centre keeps its place in the image.
 
     Args:
         yaw: to the head's own left, radians; pitch: downwards.
