@@ -48,7 +48,7 @@ def refine(
         typer.Option(
             rich_help_panel=ERRORS, min=1e-9, help="Independent observations that an image counts as, against these sizes."
         ),
-    ] = 20.0,
+    ] = 60.0,
     resolution: Resolution = None,
     white_background: White = None,
     iteration: Iteration = None,
