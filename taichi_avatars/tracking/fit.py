@@ -17,7 +17,7 @@ from torch import Tensor
 from taichi_avatars.head.flame import FlameModel
 from taichi_avatars.tracking.banded import Eliminated
 from taichi_avatars.tracking.clip_equations import Clip, ClipEquations
-from taichi_avatars.tracking.points import POSE, HeadPoints
+from taichi_avatars.tracking.points import POSE, Landmarks
 from taichi_avatars.tracking.start import first_guess
 
 MOST_STEPS = 14
@@ -33,7 +33,7 @@ class ClipFit:
     """What was found for a video of T frames.
 
     Attributes:
-        frames: (T,P) parameters, as `HeadPoints` has them, in a world whose origin is the camera, y up, which looks along -z.
+        frames: (T,P) parameters, as `Landmarks` has them, in a world whose origin is the camera, y up, which looks along -z.
         focal: pixels.
         residual: (T,) root mean square distance between landmarks in sight and their places, pixels; NaN without landmarks.
     """
@@ -72,21 +72,21 @@ def fit(head: FlameModel, clips: Sequence[Clip], progress: Callable[[int, int], 
     Args:
         progress: called with frames done and all.
     """
-    points = HeadPoints.of(head)
+    places = Landmarks.of(head)
     total = sum(len(clip) for clip in clips)
     share = min(1.0, TOGETHER / max(total, 1))
     chosen = [_spread(clip, max(2, round(share * len(clip)))) for clip in clips]
     parts = [clip.part(rows) for clip, rows in zip(clips, chosen, strict=True)]
-    state, steps = _solve([ClipEquations(head, points, part) for part in parts], _start(points, parts, head), shared=True)
+    state, steps = _solve([ClipEquations(head, places, part) for part in parts], _start(places, parts, head), shared=True)
     done, fits = 0, []
     for clip, rows, part, known, log_focal in zip(clips, chosen, parts, state.frames, state.log_focals, strict=True):
         frames = known
         if len(part) < len(clip):
-            frames = _in_windows(head, points, clip, _between(clip, rows, known), state.shape, log_focal, done, total, progress)
+            frames = _in_windows(head, places, clip, _between(clip, rows, known), state.shape, log_focal, done, total, progress)
         done += len(clip)
         if progress is not None:
             progress(done, total)
-        residual = _residual(ClipEquations(head, points, clip), frames, state.shape, math.exp(log_focal))
+        residual = _residual(ClipEquations(head, places, clip), frames, state.shape, math.exp(log_focal))
         fits.append(ClipFit(frames, math.exp(log_focal), residual))
     return Fit(state.shape, fits, steps)
 
@@ -100,11 +100,11 @@ def _spread(clip: Clip, count: int) -> Tensor:
     return usable[torch.linspace(0, len(usable) - 1, count).round().long()].unique()
 
 
-def _start(points: HeadPoints, clips: Sequence[Clip], head: FlameModel) -> _State:
+def _start(places: Landmarks, clips: Sequence[Clip], head: FlameModel) -> _State:
     frames = []
     for clip in clips:
-        seen = torch.where(clip.usable[:, None, None], clip.landmarks[:, points.landmark], torch.nan)
-        guess = first_guess(points, seen, clip.center, clip.focal, POSE + head.n_expr)
+        seen = torch.where(clip.usable[:, None, None], clip.landmarks[:, places.number], torch.nan)
+        guess = first_guess(places, seen, clip.center, clip.focal, POSE + head.n_expr)
         guess[:, POSE:] = clip.expressions
         frames.append(guess)
     return _State(frames, torch.zeros(head.n_shape), [math.log(clip.focal) for clip in clips])
@@ -123,7 +123,7 @@ def _between(clip: Clip, rows: Tensor, known: Tensor) -> Tensor:
 
 def _in_windows(
     head: FlameModel,
-    points: HeadPoints,
+    places: Landmarks,
     clip: Clip,
     start: Tensor,
     shape: Tensor,
@@ -136,7 +136,7 @@ def _in_windows(
     out = start.clone()
     for first in range(0, len(clip), WINDOW - OVERLAP):
         rows = torch.arange(first, min(first + WINDOW, len(clip)))
-        equations = ClipEquations(head, points, clip.part(rows))
+        equations = ClipEquations(head, places, clip.part(rows))
         state, _ = _solve([equations], _State([out[rows]], shape, [log_focal]), shared=False)
         skip = OVERLAP // 2 if first else 0
         out[rows[skip:]] = state.frames[0][skip:]
