@@ -7,13 +7,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from scipy import ndimage
 from torch import Tensor
 
-from taichi_avatars.faces.regions import Region
 from taichi_avatars.head.flame import FlameModel
-from taichi_avatars.tracking.matte import MARGINS, opacity
+from taichi_avatars.tracking.matte import MARGINS
 from taichi_avatars.tracking.points import HeadPoints
+from taichi_avatars.tracking.silhouettes import Silhouette
 
 BINS = 72  # directions from the middle of the head in which its outline is looked for, the farthest in each
 NEARER = 0.85  # of its neighbours' distance, at which an edge is no outline but lies inside
@@ -22,30 +21,6 @@ HALF = 0.5  # alpha
 BORDER = 2.0  # pixels from the picture's border where an outline is only that of the picture
 # How far outside the mesh the outline of each part may be, metres. The neck's is that of clothes and hair.
 REACH = {"skin": 0.01, "ears": 0.015, "scalp": MARGINS["scalp"]}
-
-
-@dataclass(frozen=True, eq=False)
-class Silhouette:
-    """What a segmentation says of one frame.
-
-    Attributes:
-        region: the square that it was made of, pixels of the landmarks' pictures.
-        alpha: (N,N) uint8 of that square.
-    """
-
-    region: Region
-    alpha: np.ndarray
-
-    @staticmethod
-    def of(region: Region, segmented: np.ndarray) -> Silhouette:
-        return Silhouette(region, (255 * opacity(segmented) + 0.5).astype(np.uint8))
-
-    def at(self, pixels: np.ndarray) -> np.ndarray:
-        """Alpha at places (...,2), 0 outside the square."""
-        left, top, _, _ = self.region.bounds()
-        share = len(self.alpha) / self.region.size
-        x, y = (pixels[..., 0] - left) * share - 0.5, (pixels[..., 1] - top) * share - 0.5
-        return ndimage.map_coordinates(self.alpha, [y, x], np.float32, order=1) / 255
 
 
 @dataclass(frozen=True, eq=False)

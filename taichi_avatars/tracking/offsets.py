@@ -7,7 +7,7 @@ from torch import Tensor
 
 from taichi_avatars.head.flame import FlameModel
 
-HAIR = 0.012  # metres: standard deviation of how far the outline of a head with hair is off the model's scalp
+HAIR = 0.02  # metres: standard deviation of how far the outline of a head with hair is off the model's scalp
 REACH = 0.04  # metres over which that is alike (a Gaussian process's length)
 FADE = 0.015  # metres beyond the scalp over which it ends
 FIELDS = 32
