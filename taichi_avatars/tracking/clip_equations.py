@@ -174,25 +174,28 @@ class ClipEquations:
         residuals = self.residuals(placed, part, focal)
         weight = visible.sqrt() * influence(residuals.square().sum(2))
         scale = (weight / self.sigma[part])[..., None]
-        blocks = [self._block(placed, focal, residuals * weight[..., None], scale[..., None] * _screen(placed.world, focal))]
+        screen = scale[..., None] * _screen(placed.world, focal)
+        blocks = [self._block(placed, residuals * weight[..., None], screen, shared)]
         if self.contours is not None:
             at = self.contours.part(part)
             placed = at.points.place(frames, shape)
             residuals = at.residuals(self.project(placed.world, focal))
             weight = at.weight.sqrt() * influence(residuals.square())
             along = ((weight / at.sigma)[..., None] * at.normal)[:, :, None]
-            blocks.append(self._block(placed, focal, (residuals * weight)[..., None], along @ _screen(placed.world, focal)))
+            blocks.append(self._block(placed, (residuals * weight)[..., None], along @ _screen(placed.world, focal), shared))
         weighted, by_frame, by_shared = (torch.cat(parts, 1) for parts in zip(*blocks, strict=True))
-        return weighted, by_frame, by_shared if shared else by_shared[..., :0]
+        return weighted, by_frame, by_shared
 
-    def _block(self, placed: Placed, focal: float, residuals: Tensor, screen: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _block(self, placed: Placed, residuals: Tensor, screen: Tensor, shared: bool) -> tuple[Tensor, Tensor, Tensor]:
         """Of points whose residuals (N,K,R) change with their places by screen (N,K,R,3): as `_derivatives` gives them."""
-        by_frame, by_shape = placed.derivatives(screen)
+        by_frame, by_shared = placed.derivatives(screen, shared)
+        residuals, by_frame = residuals.flatten(1, 2)[..., None], by_frame.flatten(1, 2)
+        if not shared:
+            return residuals, by_frame, by_shared.flatten(1, 2)
         # A longer focal length moves points in the picture as moving them aside in the world would.
         flat = placed.world * torch.tensor([1.0, 1.0, 0.0])
-        by_focal = (screen @ flat[..., None]) if self.clip.focal_spread else torch.zeros_like(residuals[..., None])
-        by_shared = torch.cat([by_shape, by_focal], -1)
-        return residuals.flatten(1, 2)[..., None], by_frame.flatten(1, 2), by_shared.flatten(1, 2)
+        by_focal = (screen @ flat[..., None]) if self.clip.focal_spread else torch.zeros_like(by_shared[..., :1])
+        return residuals, by_frame, torch.cat([by_shared, by_focal], -1).flatten(1, 2)
 
     def _add_priors(self, frames: Tensor, matrix: np.ndarray, gradient: np.ndarray) -> None:
         precision, ties = self.priors.precision.double(), self.priors.ties.double()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,6 +18,7 @@ BINS = 72  # directions from the middle of the head in which its outline is look
 NEARER = 0.85  # of its neighbours' distance, at which an edge is no outline but lies inside
 INWARDS, STEP = 0.02, 0.001  # metres: how far inside the mesh the outline is looked for, and how finely
 HALF = 0.5  # alpha
+CHUNK = 32  # frames at a time
 BORDER = 2.0  # pixels from the picture's border where an outline is only that of the picture
 # How far outside the mesh the outline of each part may be, metres. The neck's is that of clothes and hair.
 REACH = {"skin": 0.01, "ears": 0.015, "scalp": MARGINS["scalp"]}
@@ -93,10 +94,10 @@ class ContourFinder:
         edges = torch.zeros(count, BINS, 2, dtype=torch.long)
         normal, target = torch.zeros(count, BINS, 2), torch.zeros(count, BINS)
         spread, weight = torch.ones(count, BINS), torch.zeros(count, BINS)
-        for t, silhouette in enumerate(silhouettes):
-            if silhouette is None:
-                continue
-            world = self.surface.place(frames[t : t + 1], shape).world[0].numpy()
+        seen_in = torch.tensor([t for t, silhouette in enumerate(silhouettes) if silhouette is not None], dtype=torch.long)
+        for t, world in self._placed(frames, shape, seen_in):
+            silhouette = silhouettes[t]
+            assert silhouette is not None
             found, normals, scale = self._outline(world, focal, np.array(size))
             if not len(found):
                 continue
@@ -111,6 +112,12 @@ class ContourFinder:
             spread[t, :k] = sigma * scale
             weight[t, :k] = torch.from_numpy(seen).float()
         return Contours(self.surface, edges, normal, target, spread, weight)
+
+    def _placed(self, frames: Tensor, shape: Tensor, rows: Tensor) -> Iterator[tuple[int, np.ndarray]]:
+        """Some rows of the frames, and the vertices (V,3) there."""
+        for part in rows.split(CHUNK):
+            world = self.surface.place(frames[part], shape).world.numpy()
+            yield from zip(part.tolist(), world, strict=True)
 
     def _outline(self, world: np.ndarray, focal: float, size: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
         """Numbers (K,) of the edges on the outline, their normals (K,2) in the picture, and pixels per metre there.

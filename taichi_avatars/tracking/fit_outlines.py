@@ -21,9 +21,9 @@ from taichi_avatars.tracking.offsets import scalp_offsets
 from taichi_avatars.tracking.points import JAW, TRANSLATION, HeadPoints, Landmarks
 from taichi_avatars.tracking.silhouettes import Silhouette
 
-TOGETHER = 120  # frames of all videos from which identity, offset and focal lengths are found
+TOGETHER = 80  # frames of all videos from which identity, offset and focal lengths are found
 SIGMAS = (0.03, 0.015, 0.008, 0.006)  # metres, of the outline in each round: hair is far from the mesh at first
-STEPS = 4  # of each round; then the outline is looked for again
+STEPS = 3  # of each round; then the outline is looked for again
 
 
 def fit_outlines(

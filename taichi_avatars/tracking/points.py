@@ -140,16 +140,17 @@ class Placed:
     rotation: Tensor
     jacobian: Tensor
 
-    def derivatives(self, screen: Tensor) -> tuple[Tensor, Tensor]:
+    def derivatives(self, screen: Tensor, shared: bool = True) -> tuple[Tensor, Tensor]:
         """How pictures of the points move.
 
         That joints move with identity and expression is left out: it moves whole parts by little, which the next step corrects.
 
         Args:
             screen: (T,K,R,3) derivative of R numbers in the picture by a point's place in the world.
+            shared: whether those by the person's parameters are asked for.
 
         Returns:
-            By the frame's parameters (T,K,R,P) and by the person's (T,K,R,S).
+            By the frame's parameters (T,K,R,P) and by the person's (T,K,R,S), or (T,K,R,0).
         """
         weights, count = self.points.weights, len(self.world)
         in_head = screen @ self.rotation[:, None]
@@ -168,13 +169,14 @@ class Placed:
                 eyes = eyes + swing @ by_gaze[k - 1]
             mixed = mixed + here @ turn[:, None]
         columns.append(eyes)
-        if self.points.directions.ndim == 3:
+        shape = self.points.n_shape if shared else 0
+        directions = self.points.directions if shared else self.points.directions[..., self.points.n_shape :]
+        if directions.ndim == 3:
             # One product per point, over all frames: (K, RT, 3) x (K, 3, S+E).
             by_point = mixed.transpose(0, 1).reshape(self.points.count, -1, 3)
-            linear = (by_point @ self.points.directions).view(self.points.count, count, screen.shape[2], -1).transpose(0, 1)
+            linear = (by_point @ directions).view(self.points.count, count, screen.shape[2], -1).transpose(0, 1)
         else:
-            linear = mixed @ self.points.directions
-        shape = self.points.n_shape
+            linear = mixed @ directions
         return torch.cat([*columns, linear[..., shape:]], -1), linear[..., :shape]
 
 
