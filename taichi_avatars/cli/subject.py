@@ -10,6 +10,7 @@ import typer
 
 from taichi_avatars.cli.command import Session, command, one_of
 from taichi_avatars.cli.endings import decibels, facts
+from taichi_avatars.errors import UserError
 from taichi_avatars.synthetic.defaults import (
     CAMERAS,
     HEIGHT,
@@ -89,6 +90,14 @@ def synth(
     seconds: Annotated[float, typer.Option(rich_help_panel=SELFIE, min=0, help="Of the video.")] = SELFIE_SECONDS,
     fps: Annotated[int, typer.Option(rich_help_panel=SELFIE, min=1, help="Frames per second.")] = SELFIE_FPS,
     force: Annotated[bool, typer.Option("--force", help="Replace whatever OUT is.")] = False,
+    head: Annotated[
+        str | None,
+        typer.Option(
+            metavar="builtin|FILE",
+            help="The head that the subject gets: a FLAME file (.pkl, .npz) or GNM's npz.",
+            show_default="builtin",
+        ),
+    ] = None,
 ) -> None:
     """Film the built-in subject: a capture as a tracker such as VHAP exports it, or a selfie video.
 
@@ -98,18 +107,25 @@ def synth(
     With --selfie, one hand-held camera films the subject at home: OUT holds video.mp4, as a tracker would be given, and in
     truth/ the capture that a perfect tracker would make of it.
 
+    With --head, the same subject has another head: its face, hair, skin and performance are carried over.
+
     Example: taichi-avatars synth capture --seed 3
 
     Example: taichi-avatars synth me --selfie
     """
     if selfie:
+        if head not in (None, "builtin"):
+            raise UserError("--head: a selfie is filmed on the built-in head; leave --head or --selfie out")
         chosen = (width or SELFIE_SIZE[0], height or SELFIE_SIZE[1])
         return _selfie(session, out, chosen, seconds, fps, supersample, force)
+    from taichi_avatars.head.assets import resolve_head
     from taichi_avatars.synthetic.capture import write_capture
 
+    model = resolve_head(head or "builtin")
     with session.progress("capture", (timesteps + test_timesteps) * cameras, "images") as shown:
         write_capture(
             out,
+            head=model,
             seed=session.seed or 0,
             width=width or WIDTH,
             height=height or HEIGHT,
@@ -123,7 +139,8 @@ def synth(
             progress=lambda done, total: shown.update(done, total),
         )
     images = (timesteps + test_timesteps) * cameras
-    train = f"taichi-avatars train -s {shlex.quote(str(out))} -m output/subject{'' if rgba else ' -w'}"
+    of_head = "" if head in (None, "builtin") else f" --head {shlex.quote(head)}"
+    train = f"taichi-avatars train -s {shlex.quote(str(out))} -m output/subject{'' if rgba else ' -w'}{of_head}"
     values = {"capture": str(out), "images": images, "cameras": cameras, "timesteps": timesteps + test_timesteps}
     session.result(values, f"{out}: {images} images; train on it with: {train}")
 

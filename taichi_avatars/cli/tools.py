@@ -20,13 +20,23 @@ def add_to(app: typer.Typer) -> None:
 def info(
     session: Session,
     *,
-    path: Annotated[Path, typer.Argument(metavar="PATH", help="Folder or file.")],
+    path: Annotated[
+        Path | None, typer.Argument(metavar="PATH", help="Folder or file.", show_default="this installation")
+    ] = None,
 ) -> None:
     """Say what a folder or file is, and whether it is whole: capture, avatar, FLAME file, motion; or a video, fit to track.
 
-    Lists everything that is wrong, each with the file and what to do. Exit code 1 where something is.
+    Lists everything that is wrong, each with the file and what to do. Exit code 1 where something is. Without a path: which
+    versions of this program, its engine and Python run here, on which processor.
     """
     from rich.text import Text
+
+    if path is None:
+        from taichi_avatars.inspection.installation import installation
+
+        facts = installation()
+        width = max(map(len, facts))
+        return session.result(facts, Text("\n".join(f"{name:<{width}}  {value}" for name, value in facts.items())))
 
     from taichi_avatars.inspection.info import describe, text
     from taichi_avatars.tracking.examine import examine, is_filmed

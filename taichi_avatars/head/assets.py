@@ -47,7 +47,7 @@ def resolve_head(argument: str | Path | None = None, beside: Path | None = None)
     stated = read_head_json(beside) if beside is not None else None
     if stated is not None and beside is not None:
         return _stated_head(stated, _folder(beside))
-    for path in _own_files():
+    for path in own_head_files():
         return FlameModel.load(path)
     raise UserError(
         f"which head? Give --head builtin, or --head PATH of your FLAME file (flame2023.pkl or .npz), "
@@ -145,7 +145,7 @@ def _folder(beside: Path) -> Path:
     return beside if beside.is_dir() else beside.parent
 
 
-def _own_files() -> list[Path]:
+def own_head_files() -> list[Path]:
     """The user's FLAME files, in the order in which they are to be taken."""
     given = os.environ.get(VARIABLE)
     found = [folder / name for folder in [config_folder()] for name in (*FLAME_NAMES, *GNM_NAMES) if (folder / name).is_file()]
@@ -163,7 +163,7 @@ def _stated_head(stated: dict[str, Any], folder: Path) -> FlameModel:
             )
         return builtin
     file, digest = str(stated.get("file", "")), stated.get("sha256")
-    candidates = [*([folder / Path(file).name] if file else []), *_own_files()]
+    candidates = [*([folder / Path(file).name] if file else []), *own_head_files()]
     for path in candidates:
         if path.is_file() and (digest is None or hashlib.sha256(path.read_bytes()).hexdigest() == digest):
             teeth = stated.get("teeth")

@@ -72,7 +72,7 @@ def parts_of(head: FlameModel | None, file: Path, arrays: Arrays) -> Sequence[Pa
         return head.parts
     stated = None
     with suppress(UserError):  # a broken head.json is a problem of its own
-        stated = read_head_json(file)
+        stated = read_head_json(file) or read_head_json(file.parent.parent)  # of a capture, whose files lie one below it
     if stated is None or stated["head"] != "gnm":
         return PARTS
     return [part for part in PARTS if part.key in arrays or part.key in REQUIRED]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -67,6 +69,7 @@ class FlameModel:
         v_template: (V,3) float32, metres.
         faces: (F,3) int64.
         n_shape, n_expr: number of identity and expression components.
+        shapedirs: (V,3,S) identity components, metres.
         expression_names: of the n_expr components, or None.
         regions: vertex ids (N,) int64 by name.
         uv: (F,3,2) float32 texture coordinates of each corner, or None.
@@ -84,7 +87,7 @@ class FlameModel:
         self.uv = None if arrays.uv is None else torch.from_numpy(arrays.uv)
         self.has_teeth = "teeth_upper" in self.regions
         self.landmarks = None if arrays.landmarks is None else tuple(torch.from_numpy(a) for a in arrays.landmarks)
-        self._shapedirs = torch.from_numpy(arrays.shapedirs)
+        self.shapedirs = torch.from_numpy(arrays.shapedirs)
         self._source, self._name, self._added_teeth = source, arrays.name, added_teeth
         posedirs = None if arrays.posedirs is None else torch.from_numpy(arrays.posedirs)
         exprdirs, count = torch.from_numpy(arrays.exprdirs), len(arrays.roles)
@@ -161,6 +164,17 @@ class FlameModel:
         """Skinning weights, joints from vertices, and what expressions and pose correctives add to both."""
         return self._rig
 
+    def exprdirs(self) -> Tensor:
+        """(E,V,3) expression components, metres; taken out of the rig."""
+        flat = self._rig.basis.values.permute(1, 0, 2).flatten(1)
+        return flat[: self.n_expr, : 3 * self.num_vertices].unflatten(1, (-1, 3))
+
+    def with_regions(self, regions: Mapping[str, Tensor]) -> FlameModel:
+        """The same head with other named regions, vertex ids (N,)."""
+        other = copy.copy(self)
+        other.regions = dict(regions)
+        return other
+
     @cached_property
     def identity(self) -> dict[str, str | bool]:
         """What head.json says about this head: its name, or the file it came from, so that it can be found again."""
@@ -180,9 +194,9 @@ class FlameModel:
     @cached_property
     def _identity_basis(self) -> Basis:
         if self._own_joints is not None:
-            return pack_basis(self._shapedirs, self._own_joints[1], local=True)
+            return pack_basis(self.shapedirs, self._own_joints[1], local=True)
         assert self._rig.regressor is not None
-        return pack_basis(self._shapedirs, regressed(self._shapedirs, self._rig.regressor))
+        return pack_basis(self.shapedirs, regressed(self.shapedirs, self._rig.regressor))
 
     def offset_shape(self, offsets: Tensor) -> Tensor:
         """Offsets of vertices (B,V,3) and what they do to the joints, as shapes (B,S). Differentiable."""

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from taichi_avatars.errors import UserError
+from taichi_avatars.head.fitting import fitted_components
 from taichi_avatars.head.flame import FlameModel
 from taichi_avatars.head.flame_files import load_npz
 from taichi_avatars.head.pose import PARTS, HeadPose, Part
@@ -29,7 +30,6 @@ ARKIT_NAMES = (
 GAZE_SIDEWAYS, GAZE_VERTICAL = 0.5, 0.35  # radians of the eyeball at weight 1
 JAW_JOINT = 0.1  # radians of the jaw joint at jawOpen 1, where the component of that name does the rest of the opening
 JAW_ALONE, JAW_SIDEWAYS = 0.4, 0.1  # radians, where the joint does all of it
-RIDGE = 1e-3  # of the least squares, relative to the largest expression component: keeps coefficients small
 
 
 def columns(n_expr: int, parts: Sequence[Part] = PARTS) -> dict[str, slice]:
@@ -130,12 +130,8 @@ def _add_expressions(matrix: np.ndarray, index: dict[str, int], head: FlameModel
 
 def _fit(offsets: np.ndarray, rows: np.ndarray, head: FlameModel, place: dict[str, slice]) -> np.ndarray:
     """(N,E) expression components whose sum with the joints' part comes nearest to the offsets (N,V,3)."""
-    size = 3 * head.num_vertices
-    basis = head.rig.basis.values.permute(1, 0, 2).flatten(1)[: head.n_expr, :size].double().numpy()
     neutral = head.pose(head.shaped()).vertices.double().numpy()
     joints = {part.name: torch.from_numpy(rows[:, place[part.name]]) for part in head.parts if part.name in ("jaw", "eyes")}
     moved = head.pose(head.shaped(), HeadPose(**joints)).vertices.double().numpy()
-    rest = (offsets - (moved - neutral)).reshape(len(offsets), size)
-    normal = basis @ basis.T
-    normal[np.diag_indices_from(normal)] += RIDGE * normal.diagonal().max(initial=1e-12)
-    return np.linalg.solve(normal, basis @ rest.T).T
+    rest = (offsets - (moved - neutral)).reshape(len(offsets), -1)
+    return fitted_components(head.exprdirs().flatten(1).double().numpy(), rest)

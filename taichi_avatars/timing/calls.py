@@ -41,7 +41,7 @@ def timed(call: Callable[[], object], repeats: int) -> Timing:
 def machine() -> dict[str, object]:
     """What the numbers depend on."""
     return {
-        "processor": _processor(),
+        "processor": processor(),
         "backend": runtime.backend(),
         "threads": runtime.threads(),
         "engine": engine.version(),
@@ -50,7 +50,8 @@ def machine() -> dict[str, object]:
     }
 
 
-def _processor() -> str:
+def processor() -> str:
+    """The processor's name, as the system has it."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as info:
             return next(line.split(":", 1)[1].strip() for line in info if line.startswith("model name"))

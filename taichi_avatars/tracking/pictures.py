@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from taichi_avatars.bars import Bar
 from taichi_avatars.faces.networks import one_thread
+from taichi_avatars.files.png import encode_rgba
 from taichi_avatars.head.flame import FlameModel
 from taichi_avatars.scene.cameras import Camera
 from taichi_avatars.tracking import capture_files as files
@@ -28,7 +28,7 @@ from taichi_avatars.tracking.tracked import Tracked
 from taichi_avatars.tracking.views import Framing, frame_head, whole_picture
 from taichi_avatars.video.mp4 import write_mp4
 
-FILM_SIZE, FILM_RATE = 640, 15  # pixels of the longer side of tracking.mp4, and pictures a second
+FILM_SIZE, FILM_RATE = 480, 10  # pixels of the longer side of tracking.mp4, and pictures a second
 OVERLAY = "tracking.mp4"
 SURVEYED = 40  # pictures
 
@@ -76,7 +76,7 @@ class Pictures:
         every = -(-fps // FILM_RATE)
         with one_thread():
             self._survey()
-            write_mp4(folder / name, self._frames(folder, rate, every, bar), max(1, round(fps / every)), preset="veryfast")
+            write_mp4(folder / name, self._frames(folder, rate, every, bar), max(1, round(fps / every)), preset="ultrafast")
         return folder / name
 
     def _survey(self) -> None:
@@ -117,7 +117,7 @@ class Pictures:
         rgba = self.matting.cut_out(self.framing.cut(picture), vertices, self.camera, seen.region, seen.alpha)
         # Whole or not at all, so that it can be trusted after an interrupt; all of the folder is put in place later.
         temporary = path.with_suffix(".unfinished")
-        Image.fromarray(rgba).save(temporary, "png", compress_level=1)
+        temporary.write_bytes(encode_rgba(rgba))
         os.replace(temporary, path)
 
 

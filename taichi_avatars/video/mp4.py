@@ -11,7 +11,7 @@ from typing import cast
 import av
 import numpy as np
 from av.container import OutputContainer
-from av.video.reformatter import ColorRange, Colorspace, Interpolation
+from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 from av.video.stream import VideoStream
 from torch import Tensor
 
@@ -59,14 +59,15 @@ def write_mp4(
     first = next(images, None)
     if first is None:
         raise UserError(f"{path}: a video needs at least one frame, got none; check the choice of timesteps and camera")
-    count = 0
+    count, converter = 0, VideoReformatter()
     with atomic_path(path) as temporary, av.open(str(temporary), "w", options={"movflags": "faststart"}) as container:
         stream = _open_stream(container, first.shape, fps, preset)
         sound = None if audio is None else Soundtrack(audio, container)
         for image in chain([first], images):
             if image.shape != first.shape:
                 raise ValueError(f"frame {count}: got size {image.shape}, the first frame has {first.shape}")
-            frame = av.VideoFrame.from_ndarray(_padded(image), format="rgb24").reformat(
+            frame = converter.reformat(
+                av.VideoFrame.from_ndarray(_padded(image), format="rgb24"),
                 format="yuv420p",
                 dst_colorspace=Colorspace.ITU709,
                 dst_color_range=ColorRange.MPEG,

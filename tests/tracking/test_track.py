@@ -147,7 +147,7 @@ def test_colours_of_the_front_are_without_the_back():
     alpha = np.tile(((np.arange(240, dtype=np.float32) - 117) / 6).clip(0, 1), (240, 1))  # an edge of 6 pixels
     front, back = np.array([0.9, 0.4, 0.2], np.float32), np.array([0.1, 0.3, 0.9], np.float32)
     picture = alpha[..., None] * front + (1 - alpha[..., None]) * back
-    found = foreground(picture, alpha)
+    found = foreground((255 * picture).astype(np.uint8), alpha) / 255
     assert np.abs(found - front)[alpha > 0.1].max() < 0.16
 
 
