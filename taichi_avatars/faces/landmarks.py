@@ -45,13 +45,17 @@ class FaceLandmarks:
         x, y = np.array([[c, -s], [s, c]]) @ (0.5 * (low + high))
         return Region(float(x), float(y), FACE_IN_REGION * float((high - low).max()), angle)
 
+    def moved(self) -> float:
+        """How far their middle is from the middle of the region, as a share of its size."""
+        new = self.surrounding()
+        return math.hypot(new.x - self.region.x, new.y - self.region.y) / self.region.size
+
     def next_region(self) -> Region:
         """Where to look in the next picture: this region still, if the face lies well in it."""
         new, old = self.surrounding(), self.region
-        moved = math.hypot(new.x - old.x, new.y - old.y) / old.size
         grown = abs(new.size / old.size - 1)
         turned = abs(math.remainder(new.angle - old.angle, math.tau))
-        return old if moved < STILL_MOVE and grown < STILL_GROW and turned < STILL_TURN else new
+        return old if self.moved() < STILL_MOVE and grown < STILL_GROW and turned < STILL_TURN else new
 
 
 def find_landmarks(picture: Picture, region: Region) -> FaceLandmarks:
