@@ -1,4 +1,4 @@
-"""Pictures as eight bits per channel, and as PNG files."""
+"""Images with eight bits per channel, and PNG files."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def as_uint8(frame: np.ndarray | Tensor) -> np.ndarray:
         frame: (H,W,3) uint8 array or (3,H,W) float tensor.
 
     Raises:
-        ValueError: where it is neither.
+        ValueError: if it is neither.
     """
     if isinstance(frame, Tensor) and frame.is_floating_point() and frame.ndim == 3 and frame.shape[0] == 3:
         pixels = (frame.detach().clamp(0.0, 1.0) * 255.0).round().to(torch.uint8)

@@ -135,7 +135,8 @@ class Canvas:
         scalp = REGIONS.index("scalp")  # a hairline without the corners of the region
         self.soft[:, scalp] = smoothed(self.soft[:, scalp : scalp + 1], head.faces, 2)[:, 0]
         self.eyes = eye_axes(head)
-        self.teeth = {name: tooth_edge(head.v_template[head.regions[name]], name == "teeth_upper") for name in TEETH}
+        rows = {name: head.regions[name] for name in TEETH if name in head.regions}
+        self.teeth = {name: tooth_edge(head.v_template[ids], name == "teeth_upper") for name, ids in rows.items()}
         self.rotation = triangle_frames(head.v_template, head.faces).rotation
 
     def places(self, face: Tensor, barycentric: Tensor) -> Places:
@@ -285,7 +286,7 @@ def paint_mouth(material: dict[str, Tensor], where: Places, who: Identity) -> No
 
     cover(smoothstep(0.35, 0.75, where.weight["mouth_inside"]), torch.tensor([0.30, 0.085, 0.075]), 0.5, 0.4, 0.0001)
     cover(smoothstep(0.35, 0.75, where.weight["tongue"]), torch.tensor([0.46, 0.17, 0.15]), 0.35, 0.5, 0.0002)
-    for name in ("teeth_upper", "teeth_lower"):
+    for name in where.teeth:
         # Little light finds its way to the molars, less than the occlusion at a few vertices can tell.
         lit = 0.12 + 0.88 * smoothstep(-0.030, -0.012, where.points[:, 2] - where.teeth[name][1])
         cover(smoothstep(0.5, 0.9, where.weight[name]), lit[:, None] * tooth_color(where, name), lit, 0.28, 0.00003)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -34,8 +34,10 @@ from taichi_avatars.synthetic.folder import (
     write_transforms,
 )
 from taichi_avatars.synthetic.hair import wrapping_offset
+from taichi_avatars.synthetic.identity import identity
 from taichi_avatars.synthetic.motion import drift, performance
 from taichi_avatars.synthetic.renderer import Subject, make_subject, photograph, pose, resting_vertices
+from taichi_avatars.synthetic.stand_in import stand_in
 
 FRAME_HEIGHT = 0.35  # metres at the head that fill the image's height
 DISTANCE = 1.0
@@ -82,12 +84,12 @@ def frontal(count: int) -> int:
     return count // 2
 
 
-def with_tracking_error(motion: FlameSequence, seed: int) -> FlameSequence:
-    """The motion as a tracker would have found it: every parameter off by a little, smoothly in time."""
+def with_tracking_error(motion: FlameSequence, seed: int, sizes: Mapping[str, float] = TRACKING_ERROR) -> FlameSequence:
+    """The motion as a tracker would have found it: every parameter off by a little, smoothly in time. sizes: of the errors."""
     random = np.random.default_rng([seed, 50])
     index = np.arange(len(motion.timesteps), dtype=np.float64)
     changed = {}
-    for name, size in TRACKING_ERROR.items():
+    for name, size in sizes.items():
         value = getattr(motion, name)
         errors = [drift(index, random, 24.0, 6.0) * size / math.sqrt(value.shape[1]) for _ in range(value.shape[1])]
         changed[name] = value + torch.from_numpy(np.stack(errors, 1)).float()
@@ -97,6 +99,7 @@ def with_tracking_error(motion: FlameSequence, seed: int) -> FlameSequence:
 def write_capture(
     out: Path | str,
     *,
+    head: FlameModel | None = None,
     seed: int = 0,
     width: int = WIDTH,
     height: int = HEIGHT,
@@ -117,6 +120,7 @@ def write_capture(
 
     Args:
         out: a folder that does not exist, is empty, or is such a capture, which is then replaced.
+        head: that the subject has; None: the built-in one.
         seed: of the person and the performance.
         width, height: pixels.
         tracking_error: whether the FLAME parameters carry a tracker's errors.
@@ -126,7 +130,8 @@ def write_capture(
         progress: called with the number of pictures done and of all.
 
     Raises:
-        UserError: for sizes that make no capture, or where `out` is something else that would be lost.
+        UserError: for sizes that make no capture, a head that the subject cannot have, or where `out` is something else that
+            would be lost.
     """
     out = Path(out)
     check_at_least(
@@ -135,12 +140,15 @@ def write_capture(
     if test_timesteps < 0:
         raise UserError(f"test_timesteps must not be negative, got {test_timesteps}")
     with whole_folder(out, force) as work:
-        fill(work, seed, (width, height), (timesteps, test_timesteps), cameras, tracking_error, rgba, supersample, progress)
+        fill(
+            work, head, seed, (width, height), (timesteps, test_timesteps), cameras, tracking_error, rgba, supersample, progress
+        )
     return out
 
 
 def fill(
     folder: Path,
+    head: FlameModel | None,
     seed: int,
     size: tuple[int, int],
     timesteps: tuple[int, int],
@@ -150,15 +158,22 @@ def fill(
     supersample: int,
     progress: Callable[[int, int], None] | None,
 ) -> None:
-    head = FlameModel.builtin()
+    own = FlameModel.builtin()
+    cast = None if head is None or head.identity == own.identity else stand_in(head)
+    head = own if cast is None else cast.head
     width, height = size
-    subject = make_subject(head, seed, FRAME_HEIGHT / height)
+    who = identity(own, seed)
+    person = who if cast is None else replace(who, shape=cast.shape(who.shape))
+    subject = make_subject(head, seed, FRAME_HEIGHT / height, who=person)
     resting = resting_vertices(head, subject.who)
     wrap = hair_offset(subject, resting)
     target = 0.5 * (resting.amin(0) + resting.amax(0))
     rig = camera_rig(cameras, width, height, target, seed)
-    truth = whole_performance(head, subject.who.shape, timesteps, seed)
-    tracked = replace(with_tracking_error(truth, seed) if tracking_error else truth, static_offset=wrap)
+    truth = whole_performance(own, who.shape, timesteps, seed)
+    tracked = with_tracking_error(truth, seed) if tracking_error else truth
+    if cast is not None:
+        truth, tracked = cast.motion(truth), cast.motion(tracked)
+    tracked = replace(tracked, static_offset=wrap)
 
     total, done = len(truth.timesteps) * len(rig), 0
     pending: list[Future[None]] = []

@@ -94,13 +94,13 @@ def write_parameters(folder: Path, head: FlameModel, flame: FlameSequence) -> No
         "shape": flame.shape.numpy(),
         "static_offset": torch.as_tensor(flame.static_offset)[None].numpy(),
     }
+    moving = flame.moving()
     for row, timestep in enumerate(flame.timesteps):
-        values = {name: getattr(flame, name)[row : row + 1].numpy() for name in PARAMETERS} | constant
+        values: dict[str, Any] = {name: table[row : row + 1].numpy() for name, table in moving.items()} | constant
         np.savez(folder / "flame_param" / f"{timestep:05d}.npz", **values)
-    canonical: dict[str, Any] = constant | {
-        name: np.zeros((1, getattr(flame, name).shape[1]), np.float32) for name in PARAMETERS
-    }
-    canonical["jaw_pose"][0, 0] = 0.3
+    canonical: dict[str, Any] = constant | {name: np.zeros((1, width), np.float32) for name, width in flame.widths().items()}
+    if "jaw_pose" in canonical:
+        canonical["jaw_pose"][0, 0] = 0.3
     np.savez(folder / "canonical_flame_param.npz", **canonical)
     write_head_json(folder, head)
 

@@ -103,15 +103,23 @@ class Photo:
         return self.rgb + (1 - self.alpha) * torch.tensor(background)[:, None, None]
 
 
-def make_subject(head: FlameModel, seed: int, pixel: float, strand_count: int = 14000, dressed: bool = False) -> Subject:
+def make_subject(
+    head: FlameModel,
+    seed: int,
+    pixel: float,
+    strand_count: int = 14000,
+    dressed: bool = False,
+    who: Identity | None = None,
+) -> Subject:
     """The person with this seed on this head.
 
     Args:
-        head: a head with regions: the built-in one.
+        head: a head with the built-in one's regions.
         pixel: size of a pixel at the head in the pictures to come, metres; finer detail is left out.
         dressed: on shoulders in a shirt.
+        who: the same person with this head's own identity coefficients, where it is not the built-in one.
     """
-    who = identity(head, seed)
+    who = who or identity(head, seed)
     vertices = resting_vertices(head, who)
     strands = grow(head, who, vertices, strand_count)
     frames = triangle_frames(vertices, head.faces)
@@ -134,7 +142,7 @@ def make_subject(head: FlameModel, seed: int, pixel: float, strand_count: int = 
 
 
 def resting_mesh(head: FlameModel, who: Identity) -> HeadMesh:
-    return head(who.shape, torch.zeros(head.n_expr), *(torch.zeros(size) for size in (3, 3, 3, 6, 3)))
+    return head(who.shape)
 
 
 def resting_vertices(head: FlameModel, who: Identity) -> Tensor:
@@ -169,6 +177,8 @@ def pose(subject: Subject, vertices: Tensor) -> Posed:
     around = visible_share([skin], sphere_directions(32), vertices, faces, size=144, within=of_head)[0]
     ambient = around * subject.hidden
     for name, glow in MOUTH_GLOW.items():
+        if name not in head.regions:
+            continue
         ambient[head.regions[name]] = glow + (1 - glow) * ambient[head.regions[name]]
     record = torch.cat([vertices, normals, key[:, None], ambient[:, None]], 1).contiguous()
     received = torch.stack([between(strand_key.view(len(points), -1)), subject.strand_ambient], 2).contiguous()

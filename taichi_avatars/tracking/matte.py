@@ -11,7 +11,6 @@ from scipy import ndimage
 from torch import Tensor
 
 from taichi_avatars.faces.regions import Region
-from taichi_avatars.faces.segmentation import segment
 from taichi_avatars.head.flame import FlameModel
 from taichi_avatars.ops.mesh import rasterize_depth
 from taichi_avatars.scene.cameras import Camera
@@ -61,12 +60,15 @@ class Matting:
         self.head = head
         self.margin = _widest(head) if margin is None else margin
 
-    def cut_out(self, picture: np.ndarray, vertices: Tensor, camera: Camera) -> np.ndarray:
+    def cut_out(
+        self, picture: np.ndarray, vertices: Tensor, camera: Camera, region: Region, segmented: np.ndarray
+    ) -> np.ndarray:
         """(H,W,4) uint8: the head's colours, not mixed with what is behind it, and how much of each pixel it covers.
 
         Args:
             picture: (H,W,3) uint8, as the camera saw it.
             vertices: (V,3) of the fitted head, world.
+            region: square round the head, and `segmented` (N,N) its opacity.
         """
         out = np.zeros((*picture.shape[:2], 4), np.uint8)
         allowed, surely = self.limit(vertices, camera)
@@ -75,21 +77,13 @@ class Matting:
             return out
         around = round(COARSE * max(allowed.shape))
         part = tuple(slice(max(0, at[0] - around), at[-1] + around + 1) for at in (rows, columns))
-        region = self.region(vertices, camera)
         inside = replace(region, x=region.x - part[1].start, y=region.y - part[0].start)
-        alpha = opacity(onto(segment(picture, region), inside, allowed[part].shape))
+        alpha = onto(segmented, inside, allowed[part].shape)
         alpha = connected(alpha * allowed[part], surely[part])
         covers = (alpha * 255 + 0.5).astype(np.uint8)
         out[part][..., :3] = foreground(picture[part], alpha) * (covers > 0)[..., None]
         out[part][..., 3] = covers
         return out
-
-    def region(self, vertices: Tensor, camera: Camera) -> Region:
-        """The square round the whole head."""
-        seen = _project(vertices, camera)
-        low, high = seen.amin(0), seen.amax(0)
-        middle, size = 0.5 * (low + high), float((high - low).max())
-        return Region(float(middle[0]), float(middle[1]), HEAD_IN_REGION * size)
 
     def limit(self, vertices: Tensor, camera: Camera) -> tuple[np.ndarray, np.ndarray]:
         """Where the head may be, (H,W) 1 falling to 0 beyond its silhouette, late at the hair and at once at the neck; and the
@@ -115,6 +109,14 @@ class Matting:
         distance, (rows, columns) = ndimage.distance_transform_edt(~inside, return_indices=True)  # pyright: ignore[reportGeneralTypeIssues]
         triangle = face.clamp(min=0).long().numpy()
         return Outline(coarse, pixel, inside, triangle, distance, triangle[rows, columns])
+
+
+def head_region(vertices: Tensor, camera: Camera) -> Region:
+    """The square round a whole head."""
+    seen = _project(vertices, camera)
+    low, high = seen.amin(0), seen.amax(0)
+    middle, size = 0.5 * (low + high), float((high - low).max())
+    return Region(float(middle[0]), float(middle[1]), HEAD_IN_REGION * size)
 
 
 def _widest(head: FlameModel) -> Tensor:

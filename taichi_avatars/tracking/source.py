@@ -107,7 +107,7 @@ def video_frames(source: Source, rate: float) -> Iterator[TimedFrame]:
 
 
 def _opened(path: Path) -> InputContainer:
-    """A video that is a file here, whatever its name is and whatever it names: a colon is no protocol, a playlist fetches nothing."""
+    """Opens a file: a colon in its name is no protocol, and what a playlist names elsewhere is not fetched."""
     return av.open(f"file:{path}", options={"protocol_whitelist": "file"})
 
 

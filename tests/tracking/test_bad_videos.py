@@ -2,8 +2,8 @@
 
 import os
 import socket
-import sys
 import struct
+import sys
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
