@@ -115,7 +115,7 @@ class FaceFollower:
 
     def _follow(self, picture: Picture, followed: _Followed) -> None:
         found = find_landmarks(picture, followed.region) if followed.lost == 0 else None
-        if found is not None and found.moved() > AGAIN:
+        if found is not None and found.presence >= PRESENT and found.moved() > AGAIN:
             found = find_landmarks(picture, found.surrounding())
         if found is None or not _continues(found, followed):
             found = self._find_again(picture, followed)

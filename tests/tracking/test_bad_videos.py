@@ -160,6 +160,7 @@ REFUSED: dict[str, tuple[Bad, str]] = {
         "another person is shown from 1.4 seconds",
     ),
     "upside down": (lambda p, f: film(p, [x[::-1, ::-1] for x in shown(f)]), "not upright"),
+    "upside down, and calm": (lambda p, f: film(p, [x[::-1, ::-1] for x in shown(f[:3] + f[2:3])]), "not upright"),
     "on its side": (lambda p, f: film(p, [np.rot90(x) for x in shown(f)]), "not upright"),
     "blurred": (lambda p, f: film(p, [blurred(x) for x in shown(f)]), "blurred; more light"),
     "a profile": (lambda p, f: film(p, [f[3]] * 16), "only from the side"),
