@@ -16,6 +16,7 @@ UNKNOWN_RATE = 60  # of the Live Link Face app, where the codes do not tell
 DROPPED = {30: 2, 60: 4, 120: 8}  # numbers that drop-frame codes leave out at nine minutes of ten, to keep clock time
 NTSC = 1000.0 / 1001.0  # of the frames that a drop-frame code counts
 HALF_A_DAY, DAY = 43_200, 86_400  # seconds
+LATE = 1.0  # seconds: a row that comes after one that much younger belongs to another recording
 MOST_FRAMES = 1_000_000  # four hours at 60 a second
 
 
@@ -104,6 +105,13 @@ class Even(NamedTuple):
     filled: int
 
 
+def _in_order(times: np.ndarray) -> np.ndarray:
+    """The order (N,) of rows in which times go back only where a new recording begins."""
+    starts = np.flatnonzero(np.diff(times) <= -LATE) + 1
+    recordings = np.split(np.arange(len(times)), starts)
+    return np.concatenate([rows[np.argsort(times[rows], kind="stable")] for rows in recordings])
+
+
 def evenly(times: Sequence[float], values: np.ndarray, default: float) -> Even:
     """Rows (N,C) at their times as frames at equal distances: as many as the time that passed holds.
 
@@ -111,10 +119,15 @@ def evenly(times: Sequence[float], values: np.ndarray, default: float) -> Even:
     neighbours. Where every frame has its row, the rows stay as they are.
 
     Args:
-        times: seconds. One that goes back begins a new recording, which is put behind the one before.
+        times: seconds. One that goes back by a second or more begins a new recording, which is put behind the one before; rows
+            that are less late are put where they belong.
         default: frames per second where the times do not tell.
     """
-    steps = np.diff(np.asarray(times, np.float64))
+    if not len(times):
+        return Even(values, default, 0)
+    order = _in_order(np.asarray(times, np.float64))
+    values = values[order]
+    steps = np.diff(np.asarray(times, np.float64)[order])
     forward = np.sort(steps[steps > 0])
     if not len(forward):
         return Even(values, default, 0)
