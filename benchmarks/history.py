@@ -1,9 +1,9 @@
-"""Figures of a release, so that the next one can be held against them.
+"""Figures of a release, so that the next one can be compared with them.
 
     python benchmarks/history.py           # measures, and writes benchmarks/history/VERSION.json
     python benchmarks/history.py --show    # all that were written, side by side
 
-Figures of different machines do not compare; the file says which it was. A minute or two of all cores.
+Figures of different machines are not comparable; the file names the machine. Takes a minute or two of all cores.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ PROFILE = ("profile", "--steps", "10")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--show", action="store_true", help="print what was written, measure nothing")
+    parser.add_argument("--show", action="store_true", help="print the stored figures, measure nothing")
     if parser.parse_args().show:
         print(table({path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(HISTORY.glob("*.json"))}))
         return
@@ -44,7 +44,7 @@ def main() -> None:
 
 
 def told(*command: str) -> dict[str, Any]:
-    """What a command of the package prints as JSON."""
+    """The JSON output of a command of the package."""
     done = subprocess.run([sys.executable, "-m", "taichi_avatars", *command, "--json"], check=True, stdout=subprocess.PIPE)
     return json.loads(done.stdout)
 

@@ -19,7 +19,7 @@ models = sorted({ply.parents[2] for ply in options.folder.glob("**/point_cloud/i
 for folder in models:
     try:
         avatar = load_model(folder).avatar
-    except ta.UserError as error:  # one line that says what is wrong; the others can be exported all the same
+    except ta.UserError as error:  # one line that says what is wrong; the others can still be exported
         print(error)
         continue
     name = "_".join(folder.relative_to(options.folder).parts) or folder.name

@@ -1,6 +1,6 @@
-"""A loss of one's own: the rasterizer is an ordinary differentiable function of tensors.
+"""A custom loss: the rasterizer is an ordinary differentiable function of tensors.
 
-Recolours an avatar so that its pictures become as bright as asked for, and saves it as a model that every command takes.
+Recolours an avatar so that its images reach the given brightness, and saves it as a model that every command takes.
 
 python examples/custom_loss.py output/demo/model --brightness 0.6 --out output/examples/bright
 """

@@ -1,4 +1,4 @@
-"""Finds the camera from which a picture was taken: gradients of the image reach the camera's pose.
+"""Finds the camera that an image was taken with: gradients of the image reach the camera's pose.
 
 python examples/fit_camera.py output/demo/model
 """

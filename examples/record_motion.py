@@ -1,4 +1,4 @@
-"""Writes a motion of one's own as FLAME parameters, for `taichi-avatars reenact --motion` and every program that reads them.
+"""Writes a custom motion as FLAME parameters, for `taichi-avatars reenact --motion` and every program that reads them.
 
 python examples/record_motion.py --out nod.npz
 taichi-avatars reenact -m output/demo/model --motion nod.npz -o nod.mp4

@@ -1,4 +1,4 @@
-"""Renders an avatar from Python: a timestep of its capture, then a pose of one's own.
+"""Renders an avatar from Python: a timestep of its capture, then a custom pose.
 
 python examples/render.py output/demo/model --out pictures
 """

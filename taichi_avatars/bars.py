@@ -1,4 +1,4 @@
-"""How long work shows how far it has come: whoever starts it says what a bar is. The command line has one of its own."""
+"""Progress of long work, reported to whatever the caller provides. The command line provides a progress bar."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Protocol
 
 
 class Bar(Protocol):
-    """Is told how far one stage of the work has come."""
+    """Receives the progress of one stage of the work."""
 
     def update(self, done: int, total: int | None = None, **figures: str) -> None: ...
 
 
-OpenBar = Callable[[str, int, str], AbstractContextManager[Bar]]  # what, how many or 0 where not known yet, of which unit
+OpenBar = Callable[[str, int, str], AbstractContextManager[Bar]]  # description, number of units (0 if not known yet), unit

@@ -1,4 +1,4 @@
-"""Which kernels this machine has compiled. The engine keeps them but does not say so, and whoever waits wants to know."""
+"""The kernels that this machine has compiled. The engine caches them but does not tell, and the waiting user wants to know."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 
-FILE = "compiled.txt"  # in the kernels' folder: a line for each kernel that a process launched and then ended well
+FILE = "compiled.txt"  # in the kernels' folder: a line for each kernel launched by a process that ended normally
 
-# What parts of the work launch on a CPU.
+# The kernels that parts of the work launch on a CPU.
 IMAGES = frozenset(
     (
         "regress", "blend", "rotate", "skin", "frames", "bind", "project", "radix_pass", "group_records", "pack",
@@ -38,10 +38,10 @@ ALL = TRAINING | FILMING | TRACKING
 
 
 class FirstLaunches:
-    """Is asked before every launch; tells of kernels that have to be compiled, before they are.
+    """Called before every launch; reports kernels that have to be compiled, before they are.
 
     Attributes:
-        told: whom to tell; None tells nobody.
+        told: receives the reports; None for nobody.
     """
 
     def __init__(self) -> None:
@@ -52,12 +52,12 @@ class FirstLaunches:
         self.new: list[str] = []
 
     def keep_in(self, folder: Path, digest: str) -> None:
-        """Where kernels are kept, and of which source: what another one's kernels were called counts for nothing."""
+        """Sets where kernels are kept, and the digest of their source: names recorded for another source do not count."""
         self.file, self.digest = folder / FILE, digest
         with suppress(OSError, UnicodeDecodeError):
             lines = self.file.read_text("utf-8").splitlines()
             self.known = frozenset(line.removeprefix(f"{digest} ") for line in lines if line.startswith(f"{digest} "))
-        atexit.register(self._write)  # the engine writes its cache then, too
+        atexit.register(self._write)  # the engine also writes its cache then
 
     def before(self, kernel: object, name: str) -> None:
         if id(kernel) in self.seen:
@@ -70,7 +70,7 @@ class FirstLaunches:
         self.new.append(name)
 
     def left(self, names: Iterable[str]) -> set[str]:
-        """Those of some kernels that are still to be compiled."""
+        """The kernels among these that are still to be compiled."""
         return set(names) - self.known - set(self.new)
 
     def _write(self) -> None:

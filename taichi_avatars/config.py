@@ -1,4 +1,4 @@
-"""Everything a training run can be told. A field's docstring is its help text on the command line."""
+"""All options of a training run. A field's docstring is its help text on the command line."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PAPER_ITERATIONS = 600_000
 SHORT = 60_000  # below this many iterations the intervals of the paper scale with the run (`training.schedule`)
 
 
-# What the paper's schedule has of its own where nothing else is asked for; all other defaults hold for both.
+# Defaults that differ in the paper's schedule; all other defaults hold for both.
 PAPER = {
     "position_lr_init": 0.005,
     "position_lr_final": 0.00005,
@@ -33,7 +33,7 @@ PAPER = {
     "prune_share": 0.0,
 }
 
-# What the fast schedule has of its own for a static scene, whose Gaussians move in the world instead of on triangles.
+# Defaults of the fast schedule that differ for a static scene, whose Gaussians move in the world instead of on triangles.
 STATIC = {
     "train_background": "shown",
     "start_gaussians": 30_000,
@@ -52,7 +52,7 @@ class TrainConfig(BaseModel):
     iterations: int = Field(default=6_000, ge=1)
     """Training steps. The paper's schedule is 600000; shorter runs compress it."""
     views_per_step: int = Field(default=1, ge=1)
-    """Images per step, of whose losses the mean counts; shared by processes, whose number it is where not given."""
+    """Images per step, over whose losses the mean is taken; shared by the processes, whose number is the default."""
     start_gaussians: int = Field(default=40_000, ge=1)
     """Gaussians that a fast run begins with: at least one per triangle, no more than max_gaussians;
     30000 in a fast run of a static scene."""
@@ -61,14 +61,14 @@ class TrainConfig(BaseModel):
     white_background: bool = False
     """Composite over white instead of black."""
     train_background: Literal["random", "shown"] = "random"
-    """random: images with opacity are trained over another colour in every other step, so that no Gaussian takes the place of a
+    """random: images with alpha are trained over another colour in every other step, so that no Gaussian replaces the
     background; shown: over black or white, as they are shown and evaluated, as in the paper's schedule and static scenes."""
     resolution: int = -1
     """1, 2, 4, 8 divide the image size; -1 caps the width at 1600; any other value is the width in pixels."""
     use_mask: bool = False
-    """Make what lies outside the captured foreground masks background."""
+    """Replace everything outside the captured foreground masks by background."""
     principal_point: Literal["bottom", "top"] = "bottom"
-    """Where cy is measured from: bottom as current VHAP writes it, top in sets exported before November 2024."""
+    """Where cy is measured from: bottom as current VHAP writes it, top in captures exported before November 2024."""
     strict_paths: bool = False
     """Refuse a capture that names files outside its own folder, symbolic links included."""
     images: str = "images"
@@ -81,9 +81,9 @@ class TrainConfig(BaseModel):
     not_finetune_flame_params: bool = False
     """Keep the tracked FLAME parameters as they are."""
     full_flame_param: bool = False
-    """Save FLAME parameters as the reference's own tools ask for them: also offsets that are zero, 62 MB per 1000 timesteps."""
+    """Save FLAME parameters as the reference's own tools require: also offsets that are zero, 62 MB per 1000 timesteps."""
     disable_flame_static_offset: bool = False
-    """Leave the static offset of the capture's mesh out."""
+    """Ignore the static offset of the capture's mesh."""
 
     position_lr_init: float = Field(default=0.01, gt=0)
     """Learning rate of the local positions at the start, times the extent of the cameras; 0.005 in the paper's schedule,
@@ -92,7 +92,7 @@ class TrainConfig(BaseModel):
     """The same at the end; log-linear in between; 0.00005 in the paper's schedule, 0.000016 in a fast run of a static
     scene."""
     position_lr_max_steps: int | None = Field(default=None, ge=1)
-    """Step at which that end is reached; the last step of the run where it is not given."""
+    """Step at which that value is reached; by default the last step of the run."""
     feature_lr: float = Field(default=0.01, ge=0)
     """Learning rate of the colour; a twentieth of it for the view-dependent part; 0.0025 in the paper's schedule."""
     opacity_lr: float = Field(default=0.05, ge=0)
@@ -102,7 +102,7 @@ class TrainConfig(BaseModel):
     rotation_lr: float = Field(default=0.001, ge=0)
     """Learning rate of the rotations (quaternion)."""
     lr_final_share: float = Field(default=0.1, gt=0, le=1)
-    """What is left at the end of the rates of colour, opacity, scales and rotations; they fall from 60% of the run on.
+    """Fraction to which the rates of colour, opacity, scales and rotations fall, from 60% of the run on.
     1 in the paper's schedule."""
     flame_pose_lr: float = Field(default=2e-5, ge=0)
     """Learning rate of FLAME's rotation, neck, jaw and eyes, radians; 0.00001 in the paper's schedule."""
@@ -111,7 +111,7 @@ class TrainConfig(BaseModel):
     flame_expr_lr: float = Field(default=1.5e-4, ge=0)
     """Learning rate of FLAME's expression coefficients; 0.001 in the paper's schedule."""
     flame_prior: float = Field(default=0.1, ge=0)
-    """Weight of the prior that what is tuned are errors of a tracker, of the sizes below and 0 on average over the timesteps;
+    """Weight of the prior that the changes are tracker errors, of the sizes below and 0 on average over the timesteps;
     0, as in the paper's schedule, leaves FLAME's parameters free."""
     flame_pose_sigma: float = Field(default=3e-3, gt=0)
     """Standard deviation of these errors in each number of FLAME's angles, radians; that of a good multi-view tracker."""
@@ -127,19 +127,19 @@ class TrainConfig(BaseModel):
     lambda_xyz: float = Field(default=0.01, ge=0)
     """Weight of the distance of Gaussians from their triangle."""
     threshold_xyz: float = Field(default=1.0, ge=0)
-    """Distance that costs nothing, in triangle units (metres with metric_xyz)."""
+    """Distance without a cost, in triangle units (metres with metric_xyz)."""
     metric_xyz: bool = False
     """Measure that distance in metres."""
     lambda_scale: float = Field(default=1.0, ge=0)
     """Weight of the size of Gaussians."""
     threshold_scale: float = Field(default=0.6, ge=0)
-    """Size that costs nothing, in triangle units (metres with metric_scale)."""
+    """Size without a cost, in triangle units (metres with metric_scale)."""
     metric_scale: bool = False
     """Measure that size in metres."""
     lambda_opacity: float = Field(default=0.0, ge=0)
-    """Weight of semi-transparency, 4 o (1 - o) of every opacity o: heads that shine through become solid."""
+    """Weight of semi-transparency, 4 o (1 - o) of every opacity o: makes translucent heads solid."""
     lambda_features: float = Field(default=0.0, ge=0)
-    """How much more the pixels of mouth and eyes count, where the head names these regions; LPIPS looks there, too."""
+    """Extra weight of the pixels of mouth and eyes, if the head names these regions; LPIPS crops there, too."""
     lambda_perceptual: float = Field(default=0.0, ge=0)
     """Weight of LPIPS (its weights: see eval) on a random 128x128 crop, in every fourth step of the last third."""
     lambda_dynamic_offset: float = Field(default=0.0, ge=0)
@@ -158,45 +158,45 @@ class TrainConfig(BaseModel):
     densify_grad_threshold: float = Field(default=0.0004, gt=0)
     """Mean gradient of the 2D position above which a Gaussian is cloned or split; 0.0002 in the paper's schedule."""
     percent_dense: float = Field(default=0.01, gt=0)
-    """Gaussians smaller than this share of the extent are cloned, larger ones split."""
+    """Gaussians smaller than this fraction of the extent are cloned, larger ones split."""
     opacity_reset_interval: int = Field(default=60_000, ge=1)
     """Steps between two opacity resets of a paper-length run."""
     max_gaussians: int = Field(default=60_000, ge=1)
     """Density control adds no Gaussians beyond this many; 100000 in the paper's schedule."""
     prune_share: float = Field(default=0.6, ge=0, lt=1)
-    """Share of the Gaussians that go when density control has ended, those that contribute least to the images; 0 in the
+    """Fraction of the Gaussians that is pruned when density control has ended, those that contribute least; 0 in the
     paper's schedule."""
 
     interval: int = Field(default=2_000, ge=1)
-    """Steps between two evaluations and saves; the last step always has both."""
+    """Steps between two evaluations and saves; the last step always does both."""
     keep_checkpoints: int = Field(default=2, ge=1)
-    """States of the run that are kept in the model folder: the last one and those before it, should it be damaged."""
+    """Checkpoints kept in the model folder: the last one and those before it, in case it is damaged."""
     test_iterations: list[int] = Field(default_factory=list)
     """Steps after which to evaluate, instead of every `interval`."""
     save_iterations: list[int] = Field(default_factory=list)
     """Steps after which to save the avatar, instead of every `interval`."""
     checkpoint_iterations: list[int] = Field(default_factory=list)
-    """Steps after which to keep the state of the run as chkpntN.pth, for --start-checkpoint."""
+    """Steps after which to keep a checkpoint as chkpntN.pth, for --start-checkpoint."""
 
     @model_validator(mode="after")
     def _as_published(self) -> TrainConfig:
         if self.schedule == "paper":
             for name, value in PAPER.items():
                 if name not in self.model_fields_set:
-                    object.__setattr__(self, name, value)  # without a mark that somebody asked for it
+                    object.__setattr__(self, name, value)  # not marked as given by the user
         return self
 
     def for_static_scene(self) -> TrainConfig:
-        """These options for a scene without a head: a fast run's rates are others there, unless somebody asked for some."""
+        """These options for a scene without a head: a fast run has other default rates there."""
         if self.schedule == "paper":
             return self
         return self.model_copy(update={name: value for name, value in STATIC.items() if name not in self.model_fields_set})
 
     def for_processes(self, count: int) -> TrainConfig:
-        """These options for so many processes: each takes as many of a step's views as the others.
+        """These options for this many processes: all take the same number of a step's views.
 
         Raises:
-            UserError: where they cannot be shared like that.
+            UserError: if the views cannot be shared evenly.
         """
         if count > 1 and "views_per_step" not in self.model_fields_set:
             return self.model_copy(update={"views_per_step": count})
@@ -208,12 +208,12 @@ class TrainConfig(BaseModel):
 
     @property
     def camera(self) -> str | None:
-        """The camera that is trained on alone; None for all."""
+        """The only camera to train on; None for all."""
         return None if self.select_camera_id < 0 else str(self.select_camera_id)
 
     @property
     def tunes_offset(self) -> bool:
-        """Whether the dynamic offset is trained: free of all three losses it would fit whatever noise it can."""
+        """Whether the dynamic offset is trained: without any of its three losses it would fit noise."""
         weights = self.lambda_dynamic_offset, self.lambda_dynamic_offset_std, self.lambda_laplacian
         return any(weights) and not self.not_finetune_flame_params
 
@@ -222,7 +222,7 @@ class TrainConfig(BaseModel):
         """Reads options from a TOML file.
 
         Raises:
-            UserError: where the file is missing or broken, or holds an unknown or invalid option.
+            UserError: if the file is missing or broken, or holds an unknown or invalid option.
         """
         if sys.version_info >= (3, 11):
             import tomllib
@@ -232,16 +232,16 @@ class TrainConfig(BaseModel):
         try:
             values = tomllib.loads(decoded(Path(path).read_bytes()))
         except FileNotFoundError:
-            raise UserError(f"{path}: no such file; --config wants a TOML file") from None
+            raise UserError(f"{path}: no such file; --config needs a TOML file") from None
         except OSError as error:
-            raise UserError(f"{path}: cannot be read ({error.strerror}); --config wants a TOML file") from None
+            raise UserError(f"{path}: cannot be read ({error.strerror}); --config needs a TOML file") from None
         except (ValueError, RecursionError) as error:
             raise UserError(f"{path}: not valid TOML: {error}") from None
         return TrainConfig.from_values(values, str(path))
 
     @staticmethod
     def from_values(values: dict[str, object], origin: str) -> TrainConfig:
-        """A checked configuration; `origin` says in the error where a wrong value came from."""
+        """A validated configuration; errors name `origin` as the source of a wrong value."""
         try:
             return TrainConfig(**values)  # pyright: ignore[reportArgumentType]
         except ValidationError as error:
@@ -252,6 +252,6 @@ class TrainConfig(BaseModel):
     def to_toml(self) -> str:
         """All options as TOML, readable by `from_toml`."""
         lines = []
-        for name, value in self.model_dump(exclude_none=True).items():  # TOML has no word for nothing
+        for name, value in self.model_dump(exclude_none=True).items():  # TOML has no null
             lines.append(f"{name} = {str(value).lower() if isinstance(value, bool) else repr(value)}")
         return "\n".join(lines) + "\n"

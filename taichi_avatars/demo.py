@@ -1,4 +1,4 @@
-"""The whole story on the built-in subject: capture, train, evaluate, reenact."""
+"""Everything on the built-in subject: capture, train, evaluate, reenact."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from taichi_avatars.video.reenact import reenact, stage
 MARK = "demo.json"
 SPLITS = {"val": "novel_view", "test": "self_reenactment"}
 KINDS = {"val": "novel view", "test": "self-\nreenactment"}
-ROWS_AT = (0.29, 0.7)  # places in each held-out split of the views that the comparison shows: both sides of the face
+ROWS_AT = (0.29, 0.7)  # positions in each held-out split of the views in the comparison: both sides of the face
 MOTION_SECONDS, MOTION_FPS, MOTION_SEED = 10.0, 25.0, 1
 ORBIT = 0.5  # radians to each side
 WHITE = (1.0, 1.0, 1.0)
@@ -35,7 +35,7 @@ WHITE = (1.0, 1.0, 1.0)
 
 @dataclass(frozen=True)
 class Quality:
-    """How much work the demonstration does; by counts, so that the result does not depend on the machine's speed.
+    """Amount of work of the demonstration; in counts, so the result does not depend on the machine's speed.
 
     Attributes:
         width, height: of the captured images, pixels.
@@ -66,7 +66,7 @@ def run_demo(out: Path | str, quality: str, open_bar: OpenBar, *, seed: int = 0)
     """Captures the built-in subject, trains an avatar of it, measures it, and drives it with another motion.
 
     Args:
-        out: a new or empty folder, or one that an earlier demonstration made, which is replaced.
+        out: a new or empty folder, or one that an earlier demonstration made, whose contents are replaced.
         quality: "fast" or "full".
         open_bar: called with each stage's name, number of units and unit.
         seed: of the subject, its performance and the training.
@@ -75,7 +75,7 @@ def run_demo(out: Path | str, quality: str, open_bar: OpenBar, *, seed: int = 0)
         What `demo --json` prints; also written to `demo.json`.
 
     Raises:
-        UserError: where `out` holds something else, or `quality` is unknown.
+        UserError: if `out` holds something else, or `quality` is unknown.
     """
     if quality not in QUALITIES:
         raise UserError(f"quality {quality!r} is not known: use {' or '.join(QUALITIES)}")
@@ -127,7 +127,7 @@ def run_demo(out: Path | str, quality: str, open_bar: OpenBar, *, seed: int = 0)
 
 
 def _take(out: Path) -> None:
-    """Makes the folder this demonstration's own; what an earlier one left in it goes."""
+    """Prepares the folder for this demonstration; removes what an earlier one left in it."""
     if out.exists() and not out.is_dir():
         raise UserError(f"{out}: is a file; give a folder with --out")
     if out.is_dir() and any(out.iterdir()) and not (out / MARK).is_file():

@@ -1,7 +1,7 @@
-"""Which engine compiles and runs the kernels: Taichi, or Quadrants, its fork, which has wheels where Taichi has none.
+"""The engine that compiles and runs the kernels: Taichi, or its fork Quadrants, which has wheels where Taichi has none.
 
-Whatever needs the engine imports it from here: `from taichi_avatars.engine import ti`. It is loaded when that is first asked
-for; which one it is can be told without.
+Whatever needs the engine imports it from here: `from taichi_avatars.engine import ti`. It is loaded on first access; its name
+and version are available without loading it.
 """
 
 import importlib
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import taichi.math as tm
     from taichi.lang.kernel_impl import Kernel
 
-    lang: Any  # its inside, which differs between engines and versions
+    lang: Any  # its internals, which differ between engines and versions
 
 ENGINES = ("taichi", "quadrants")  # in order of preference
 VARIABLE = "TAICHI_AVATARS_ENGINE"
@@ -28,14 +28,14 @@ __all__ = ["ENGINES", "VARIABLE", "Kernel", "lang", "name", "ti", "tm", "version
 
 
 def name() -> str:
-    """The engine that this process uses: what the environment variable says, else the first one that is installed.
+    """The engine that this process uses: the one that the environment variable names, else the first that is installed.
 
     Raises:
-        UserError: where the variable names none or one that is not installed, or none is installed.
+        UserError: if the variable names no engine or one that is not installed, or if none is installed.
     """
     wanted = os.environ.get(VARIABLE)
     if wanted and wanted not in ENGINES:
-        raise UserError(f"{VARIABLE}={wanted}: there is no such engine: use {' or '.join(ENGINES)}")
+        raise UserError(f"{VARIABLE}={wanted}: no such engine: use {' or '.join(ENGINES)}")
     for engine in (wanted,) if wanted else ENGINES:
         if importlib.util.find_spec(engine) is not None:
             return engine

@@ -1,5 +1,5 @@
-"""The one exception that a person's mistake raises: a line that says what is wrong, where, and what to do."""
+"""The exception for mistakes of the user: one line that says what is wrong, where, and what to do."""
 
 
 class UserError(ValueError):
-    """Something that the person at the keyboard can put right. The command line prints it as one line, without a traceback."""
+    """Something that the user can fix. The command line prints it as one line, without a traceback."""

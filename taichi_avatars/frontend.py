@@ -1,8 +1,8 @@
-"""The engine's frontend with less work: it walks the syntax tree of every kernel in every process, also where it is cached.
+"""A faster frontend for the engine, which traverses the syntax tree of every kernel in every process, cached or not.
 
-In Taichi half of that time goes into text for error messages that nobody sees, and into looking the same source up again and
-again. What is put in its place here was written for the versions below; others run as they are. Quadrants can do without the
-walk for kernels that depend on their source alone.
+In Taichi half of that time is spent on text for error messages that nobody sees, and on repeated lookups of the same
+source. The replacements here were written for the versions below; others run unmodified. Quadrants can skip the
+traversal for kernels that depend on their source alone.
 """
 
 import ast
@@ -23,7 +23,7 @@ LOOKED_AT = ((1, 7, 4),)
 
 
 def lighten(engine: Any) -> bool:
-    """Puts the lighter parts in place in the engine just imported; whether its version is one that they were written for."""
+    """Patches the engine just imported. Returns whether its version is one that the patches were written for."""
     if engine.__name__ != "taichi" or engine.__version__ not in LOOKED_AT:
         return False
     kernel_impl = engine.lang.kernel_impl
@@ -37,9 +37,9 @@ def lighten(engine: Any) -> bool:
 
 
 class KnownBySource(ModuleType):
-    """Quadrants, whose kernels are looked up in its cache by their source, without a walk through their syntax trees.
+    """Quadrants, with kernels looked up in its cache by their source, without traversing their syntax trees.
 
-    What else a kernel depends on, the constants of its module, is not in the key of that cache: it must be in the folder's
+    The constants of its module, on which a kernel also depends, are not in the key of that cache: they must be in the folder's
     name, see `source_digest`. For this package's own kernels; all else is Quadrants itself.
     """
 
@@ -53,7 +53,7 @@ class KnownBySource(ModuleType):
 
 
 def source_digest() -> str:
-    """Of all source that kernels are made of."""
+    """Digest of all source that kernels are made of."""
     package, digest = Path(__file__).parent, hashlib.sha256()
     for path in [package / "skinning_layout.py", *sorted((package / "kernels").rglob("*.py"))]:
         digest.update(path.read_bytes())
@@ -62,7 +62,7 @@ def source_digest() -> str:
 
 @contextmanager
 def short_frames() -> Iterator[None]:
-    """Spares whoever asks for a frame's file and line the search through all modules for the one that it belongs to."""
+    """Skips the search through all modules when asked for a frame's file and line."""
     whole = inspect.getframeinfo
 
     def short(frame: Any, context: int = 1) -> Any:
@@ -79,18 +79,18 @@ def short_frames() -> Iterator[None]:
 
 
 def _place(context: Any, node: Any) -> str:
-    """Where a node stands: file, line and function. Taichi's own also quotes the source and underlines it."""
+    """The location of a node: file, line and function. Taichi's own also quotes the source and underlines it."""
     return f'File "{context.file}", line {node.lineno + context.lineno_offset}, in {context.func.func.__name__}:\n'
 
 
 def _inside_class(level_of_class_stackframe: int) -> bool:
-    """Whether a decorator is applied in the body of a class. Taichi's own reads the source of the caller to tell."""
+    """Whether a decorator is applied in the body of a class. Taichi's own reads the caller's source to find out."""
     return "__qualname__" in sys._getframe(level_of_class_stackframe - 1).f_locals
 
 
 @lru_cache(None)
 def _source(function: FunctionType) -> tuple[str, list[str], int, str]:
-    """File, lines (unfolded, as Taichi wants them), number of the first one, and the text that can be parsed."""
+    """File, lines (unfolded, as Taichi expects them), number of the first one, and the parsable text."""
     code = function.__code__
     first = code.co_firstlineno
     lines = inspect.getblock(linecache.getlines(code.co_filename, function.__globals__)[first - 1 :])
@@ -99,7 +99,7 @@ def _source(function: FunctionType) -> tuple[str, list[str], int, str]:
 
 
 def _with_parsed_once(kernel_impl: Any) -> Callable[..., Any]:
-    """Taichi's way from a function to its tree, which it goes at every call of a `ti.func`, with the source read once."""
+    """From a function to its syntax tree, as Taichi does at every call of a `ti.func`, but reading the source once."""
     theirs, Context, global_vars_of = (
         kernel_impl._get_tree_and_ctx,
         kernel_impl.ASTTransformerContext,
@@ -119,7 +119,7 @@ def _with_parsed_once(kernel_impl: Any) -> Callable[..., Any]:
             file, src, start_lineno, text = _source(self.func)
             tree = ast.parse(text)
             tree.body[0].decorator_list = []  # pyright: ignore[reportAttributeAccessIssue]
-        except Exception:  # no source where Python says it is: an interactive shell, perhaps
+        except Exception:  # no source where Python says it is, as in an interactive shell
             return theirs(self, excluded_parameters, is_kernel, arg_features, args, ast_builder, is_real_function)
         global_vars = global_vars_of(self.func)
         if is_kernel or is_real_function:

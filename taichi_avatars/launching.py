@@ -1,8 +1,8 @@
-"""Launching kernels with little Python: Taichi's own way takes 0.3 ms for ten tensors, a tenth of a training step in all.
+"""Launching kernels with little Python: Taichi's own launch takes 0.3 ms for ten tensors, a tenth of a training step in all.
 
-Relies on the `Kernel` of the versions of Taichi below (its annotations, compiled kernels and launch contexts). What this way
-cannot serve, it leaves to the engine: other versions, a kernel's first launch, which compiles it, and arguments that are no
-plain tensors and numbers.
+Relies on the `Kernel` of the versions of Taichi below (its annotations, compiled kernels and launch contexts). Everything
+else is left to the engine: other versions, a kernel's first launch, which compiles it, and arguments other than plain
+tensors and numbers.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def serves(engine: Any) -> bool:
 
 
 def quick(launch: Callable[..., object]) -> Callable[..., object]:
-    """`Kernel.__call__` that launches by a plan once the kernel is compiled. launch: Taichi's `Kernel.__call__`."""
+    """A `Kernel.__call__` that launches from a plan once the kernel is compiled. launch: Taichi's `Kernel.__call__`."""
     plans: dict[Any, Plan | None] = {}
 
     def call(kernel: Any, *args: object, **kwargs: object) -> object:
@@ -62,7 +62,7 @@ def quick(launch: Callable[..., object]) -> Callable[..., object]:
 
 
 def detached(launch: Callable[..., object]) -> Callable[..., object]:
-    """`Kernel.__call__` for all else: the engine would also carry the gradients of tensors that require one there and back."""
+    """`Kernel.__call__` for everything else: the engine would also transfer the gradients of tensors that require one."""
 
     def call(kernel: Any, *args: object, **kwargs: object) -> object:
         check_types(kernel, args)
@@ -72,9 +72,9 @@ def detached(launch: Callable[..., object]) -> Callable[..., object]:
 
 
 def check_types(kernel: Any, args: tuple[object, ...]) -> None:
-    """Raises a UserError where a tensor is not of the type that a kernel reads: Taichi would read past its end, or half of it.
+    """Raises a UserError if a tensor does not have the type that a kernel reads: Taichi would read past its end, or half of it.
 
-    Ops check what they are given and make the rest as it must be; this is the net below them.
+    Ops check their arguments and create the rest correctly; this is the safety net below them.
     """
     from taichi_avatars.engine import lang, ti
 
@@ -91,7 +91,7 @@ def check_types(kernel: Any, args: tuple[object, ...]) -> None:
 
 
 def _arguments(kernel: Any) -> Any:
-    """Names and annotations of what a kernel takes, as Taichi or Quadrants keeps them."""
+    """Names and annotations of a kernel's arguments, as Taichi or Quadrants keeps them."""
     return kernel.arguments if hasattr(kernel, "arguments") else kernel.arg_metas
 
 
@@ -100,7 +100,7 @@ def _name(dtype: torch.dtype) -> str:
 
 
 def _plan(kernel: Any) -> Plan | None:
-    """A plan for a kernel that has just been compiled, None where it is not of the simple kind."""
+    """A plan for a kernel that has just been compiled, None if it is not of the simple kind."""
     from taichi_avatars.engine import lang, ti
 
     compiled = list(kernel.compiled_kernels.values())
@@ -124,7 +124,7 @@ def _plan(kernel: Any) -> Plan | None:
 
 
 def _context(plan: Plan, args: tuple[object, ...]) -> Any:
-    """A launch context that holds the arguments, None where one is not what the plan wants."""
+    """A launch context that holds the arguments, None if one is not what the plan expects."""
     if len(args) != len(plan.kinds):
         return None
     context = plan.compiled.make_launch_context()

@@ -1,4 +1,4 @@
-"""What the machine grants to this process: processor cores, and a place for the kernels that it compiles."""
+"""The machine's resources for this process: processor cores, and a folder for compiled kernels."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SYSTEM = Path("/")
 
 
 def cores(system: Path = SYSTEM) -> int:
-    """Processor cores that this process may use: those it may run on, or fewer where a container's quota of time says so.
+    """Processor cores that this process may use: those it may run on, or fewer under a container's CPU quota.
 
     A quota of one and a half cores counts as two: one thread could not use all of it.
 
@@ -27,7 +27,7 @@ def cores(system: Path = SYSTEM) -> int:
 
 
 def _quota(system: Path) -> float | None:
-    """Cores' worth of time that the process's control groups grant; None where they set no limit, or there are none."""
+    """CPU quota of the process's control groups, in cores; None if they set no limit, or there are none."""
     try:
         groups = (system / "proc/self/cgroup").read_text()
         mounts = (system / "proc/self/mountinfo").read_text()
@@ -43,7 +43,7 @@ def _quota(system: Path) -> float | None:
 
 
 def _hierarchies(groups: str, mounts: str) -> list[tuple[str, str, str]]:
-    """Where the control groups of processors are mounted, what part of them is, and which group the process is in."""
+    """Where the CPU control groups are mounted, which part of the hierarchy is, and which group the process is in."""
     found = []
     for line in groups.splitlines():
         number, _, rest = line.partition(":")
@@ -61,12 +61,12 @@ def _hierarchies(groups: str, mounts: str) -> list[tuple[str, str, str]]:
 
 
 def _unescaped(name: str) -> str:
-    """A path of mountinfo, where white space is written as an octal number."""
+    """A path of mountinfo, in which white space is escaped in octal."""
     return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), name)
 
 
 def _upwards(mount: Path, root: str, inside: str) -> list[Path]:
-    """The folders of a group and of all that it lies in, up to the mount; a container may see its own group as the root."""
+    """The folders of a group and of its ancestors, up to the mount; a container may see its own group as the root."""
     own = inside[len(root) :] if root != "/" and inside.startswith(root) else inside
     folder = mount / own.strip("/")
     if ".." in folder.parts or not folder.is_dir():
@@ -90,19 +90,19 @@ def _share(folder: Path) -> float | None:
 
 
 def give_home() -> None:
-    """Sets HOME where a service or a bare environment has none: Taichi's C++ aborts without."""
+    """Sets HOME if a service or a bare environment has none: Taichi's C++ aborts without it."""
     if not os.environ.get("HOME"):
         try:
             os.environ["HOME"] = str(Path.home())
-        except RuntimeError:  # nor has the system's list of users
+        except RuntimeError:  # not in the system's list of users either
             os.environ["HOME"] = tempfile.gettempdir()
 
 
 def kernel_folder(name: str) -> Path:
-    """Where compiled kernels are kept: in the user's cache; where that cannot be written, in the folder for temporary files.
+    """Where compiled kernels are kept: in the user's cache or, if that is not writable, in the temporary folder.
 
-    Taichi must have a folder that it can write to, or it crashes at the end of the process. Says on stderr what the user has to
-    expect.
+    Taichi must have a folder that it can write to, or it crashes at the end of the process. Says on stderr what the user
+    should expect.
     """
     try:
         folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "taichi_avatars" / name
@@ -120,7 +120,7 @@ def kernel_folder(name: str) -> Path:
 
 
 def _temporary_folder() -> Path:
-    """A folder for temporary files that only this user can write to: what lies in it is run."""
+    """A temporary folder that only this user can write to: its contents are executed."""
     user = os.getuid() if hasattr(os, "getuid") else "kernels"
     folder = Path(tempfile.gettempdir()) / f"taichi_avatars-{user}"
     try:

@@ -1,6 +1,6 @@
 """torch's own threads, which are OpenMP's: how they wait for work, and how they round.
 
-Whatever cannot be done where another OpenMP than GNU's serves torch is left undone: it costs time, not correctness.
+Where torch uses another OpenMP than GNU's, what cannot be done is skipped: that costs time, not correctness.
 """
 
 import ctypes
@@ -12,10 +12,10 @@ _torch_came_first = False
 
 
 def wait_asleep() -> None:
-    """Has torch's threads sleep between its operations; to be called as the package is imported.
+    """Makes torch's threads sleep between its operations; to be called when the package is imported.
 
-    Otherwise they spin on the cores that Taichi's need: a third of a training step's CPU time, and ten times its duration on a
-    busy machine. The setting is read when torch is loaded; where it is there already, `stop_spinning` has to do.
+    Otherwise they spin on the cores that Taichi's threads need: a third of a training step's CPU time, and ten times its
+    duration on a busy machine. The setting is read when torch is loaded; if that has already happened, see `stop_spinning`.
     """
     global _torch_came_first
     _torch_came_first = "torch" in sys.modules and "OMP_WAIT_POLICY" not in os.environ
@@ -23,11 +23,11 @@ def wait_asleep() -> None:
 
 
 def stop_spinning() -> None:
-    """Has threads of torch that was imported before this package sleep all the same.
+    """Makes torch's threads sleep even if torch was imported before this package.
 
-    GNU's OpenMP lets its threads spin 300,000 times, but a hundred times where it manages more of them than there are cores. So
-    a second team, as large as the cores are many, is made here; its threads sleep for ever. Measured on two cores with other
-    work: a frame takes 22 CPU ms instead of 60 to 130.
+    GNU's OpenMP lets its threads spin 300,000 times, but only a hundred times if it manages more of them than there are cores.
+    So a second team with as many threads as there are cores is created here; its threads sleep forever. Measured on two cores
+    under other load: a frame takes 22 CPU ms instead of 60 to 130.
     """
     libraries = _libraries() if _torch_came_first else []
     if not libraries:
@@ -45,11 +45,11 @@ def stop_spinning() -> None:
 
 
 def round_alike() -> None:
-    """Has torch's threads round denormal numbers to zero, as Taichi makes the thread that starts it do.
+    """Makes torch's threads flush denormal numbers to zero, as Taichi makes the thread that starts it do.
 
-    A thread begins as the one was that made it, so those of torch that are there already would go on otherwise than this one:
-    where a tensor is cut among them its halves would be rounded differently, and Adam makes whole steps of such gradients.
-    GNU's OpenMP lets each of them take over the floating-point environment of this one.
+    A thread inherits the mode of its creator, so threads that torch already has would keep another mode than this one: a tensor
+    split among them would be rounded differently in its parts, and Adam makes full steps of such gradients.
+    GNU's OpenMP lets each of them adopt the floating-point environment of this one.
     """
     import torch
 
@@ -61,16 +61,16 @@ def round_alike() -> None:
 
 
 def _libraries() -> list[str]:
-    """GNU's OpenMP as it is loaded in this process, perhaps several times."""
+    """GNU's OpenMP as loaded in this process, possibly several times."""
     try:
         with open("/proc/self/maps", encoding="utf-8") as maps:
             return sorted({line.split(None, 5)[5].strip() for line in maps if "libgomp" in line})
-    except OSError:  # another system, whose OpenMP is another
+    except OSError:  # another operating system, with another OpenMP
         return []
 
 
 def _in_every_thread(libraries: list[str], count: int, function: str, argument: object) -> None:
-    """Calls a function of the C library's mathematics in so many threads of each OpenMP."""
+    """Calls a function of the C mathematics library in this many threads of each OpenMP."""
     try:
         called = getattr(ctypes.CDLL("libm.so.6"), function)
         for library in libraries:

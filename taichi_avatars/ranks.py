@@ -1,6 +1,6 @@
-"""Several processes that share one piece of work, started by torchrun; torch.distributed carries what they tell each other.
+"""Several processes that share one piece of work, started by torchrun; they communicate through torch.distributed.
 
-Every function here may be called in a process that is alone, too, where there is nobody to tell. torch.distributed is loaded
+Every function here may also be called in a single process, without communication. torch.distributed is loaded
 under torchrun only.
 """
 
@@ -22,7 +22,7 @@ _rank, _size = 0, 1
 
 
 class AgreedError(UserError):
-    """An error that all processes know of and stop with, so that it is enough if the first one says it."""
+    """An error that all processes know of and stop with, so only the first one needs to report it."""
 
 
 def launched() -> bool:
@@ -36,7 +36,7 @@ def on_this_machine() -> int:
 
 
 def rank() -> int:
-    """Number of this process, from 0."""
+    """Rank of this process, from 0."""
     return _rank
 
 
@@ -46,13 +46,13 @@ def size() -> int:
 
 
 def is_first() -> bool:
-    """Whether this is the process that writes and speaks for all."""
+    """Whether this is the process that writes and prints for all."""
     return _rank == 0
 
 
 @contextmanager
 def started(device: str) -> Iterator[None]:
-    """The processes of torchrun know each other inside; without torchrun there is one.
+    """Context in which the processes of torchrun are connected; without torchrun there is one.
 
     To be entered before Taichi and CUDA start: each process gets a CUDA device of its own.
 
@@ -60,7 +60,7 @@ def started(device: str) -> Iterator[None]:
         device: as for `runtime.init`.
 
     Raises:
-        UserError: where they do not find each other, or there are more of them on a machine than CUDA devices.
+        UserError: if they do not find each other, or a machine runs more of them than it has CUDA devices.
     """
     global _rank, _size
     if not launched() or together():
@@ -77,13 +77,13 @@ def started(device: str) -> Iterator[None]:
             "only some of the processes have a CUDA device: start no more of them on a machine, or use --device cpu"
         )
     yield
-    wait()  # where a block fails, its process ends, which the others notice
+    wait()  # if a block fails, its process ends, which the others notice
     dist.destroy_process_group()
     _rank, _size = 0, 1
 
 
 def _own_cuda_device() -> bool:
-    """Leaves this process one CUDA device, which Taichi and torch both take then; whether there is one."""
+    """Restricts this process to one CUDA device, for Taichi and torch alike. Returns whether there is one."""
     number = int(os.environ["LOCAL_RANK"])
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     devices = visible.split(",") if visible is not None else [str(number)] * (number + 1)
@@ -94,7 +94,7 @@ def _own_cuda_device() -> bool:
 
 
 def share(items: Sequence[T]) -> Sequence[T]:
-    """What this process does of a list of work: every `size`-th item."""
+    """This process's share of a list of work: every `size`-th item."""
     return items[_rank::_size]
 
 
@@ -150,9 +150,9 @@ def from_first(value: T) -> T:
 
 
 def in_order(own: Iterator[T], count: int) -> Iterator[T]:
-    """The values of `count` pieces of work in their order, for the first process; to be exhausted by all of them.
+    """Yields the values of `count` pieces of work in order, for the first process; all processes must exhaust it.
 
-    No more are held at a time than there are processes.
+    Holds no more values at a time than there are processes.
 
     Args:
         own: the values of this process's `share`.
@@ -171,12 +171,12 @@ def in_order(own: Iterator[T], count: int) -> Iterator[T]:
 
 
 def wait() -> None:
-    """Until all processes are here."""
+    """Waits until all processes are here."""
     gather(None)
 
 
 def together() -> bool:
-    """Whether there are others to be told."""
+    """Whether there are other processes."""
     if not launched():
         return False
     import torch.distributed as dist
@@ -186,7 +186,7 @@ def together() -> bool:
 
 @contextmanager
 def _translated() -> Iterator[None]:
-    """What torch.distributed says where another process is gone, as one line."""
+    """What torch.distributed reports when another process is gone, as one line."""
     try:
         yield
     except RuntimeError as error:

@@ -1,4 +1,4 @@
-"""The only place that starts Taichi: choice of backend, threads, offline cache, quiet stdout.
+"""The only module that starts Taichi: choice of backend, threads, offline cache, quiet stdout.
 
 Nothing here runs at import. The first op, or `init`, starts the backend; there is one per process.
 """
@@ -31,9 +31,9 @@ def init(device: str = "auto", threads: int | None = None, **options: object) ->
     """Starts the Taichi backend of this process and returns its name.
 
     Args:
-        device: "cpu", "cuda", "vulkan", or "auto": what runs already, else cuda where torch and Taichi find it, else cpu.
-        threads: CPU threads for Taichi and torch; None uses every core that this process may run on, or its part of them
-            where torchrun has started several.
+        device: "cpu", "cuda", "vulkan", or "auto": what is already running, else cuda if torch and Taichi find it, else cpu.
+        threads: CPU threads for Taichi and torch; None uses every core that this process may run on, or its share of them
+            if torchrun has started several.
         options: further arguments of `ti.init`, for tests and profiling (`kernel_profiler`, `offline_cache`).
 
     Raises:
@@ -78,11 +78,11 @@ def _start(device: str, threads: int | None, options: dict[str, object]) -> str:
     torch.set_num_threads(count)
     cache = _kernel_cache(device)
     settings = {"log_level": ti.WARN, "cpu_max_num_threads": count, **cache, **options}
-    # Taichi greets on stdout, which belongs to --json and to pipes.
+    # Taichi prints a greeting on stdout, which belongs to --json and to pipes.
     with redirect_stdout(io.StringIO()):
         ti.init(arch=getattr(ti, device), **settings)
     arch = lang.impl.current_cfg().arch
-    if arch != getattr(ti, device):  # Taichi goes on elsewhere, with no more than a warning; so it does where TI_ARCH is set
+    if arch != getattr(ti, device):  # Taichi falls back to another backend with only a warning; likewise if TI_ARCH is set
         ti.reset()
         raise UserError(f"device {device}: Taichi cannot use it here and would run on {arch.name}: use another device")
     openmp.round_alike()
@@ -95,10 +95,10 @@ def _start(device: str, threads: int | None, options: dict[str, object]) -> str:
 
 
 def _serve_all_threads(device: str) -> None:
-    """Lets any Python thread launch kernels, whichever of them started the backend."""
+    """Lets any Python thread launch kernels, not only the one that started the backend."""
     from taichi_avatars.engine import Kernel, lang, ti
 
-    # what Taichi otherwise does at the first launch, and refuses to do in another thread
+    # Taichi otherwise does this at the first launch, and refuses to in another thread
     lang.impl.get_runtime().materialize()
     launch = (quick if device == "cpu" and serves(ti) else detached)(Kernel.__call__)
 
@@ -123,7 +123,7 @@ def _kernel_cache(device: str) -> dict[str, object]:
 
 
 def _refuse_in_children() -> None:
-    """Has the children that fork from now on refuse to launch: they have none of Taichi's threads, and would wait for them."""
+    """Makes child processes forked from now on refuse to launch: they lack Taichi's threads and would wait for them."""
 
     def forked() -> None:
         global _forked
@@ -142,10 +142,10 @@ def _refuse_if_forked() -> None:
 
 
 def _choose_vector_code() -> None:
-    """Has torch's vector mathematics look at the processor on one thread: the same bits in every process.
+    """Makes torch's vector mathematics detect the processor on one thread: the same bits in every process.
 
-    Its first exp, log or sin does so. Where two threads made that call at once, one of them sometimes went on with code for a
-    lesser processor, whose last bits differ: in 42 of 13,000 processes, and in none of 13,000 after a call of one number.
+    Its first exp, log or sin does so. When two threads made that call at once, one of them sometimes used code for an
+    older processor, whose last bits differ: in 42 of 13,000 processes, and in none of 13,000 after a call on one number.
     """
     import torch
 
@@ -153,12 +153,12 @@ def _choose_vector_code() -> None:
 
 
 def _keep_freed_memory() -> None:
-    """Lets the allocator keep what a step frees for the next step: fresh pages from the system cost a sixth of its CPU time."""
+    """Makes the allocator keep what a step frees for the next one: fresh pages from the system cost a sixth of its CPU time."""
     import ctypes
 
     try:
         mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError, TypeError):  # not the GNU C library
+    except (OSError, AttributeError, TypeError):  # another C library than GNU's
         return
     m_trim_threshold, m_mmap_threshold = -1, -3
     mallopt(m_mmap_threshold, 1 << 30)
@@ -166,7 +166,7 @@ def _keep_freed_memory() -> None:
 
 
 def start() -> None:
-    """Starts the default backend unless one runs already. Every op calls this before its first launch."""
+    """Starts the default backend unless one is running. Every op calls this before its first launch."""
     if _started is None or _forked:
         init()
 
@@ -179,12 +179,12 @@ def backend() -> str:
 
 
 def on_gpu() -> bool:
-    """Whether kernels run as many short threads, with shared memory; else as few long tasks on the CPU."""
+    """Whether kernels run as many short threads with shared memory; otherwise they run as few long tasks on the CPU."""
     return backend() != "cpu"
 
 
 def device() -> "torch.device":
-    """Where tensors belong. With Vulkan that is the CPU, too: Taichi copies them there and back."""
+    """The device of tensors. With Vulkan that is also the CPU: Taichi copies them to the GPU and back."""
     import torch
 
     return torch.device("cuda" if backend() == "cuda" else "cpu")
@@ -197,10 +197,10 @@ def threads() -> int:
 
 @contextmanager
 def native_vectors() -> Iterator[None]:
-    """Kernels first launched inside compile lane-wide vectors to real SIMD instructions; all others stay scalarised.
+    """Context in which first-launched kernels compile lane-wide vectors to SIMD instructions; all others stay scalarised.
 
     Setting this for the whole process breaks kernels with small-matrix array arguments, so it is limited to the launch.
-    A GPU's lanes are its threads: there, nothing changes.
+    A GPU's lanes are its threads: nothing changes there.
     """
     if on_gpu():
         yield
@@ -219,8 +219,8 @@ def native_vectors() -> Iterator[None]:
 def natively(launch: Callable[..., object]) -> Callable[..., object]:
     """A large kernel that is always launched inside `native_vectors`.
 
-    It is compiled without the engine's own search for expressions that occur twice, whose time grows with the square of a
-    kernel's length: LLVM finds them, too. The code is as fast, and rounds alike.
+    It is compiled without the engine's common-subexpression elimination, whose time grows with the square of a
+    kernel's length: LLVM does that, too. The code is as fast, and rounds alike.
     """
 
     def call(*args: object) -> object:

@@ -1,16 +1,16 @@
-"""Sizes that the skinning kernels and their caller agree on; apart from both, so that reading a head does not load Taichi."""
+"""Sizes shared by the skinning kernels and their caller, in a separate module so that reading a head does not load Taichi."""
 
 LANES = 16  # as in lanes.py
-REGRESSED = 5  # joints of a head whose joints follow from its vertices: FLAME's
-MOST_JOINTS = 8  # whose parents fit into the number that says which they are
+REGRESSED = 5  # joints of a head whose joints are regressed from its vertices: FLAME's
+MOST_JOINTS = 8  # their parents fit into one packed number
 CHUNKS = 32  # partial sums; a fixed number, so that results do not depend on the number of threads
-CHUNKS_GPU = 256  # there each is a thread
+CHUNKS_GPU = 256  # each is a thread there
 
 
 class JointState:
-    """A joint in a pose state, whose columns these are.
+    """Columns of a joint in a pose state.
 
-    LOCAL, GLOBAL: rotations, 9 by rows.  OFFSET: with GLOBAL it carries a point of the unposed head.  POSED: the joint itself.
+    LOCAL, GLOBAL: rotations, 9, row-major.  OFFSET: with GLOBAL it maps a point of the unposed head.  POSED: the joint itself.
     """
 
     LOCAL, GLOBAL, OFFSET, POSED = 0, 9, 18, 21
@@ -18,14 +18,14 @@ class JointState:
 
 
 def partial_size(joints: int) -> int:
-    """Sums of a chunk: 12 for each joint, 3 for the translation, and one to spare."""
+    """Sums of a chunk: 12 for each joint, 3 for the translation, and one unused."""
     return 12 * joints + 4
 
 
 def tree_of(parents: tuple[int, ...]) -> int:
-    """The parents of up to 8 joints as one number, 4 bits each; that of the root, the first joint, does not count.
+    """The parents of up to 8 joints as one number, 4 bits each; the root, the first joint, is ignored.
 
-    A kernel's argument costs less than an array, and so does reading it.
+    A scalar argument costs less than an array, both to pass and to read.
     """
     if len(parents) > MOST_JOINTS or any(not 0 <= parent < j for j, parent in enumerate(parents) if j):
         raise ValueError(f"parents {parents}: want at most {MOST_JOINTS}, each before its joint")

@@ -1,4 +1,4 @@
-"""Stages of the commands that tell a whole story, the demonstration and `create`: training, scores, what is written down."""
+"""Stages shared by the demonstration and `create`: training, scores, output."""
 
 from __future__ import annotations
 
@@ -62,10 +62,10 @@ def score_shown(
 
 
 def lower_case(metrics: Mapping[str, float]) -> dict[str, float]:
-    """Metrics under the names that JSON output has."""
+    """Metrics under their names in JSON output."""
     return {metric.lower(): value for metric, value in metrics.items()}
 
 
 def rows_of(views: Sequence[View], kind: str, places: Sequence[float]) -> list[Row]:
-    """Rows of a comparison: views at these places, as shares of their number."""
+    """Rows of a comparison: views at these positions, as fractions of their number."""
     return [Row(views[int(at * len(views))], kind) for at in places]

@@ -1,4 +1,4 @@
-"""Compiles the kernels ahead: everything is done once, in the smallest size."""
+"""Compiles the kernels ahead of time, by running everything once in the smallest size."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from taichi_avatars.training.trainer import train
 
 
 def warm(open_bar: OpenBar) -> int:
-    """Compiles what images, training, the built-in subject and tracking use, on this backend. Returns how many were new.
+    """Compiles the kernels of rendering, training, the built-in subject and tracking. Returns how many were new.
 
-    open_bar: is told of each kernel before it is compiled.
+    open_bar: receives each kernel's name before it is compiled.
     """
     runtime.start()
     before, told = len(first_launches.new), first_launches.told
@@ -46,7 +46,7 @@ def _all(work: Path) -> None:
 
 
 def _draw(head: FlameModel, camera: Camera) -> None:
-    """What tracking and the viewer draw of the mesh."""
+    """The mesh drawings of tracking and the viewer."""
     vertices = head(torch.zeros(head.n_shape)).vertices
     rasterize_mesh(vertices, head.faces, camera)
     shade_mesh(vertices, head.faces, camera)

@@ -174,7 +174,7 @@ def test_resuming_a_finished_run_says_so(
     again = ["train", "-s", str(capture), "-m", str(folder), "--iterations", "4", "--head", "builtin", "-q", "-w", "--resume"]
     ply = folder / "point_cloud/iteration_4/point_cloud.ply"
     assert run(again) == 0
-    assert capsys.readouterr().out == f"already finished at 4 steps; a larger --iterations goes on\navatar: {ply}\n"
+    assert capsys.readouterr().out == f"already finished at 4 steps; a larger --iterations continues it\navatar: {ply}\n"
     values = printed(capsys, again)
     assert (values["avatar"], values["iteration"]) == (str(ply), 4) and values["gaussians"] > 1000
     shutil.rmtree(folder / "point_cloud")

@@ -50,8 +50,8 @@ def test_lines_name_the_kernel_and_count_what_is_left(monkeypatch: pytest.Monkey
         first.before(kernel, name)
     left = len(compiled.TRAINING) - 1
     assert lines == [
-        f"compiling regress for this machine, {left} more to come",
-        f"compiling project_adjoint for this machine, {left - 2} more to come",  # blend came within the same second
+        f"compiling regress for this machine, {left} more to compile",
+        f"compiling project_adjoint for this machine, {left - 2} more to compile",  # blend came within the same second
     ]
 
 

@@ -35,7 +35,7 @@ def test_the_engine_is_the_one_asked_for_else_the_first_installed(monkeypatch, n
 @pytest.mark.parametrize(
     "names, wanted, words",
     [
-        (("taichi",), "numba", "TAICHI_AVATARS_ENGINE=numba: there is no such engine: use taichi or quadrants"),
+        (("taichi",), "numba", "TAICHI_AVATARS_ENGINE=numba: no such engine: use taichi or quadrants"),
         (("taichi",), "quadrants", "quadrants is not installed: pip install quadrants, or unset the variable"),
         ((), "", "no engine for the kernels is installed: pip install taichi, or, from Python 3.14 on, pip install quadrants"),
     ],

@@ -1,4 +1,4 @@
-"""What a head costs: FLAME, frames of the triangles and binding, forward alone and with backward, per vertex.
+"""The cost of a head: skinning, frames of the triangles and binding, forward alone and with backward, per vertex.
 
     python benchmarks/heads/run.py [HEAD.npz ...]
 

@@ -6,7 +6,7 @@
     python benchmarks/live/run.py malformed [--count 100000] [--protocol vmc]
     python benchmarks/live/run.py long MODEL [--minutes 10]
 
-Senders are processes of their own and speak over this machine's loopback. Memory is read from /proc, so it wants Linux.
+Senders are separate processes that send over this machine's loopback. Memory is read from /proc, so it needs Linux.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def motion_at(moment: float) -> dict[str, float]:
 
 
 def phone(port: int, seconds: float, still: bool, loss: float, delay: float, noise: float) -> None:
-    """Sends what Live Link Face sends; packets are lost, held back, and overtake one another as asked for."""
+    """Sends what Live Link Face sends; packets are lost, delayed and reordered as requested."""
     chance = random.Random(0)
     out = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     began, frame, waiting = time.monotonic(), 0, list[tuple[float, bytes]]()
@@ -77,7 +77,7 @@ def phone(port: int, seconds: float, still: bool, loss: float, delay: float, noi
 
 
 class Watch:
-    """An output that notes when pictures were finished."""
+    """An output that records when pictures were finished."""
 
     name = "watch"
 

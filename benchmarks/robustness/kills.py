@@ -1,5 +1,5 @@
-"""Kills a training again and again at random moments (SIGKILL), resumes it, and compares what it ends with, bit for bit, with
-a run that nobody disturbed.
+"""Kills a training repeatedly at random moments (SIGKILL), resumes it, and compares the result, bit for bit, with that of an
+undisturbed run.
 
     python benchmarks/robustness/kills.py --kills 50 --work /tmp/kills
 
@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--iterations", type=int, default=600)
     parser.add_argument("--interval", type=int, default=4, help="steps between two saves")
-    parser.add_argument("--early", type=int, default=5, help="of so many kills one may fall into the start-up")
+    parser.add_argument("--early", type=int, default=5, help="one of this many kills may fall into the start-up")
     parser.add_argument("--work", type=Path, required=True, help="folder that is emptied first")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
@@ -89,7 +89,7 @@ def _await_first_save(model: Path, process: subprocess.Popen) -> None:
 
 
 def _inspect(model: Path) -> tuple[int, int]:
-    """Reads all that a killed run left under a final name. Returns how many temporary files it left, and its last step."""
+    """Reads everything that a killed run left under a final name. Returns its number of temporary files, and its last step."""
     states = sorted(model.glob("checkpoint*.pt"), key=lambda path: path.stat().st_mtime_ns)
     steps = [torch.load(path, weights_only=True)["iteration"] for path in states]
     for ply in model.glob("point_cloud/*/point_cloud.ply"):
@@ -103,7 +103,7 @@ def _inspect(model: Path) -> tuple[int, int]:
 
 
 def _differences(whole: Path, killed: Path, iterations: int) -> list[str]:
-    """Names of what is not the same bit for bit."""
+    """Names of what is not bit-identical."""
     states = [torch.load(model / "checkpoint.pt", weights_only=True) for model in (whole, killed)]
     different = [f"checkpoint {name}" for name in _unequal("", *states)]
     folders = [model / "point_cloud" / f"iteration_{iterations}" for model in (whole, killed)]

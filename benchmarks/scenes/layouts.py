@@ -1,4 +1,4 @@
-"""Photographs the still life and leaves the pictures as a Blender scene or as a COLMAP scene."""
+"""Renders the still life and writes the images as a Blender scene or as a COLMAP scene."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from taichi_avatars.ops.mesh import MeshBuffers
 from taichi_avatars.scene.cameras import OPENCV_FROM_OPENGL, Camera
 
 SIZE = 256
-ANGLE = 0.69  # field of view, radians, as in the sets that NeRF was published with
+ANGLE = 0.69  # field of view, radians, as in the scenes that NeRF was published with
 BLENDER_DISTANCE, COLMAP_DISTANCE = 4.0, 3.2
 POINTS_PER_IMAGE = 60
-POINT_ERROR = 1.0  # pixels that a point is off, seen by the camera that found it
+POINT_ERROR = 1.0  # error of a point in pixels, in the camera that found it
 
 
 def write_blender(folder: Path, train: int = 100, test: int = 25) -> None:

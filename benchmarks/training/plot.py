@@ -1,6 +1,6 @@
-"""Draws what `run.py --out` holds: PSNR of the held-out camera against CPU seconds, a curve per variant, median of its seeds.
+"""Plots the results of `run.py --out`: PSNR of the held-out camera against CPU seconds, a curve per variant, median of seeds.
 
-python benchmarks/training/plot.py FILE.json [FILE.json ...] --out FILE.png [--only NAME ...]     (wants matplotlib)
+python benchmarks/training/plot.py FILE.json [FILE.json ...] --out FILE.png [--only NAME ...]     (needs matplotlib)
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """How much faster two processes train than one: the same run, with as many views per step, of the built-in subject.
 
 Each process has one thread. The two kinds of run alternate; a run's rate is that of its steps after the first tenth, without
-evaluation and saving. Prints every run, then the medians and what the second process gives.
+evaluation and saving. Prints every run, then the medians and the gain from the second process.
 """
 
 from __future__ import annotations

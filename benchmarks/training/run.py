@@ -1,4 +1,4 @@
-"""What each ingredient of the fast schedule gives: PSNR against CPU seconds, on the built-in subject.
+"""Ablation of the fast schedule: PSNR against CPU seconds, on the built-in subject.
 
     python benchmarks/training/run.py [--steps 1500] [--seeds 0 1 2] [--only NAME ...] [--out FILE.json]
 
@@ -82,7 +82,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--only", nargs="+", choices=VARIANTS, default=list(VARIANTS))
-    parser.add_argument("--capture", type=Path, help="written first where it is not there")
+    parser.add_argument("--capture", type=Path, help="created first if missing")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     runtime.init("cpu", threads=1)

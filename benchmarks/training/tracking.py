@@ -1,4 +1,4 @@
-"""How true tracked parameters become by training and refining, measured against what `synth` knows to be true.
+"""Accuracy of tracked parameters after training and refining, measured against the ground truth of `synth`.
 
     python benchmarks/training/tracking.py [--steps 1500] [--seeds 0 1 2] [--capture FOLDER] [--train-on true] [--out FILE.json]
 
@@ -78,7 +78,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--capture", type=Path, help="that `synth` wrote; made anew where it is not given")
+    parser.add_argument("--capture", type=Path, help="written by `synth`; created if not given")
     parser.add_argument("--train-on", choices=["tracked", "true"], default="tracked")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()

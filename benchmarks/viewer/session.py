@@ -1,11 +1,11 @@
-"""A long session of random clicks: does the viewer stand it, does its memory stay, and how fast is it?
+"""A long session of random clicks: does the viewer survive, does its memory stay constant, and how fast is it?
 
     python benchmarks/viewer/session.py MODEL [--minutes 10] [--seed 0]
 
 Starts `view` on a model and works its controls without a browser (tests/viewer/visitor.py): up to three visitors come and go,
 move cameras, set any control to any of its values and now and then to nonsense, play, preview and film. Prints resident memory
 after the first minute and at the end, what the viewer wrote to stderr, and the rate of pictures while it plays at two sizes,
-with the CPU time that the server took for each. Memory is read from /proc, so it wants Linux.
+with the CPU time of the server for each. Memory is read from /proc, so it needs Linux.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def rate(process: subprocess.Popen, address: str, size: tuple[int, int], moves: 
 
 
 def value_for(control: dict, chance: random.Random) -> object:
-    """Another value that a control can have, or one that it cannot."""
+    """Another valid value of a control, or an invalid one."""
     props = control["props"]
     if chance.random() < 0.05:
         return chance.choice(NONSENSE)

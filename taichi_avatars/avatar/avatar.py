@@ -1,4 +1,4 @@
-"""An avatar: head, Gaussians bound to it, and its FLAME parameters over time; with a camera it becomes an image."""
+"""An avatar: head, Gaussians bound to it, and its FLAME parameters over time; a camera renders it to an image."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from taichi_avatars.scene.georeference import NOWHERE, Origin
 
 
 class Avatar:
-    """3D Gaussians on the triangles of a head (GaussianAvatars, CVPR 2024), or an unbound scene where there is no head.
+    """3D Gaussians on the triangles of a head (GaussianAvatars, CVPR 2024), or an unbound scene without a head.
 
     Attributes:
         gaussians: raw parameters.
         head: head model; None for an unbound scene.
         sequence: shape, static offset and the tracked motion; None for an unbound scene.
-        origin: of an unbound scene's coordinates in those of its files; (0, 0, 0) unless those are far from their own.
+        origin: of an unbound scene's coordinates in those of its files; (0, 0, 0) unless those are far from their origin.
     """
 
     def __init__(
@@ -55,10 +55,10 @@ class Avatar:
         """Reads an avatar from its PLY, or from a model folder (the newest iteration).
 
         Args:
-            head: the head it is bound to; None to find it from `head.json` beside the PLY, or as `formats.md` says.
+            head: the head it is bound to; None to find it from `head.json` beside the PLY, or as in `docs/formats.md`.
 
         Raises:
-            UserError: where a file is missing or broken, or the head does not fit.
+            UserError: if a file is missing or broken, or the head does not fit.
         """
         ply = find_ply(path)
         gaussians, origin = read_gaussians(ply)
@@ -79,21 +79,21 @@ class Avatar:
         if self.head is not None and self.sequence is not None:
             self.sequence.save_npz(folder / FLAME_NAME, full_for=self.head.num_vertices if full_flame_param else None)
             write_head_json(folder, self.head)
-        self.gaussians.save_ply(folder / PLY_NAME, self.origin)  # last: a folder with a PLY is whole
+        self.gaussians.save_ply(folder / PLY_NAME, self.origin)  # last: a folder with a PLY is complete
         return folder / PLY_NAME
 
     def pose(self, timestep: int) -> HeadPose:
-        """What the head does at a timestep of the sequence."""
+        """The pose of the head at a timestep of the sequence."""
         if self.sequence is None:
             raise UserError("this scene has no head: it is not bound to a mesh")
         return self.sequence.pose(self.sequence.row(timestep))
 
     def mesh(self, timestep: int | None = None, flame: HeadPose | Mapping[str, object] | None = None) -> HeadMesh:
-        """The head's mesh at a timestep of the sequence, or in a pose of one's own; neutral where neither is given.
+        """The head's mesh at a timestep of the sequence, or in a given pose; neutral if neither is given.
 
         Args:
-            timestep: as the capture numbers it.
-            flame: a pose, or a mapping with any of its parts by name; what is left out is 0.
+            timestep: in the capture's numbering.
+            flame: a pose, or a mapping with any of its parts by name; missing parts are 0.
         """
         if self.head is None or self.sequence is None:
             raise UserError("this scene has no head: it is not bound to a mesh")
@@ -123,7 +123,7 @@ class Avatar:
         background: tuple[float, float, float] | Tensor = (0.0, 0.0, 0.0),
         sh_degree: int | None = None,
     ) -> Rendering:
-        """The avatar seen by a camera, at a timestep of its sequence or in a pose of one's own (see `mesh`); on the CPU."""
+        """The avatar seen by a camera, at a timestep of its sequence or in a given pose (see `mesh`); on the CPU."""
         mesh = None if self.head is None else self.mesh(timestep, flame)
         g = self.gaussians.to(runtime.device())
         world, _ = to_world(g, mesh.vertices if mesh else None, self.head)
@@ -134,14 +134,14 @@ class Avatar:
 
 
 def on_device(avatar: Avatar) -> Avatar:
-    """The avatar with its Gaussians where kernels run, so that they are not carried there for every picture."""
+    """The avatar with its Gaussians on the kernels' device, so that they are not copied there for every image."""
     runtime.start()
     gaussians = avatar.gaussians.to(runtime.device())
     return avatar if gaussians is avatar.gaussians else Avatar(gaussians, avatar.head, avatar.sequence, avatar.origin)
 
 
 def to_world(gaussians: Gaussians, vertices: Tensor | None, head: FlameModel | None) -> tuple[World, Frames | None]:
-    """Gaussians from the frames of their triangles into the world (GaussianAvatars, 3.2); unbound ones are there already."""
+    """Gaussians from the frames of their triangles to the world (GaussianAvatars, 3.2); unbound ones are already there."""
     if vertices is None or head is None or gaussians.binding is None:
         return World(gaussians.means, gaussians.quats, gaussians.log_scales.exp()), None
     frames = Frames(*(part.to(gaussians.means.device) for part in triangle_frames(vertices, head.faces)))

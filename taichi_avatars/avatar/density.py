@@ -1,4 +1,4 @@
-"""Adaptive density control: where Gaussians are added and which are removed (Kerbl et al. 2023, 5.2; GaussianAvatars, 3.3)."""
+"""Adaptive density control: which Gaussians are added and removed (Kerbl et al. 2023, 5.2; GaussianAvatars, 3.3)."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from taichi_avatars import runtime
 from taichi_avatars.avatar.gaussians import Gaussians
 
 SPLIT_INTO = 2
-SPLIT_SHRINK = 1.6  # scale of a child against its parent's
+SPLIT_SHRINK = 1.6  # scale of a child relative to its parent's
 MIN_OPACITY = 0.005
 MAX_WORLD_SCALE = 0.1  # of the extent
 RESET_OPACITY = 0.01
 
 
 class DensityControl:
-    """Collects the gradients of the 2D means and decides from them.
+    """Accumulates the gradients of the 2D means and decides from them.
 
     Args:
         count: number of Gaussians.
-        generator: of the noise that children of a split are placed with.
+        generator: of the noise that places the children of a split.
     """
 
     def __init__(self, count: int, generator: torch.Generator) -> None:
@@ -29,23 +29,23 @@ class DensityControl:
         self.restart(count)
 
     def restart(self, count: int) -> None:
-        """Forget what was collected; there are `count` Gaussians from now on."""
+        """Resets the accumulated gradients, for `count` Gaussians."""
         self.gradient, self.seen = torch.zeros(2, count, device=runtime.device(), dtype=torch.float32).unbind()
 
     def observe(self, observed: Tensor) -> None:
-        """Adds what `observation` gives, summed over the views of a step."""
+        """Adds the result of `observation`, summed over the views of a step."""
         self.gradient += observed[0]
         self.seen += observed[1]
 
     def densify(
         self, gaussians: Gaussians, world_scales: Tensor, extent: float, *, threshold: float, dense: float, limit: int
     ) -> tuple[Tensor, Gaussians]:
-        """Which Gaussians stay, and which are new: clones of small ones, and the children of large ones, which go.
+        """Which Gaussians stay, and which are new: clones of small ones, and the children of large ones, which are removed.
 
         Args:
             world_scales: (N,3), metres.  extent: metres.
-            threshold: mean gradient that calls for more Gaussians.  dense: share of the extent that divides small from large.
-            limit: no more Gaussians than this.
+            threshold: mean gradient that calls for more Gaussians.  dense: fraction of the extent between small and large.
+            limit: maximum number of Gaussians.
 
         Returns:
             keep (N,) bool, and the new Gaussians (in the order clones, then children).
@@ -53,7 +53,7 @@ class DensityControl:
         mean_gradient = self.gradient / self.seen.clamp_min(1)
         grow = mean_gradient >= threshold
         allowed = max(0, limit - len(gaussians))
-        if int(grow.sum()) > allowed:  # each adds one: the neediest first
+        if int(grow.sum()) > allowed:  # each adds one: the largest gradients first
             grow = (
                 torch.zeros_like(grow).scatter_(0, mean_gradient.argsort(descending=True, stable=True)[:allowed], True) & grow
             )
@@ -77,7 +77,7 @@ class DensityControl:
 
 
 def observation(mean2d_grad: Tensor, radii: Tensor) -> Tensor:
-    """What a view says of each Gaussian, (2,N): the length of its gradient and 1, or zeros where it is not visible.
+    """A view's contribution for each Gaussian, (2,N): the norm of its gradient and 1, or zeros where it is not visible.
 
     Args:
         mean2d_grad: (N,2), NDC-scaled.  radii: (N,), 0 where not visible.
@@ -87,7 +87,7 @@ def observation(mean2d_grad: Tensor, radii: Tensor) -> Tensor:
 
 
 def prune_mask(gaussians: Gaussians, world_scales: Tensor | None, extent: float) -> Tensor:
-    """Which Gaussians stay, (N,) bool: not the transparent nor, given `world_scales`, the huge; a triangle keeps one."""
+    """Which Gaussians stay, (N,) bool: not transparent ones nor, given `world_scales`, huge ones; a triangle keeps one."""
     opacities = gaussians.opacities.detach()
     keep = opacities >= MIN_OPACITY
     if world_scales is not None:
@@ -98,7 +98,7 @@ def prune_mask(gaussians: Gaussians, world_scales: Tensor | None, extent: float)
 
 
 def contribution_mask(gaussians: Gaussians, contribution: Tensor, share: float) -> Tensor:
-    """Which Gaussians stay, (N,) bool, if a share of them goes: those of the least contribution (N,). A triangle keeps one."""
+    """Which Gaussians stay, (N,) bool, if a fraction is pruned: those of least contribution (N,). A triangle keeps one."""
     keep = torch.ones(len(gaussians), dtype=torch.bool, device=contribution.device)
     keep[contribution.argsort(stable=True)[: int(share * len(gaussians))]] = False
     if gaussians.binding is not None:
@@ -107,7 +107,7 @@ def contribution_mask(gaussians: Gaussians, contribution: Tensor, share: float) 
 
 
 def _last_of_triangle(binding: Tensor, worth: Tensor, keep: Tensor) -> Tensor:
-    """The Gaussian of the greatest worth (N,) of each triangle that would lose all of them, (N,) bool."""
+    """The Gaussian of highest worth (N,) on each triangle that would lose all of them, (N,) bool."""
     left = torch.bincount(binding[keep], minlength=int(binding.max()) + 1 if len(binding) else 0)
     orphan = (left[binding] == 0).nonzero()[:, 0]
     by_worth = orphan[worth[orphan].argsort(stable=True)]
@@ -119,7 +119,7 @@ def _last_of_triangle(binding: Tensor, worth: Tensor, keep: Tensor) -> Tensor:
 
 
 def select(gaussians: Gaussians, mask: Tensor) -> Gaussians:
-    """The Gaussians where `mask` (N,) holds, detached."""
+    """The Gaussians selected by `mask` (N,), detached."""
     binding = None if gaussians.binding is None else gaussians.binding[mask]
     return Gaussians(**{name: values.detach()[mask] for name, values in gaussians.parameters().items()}, binding=binding)
 

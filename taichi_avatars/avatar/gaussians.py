@@ -1,4 +1,4 @@
-"""The Gaussians of an avatar or a scene: raw parameters, activations, and the PLY that every viewer of this field reads."""
+"""The Gaussians of an avatar or a scene: raw parameters, activations, and the PLY that Gaussian splatting viewers read."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from taichi_avatars.scene.georeference import NOWHERE, Origin, as_comment, from_
 
 C0 = 0.28209479177387814  # SH band 0: colour = C0 * coefficient + 0.5
 START_OPACITY = 0.1
-# What exports are, to those who take one for an avatar's file.
+# Descriptions of exports, for users who mistake one for an avatar's file.
 SHOWN_ONLY = {
     ".splat": "a .splat file",
     ".ksplat": "a .ksplat file",
@@ -33,7 +33,7 @@ SHOWN_ONLY = {
 
 @dataclass(eq=False)
 class Gaussians:
-    """N Gaussians, before activation; in the frame of their triangle where bound, else in the world.
+    """N Gaussians, before activation; in the frame of their triangle if bound, else in the world.
 
     Attributes:
         means: (N,3), triangle units (bound) or metres.
@@ -70,11 +70,11 @@ class Gaussians:
         return self.sh_base if degree == 0 else torch.cat([self.sh_base, self.sh_rest[:, : (degree + 1) ** 2 - 1]], 1)
 
     def parameters(self) -> dict[str, Tensor]:
-        """Everything that is optimised, by name."""
+        """All optimised parameters, by name."""
         return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "binding"}
 
     def to(self, device: torch.device) -> Gaussians:
-        """These Gaussians where a device's kernels reach them without a copy; themselves if they are there."""
+        """These Gaussians on a device, so that its kernels reach them without a copy; themselves if already there."""
         if self.means.device.type == device.type:
             return self
         moved = {name: values.to(device) for name, values in self.parameters().items()}
@@ -106,7 +106,7 @@ class Gaussians:
         """Writes the PLY of `formats.md` section 3: raw values, binary little endian; read back bit-exactly.
 
         Args:
-            origin: of the means; where it is not (0, 0, 0), x, y and z are written with 64 bits, and it as a comment.
+            origin: of the means; unless it is (0, 0, 0), x, y and z are written with 64 bits, and the origin as a comment.
         """
         from plyfile import PlyData, PlyElement
 
@@ -134,16 +134,16 @@ class Gaussians:
 
     @staticmethod
     def load_ply(path: Path | str) -> Gaussians:
-        """Reads such a PLY; one whose Gaussians are far from their origin is moved, see `read_gaussians`.
+        """Reads such a PLY; Gaussians that are far from their origin are moved, see `read_gaussians`.
 
         Raises:
-            UserError: where the file is missing, broken, or lacks a property; names it.
+            UserError: if the file is missing, broken, or lacks a property; names it.
         """
         return read_gaussians(path)[0]
 
 
 def read_gaussians(path: Path | str) -> tuple[Gaussians, Origin]:
-    """Gaussians of a PLY, and the origin of their means in its coordinates: (0, 0, 0) unless they are far from their own.
+    """Gaussians of a PLY, and the origin of their means in its coordinates: (0, 0, 0) unless they are far from it.
 
     Raises:
         UserError: as `Gaussians.load_ply`.
@@ -187,7 +187,7 @@ def read_gaussians(path: Path | str) -> tuple[Gaussians, Origin]:
 
 
 def _origin(table: np.ndarray, comments: list[str]) -> Origin:
-    """What a PLY says, else the middle of positions with 64 bits that are far from their origin."""
+    """The origin stated by a PLY, else the centre of 64-bit positions that are far from their origin."""
     stated = from_comments(comments)
     names = table.dtype.names or ()
     if stated is not None or any(name not in names or table[name].dtype.itemsize < 8 for name in "xyz"):
@@ -196,13 +196,13 @@ def _origin(table: np.ndarray, comments: list[str]) -> Origin:
 
 
 def _as_floats(table: np.ndarray) -> np.ndarray:
-    """(N,C) float32 from N records of C numbers of any kind: at once where they lie evenly, as in almost every PLY."""
+    """(N,C) float32 from N records of C numbers of any type: in one go if they are evenly spaced, as in almost every PLY."""
     return np.array(structured_to_unstructured(table, np.float32), order="C")
 
 
 def _triangles(path: Path | str, values: Tensor) -> Tensor:
     """(N,) int32 from the floats that a PLY holds."""
-    wrong = ~((values >= 0) & (values < 2**24) & (values == values.round()))  # beyond 2^24 a float is no exact index
+    wrong = ~((values >= 0) & (values < 2**24) & (values == values.round()))  # beyond 2^24 a float is not an exact index
     if bool(wrong.any()):
         row = int(wrong.nonzero()[0])
         raise UserError(f"{path}: binding_0 is {values[row].item()} at Gaussian {row}, want the index of a triangle")
@@ -247,7 +247,7 @@ def _read_vertices(path: Path) -> tuple[np.ndarray, list[str]]:
 
 
 def _neighbour_distance(points: Tensor) -> Tensor:
-    """Root of the mean squared distance to the 3 nearest other points, (N,); 0.01 for a point that is alone."""
+    """Root of the mean squared distance to the 3 nearest other points, (N,); 0.01 for a single point."""
     from scipy.spatial import KDTree
 
     if len(points) < 2:

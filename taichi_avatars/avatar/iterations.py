@@ -1,4 +1,4 @@
-"""Where avatars lie in a model folder, and which iteration each is of: the layout that other programs know."""
+"""Avatars in a model folder and their iterations: the layout that other programs know."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from taichi_avatars.errors import UserError
 CLOUDS = "point_cloud"
 PLY_NAME = "point_cloud.ply"
 FLAME_NAME = "flame_param.npz"  # beside each PLY
-REFINED_NAME = "flame_param_refined.npz"  # the same, where `refine` has fitted every timestep to its pictures
-REFINED_NAME = "flame_param_refined.npz"  # beside a PLY through which `refine` has fitted every timestep to its pictures
+REFINED_NAME = "flame_param_refined.npz"  # the same, if `refine` has fitted every timestep to its images
+REFINED_NAME = "flame_param_refined.npz"  # beside a PLY through which `refine` has fitted every timestep to its images
 
 
 def find_ply(path: Path | str) -> Path:
-    """The PLY that a path means: itself, the one in an iteration's folder, or the newest of a model folder."""
+    """The PLY that a path refers to: itself, the one in an iteration's folder, or the newest of a model folder."""
     path = Path(path)
     if path.suffix == ".ply" or path.is_file():
         return path
@@ -38,17 +38,17 @@ def iterations(model: Path | str) -> dict[int, Path]:
 
 
 def iteration_of(ply: Path) -> int | None:
-    """The iteration that a PLY is of, by the name of its folder; None where that does not tell."""
+    """The iteration of a PLY, by the name of its folder; None if that does not tell."""
     match = re.fullmatch(r"iteration_(\d+)", ply.absolute().parent.name)
     return int(match[1]) if match else None
 
 
 def iteration_folder(model: Path, iteration: int) -> Path:
-    """Where a model folder holds the avatar of an iteration."""
+    """The path of an iteration's avatar in a model folder."""
     return model / CLOUDS / f"iteration_{iteration}"
 
 
 def model_of(ply: Path) -> Path:
-    """The model folder that a PLY lies in; the PLY's own folder where it lies in none."""
+    """The model folder that contains a PLY; the PLY's own folder if there is none."""
     ply = ply.absolute()
     return ply.parents[2] if iteration_of(ply) is not None and ply.parents[1].name == CLOUDS else ply.parent

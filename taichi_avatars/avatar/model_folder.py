@@ -1,4 +1,4 @@
-"""What a training run left: the avatar, its iteration, and the capture it was trained on."""
+"""The result of a training run: the avatar, its iteration, and the capture it was trained on."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ class TrainedModel:
     """A trained avatar with what is known about its training.
 
     Attributes:
-        folder: the model folder; for a PLY that lies in none, the folder of the PLY.
-        iteration: of the avatar; 0 where the path does not tell.
-        source: the capture it was trained on, None where nothing says.
-        config: options of the training; the defaults where nothing says.
+        folder: the model folder; for a PLY outside of one, the folder of the PLY.
+        iteration: of the avatar; 0 if the path does not tell.
+        source: the capture it was trained on, None if unknown.
+        config: options of the training; the defaults if unknown.
         parameters: whether the avatar's FLAME parameters are those that a tracker found (of training timesteps, as training
-            tuned them), or were all fitted to their pictures by `refine`, held-out timesteps too.
+            tuned them), or were all fitted to their images by `refine`, held-out timesteps too.
     """
 
     folder: Path
@@ -47,7 +47,7 @@ class TrainedModel:
 
     @property
     def method(self) -> str:
-        """The name under which results of this iteration are filed; refined parameters are another protocol."""
+        """The name under which results of this iteration are stored; refined parameters are another protocol."""
         return f"ours_{self.iteration}{'_refined' if self.parameters == 'refined' else ''}"
 
     @property
@@ -66,18 +66,18 @@ def load_model(
     """Reads a model folder, or one PLY.
 
     Args:
-        head: "builtin" or a FLAME file; None takes what lies beside the PLY.
-        iteration: which of those saved; None takes the newest.
-        parameters: tracked or refined ones; "trained": those that training left, on whichever capture; None takes the refined
-            where there are any.
-        options: of `TrainConfig`, that are to be others than in training; None leaves one as it was.
+        head: "builtin" or a FLAME file; None uses the one beside the PLY.
+        iteration: which of the saved ones; None uses the newest.
+        parameters: tracked or refined ones; "trained": those that training produced, on any capture; None uses the refined
+            ones if there are any.
+        options: of `TrainConfig` that override those of training; None keeps one as it was.
 
     Raises:
-        UserError: where there is no avatar, or not of this iteration.
+        UserError: if there is no avatar, or none of this iteration.
     """
     path = Path(path)
     if not path.exists():
-        raise UserError(f"{path}: there is no such file or folder; give a model folder that `train` wrote, or a .ply file")
+        raise UserError(f"{path}: no such file or folder; give a model folder that `train` wrote, or a .ply file")
     if iteration is None:
         ply = find_ply(path)
     else:
@@ -96,7 +96,7 @@ def load_model(
 
 
 def _with_parameters(avatar: Avatar, folder: Path, source: Path | None, wanted: str | None) -> Parameters:
-    """Gives an avatar the parameters that are wanted; says which it has."""
+    """Sets the requested parameters of an avatar; returns which they are."""
     file = folder / REFINED_NAME
     trained_on: Parameters = "refined" if source is not None and (source / REFINED).is_file() else "tracked"
     if wanted in (None, "refined") and avatar.head is not None and file.is_file():
@@ -109,13 +109,13 @@ def _with_parameters(avatar: Avatar, folder: Path, source: Path | None, wanted: 
 
 
 def load_source(model: TrainedModel, source: Path | None = None) -> Capture:
-    """The capture of a model, read as it was for training but with its splits apart.
+    """The capture of a model, read as for training but with its splits kept apart.
 
     Args:
-        source: another place to read it from.
+        source: another path to read it from.
 
     Raises:
-        UserError: where nothing says which capture it is, or it is gone.
+        UserError: if the capture is unknown or no longer exists.
     """
     path = source or model.source
     if path is None:
@@ -126,7 +126,7 @@ def load_source(model: TrainedModel, source: Path | None = None) -> Capture:
 
 
 def first_camera(folder: Path, origin: Origin = NOWHERE) -> Camera | None:
-    """The first camera in a model folder's `cameras.json`; None where there is none that can be read.
+    """The first camera in a model folder's `cameras.json`; None if none can be read.
 
     Args:
         origin: of the avatar.
@@ -144,7 +144,7 @@ def first_camera(folder: Path, origin: Origin = NOWHERE) -> Camera | None:
 
 
 def _training(folder: Path) -> tuple[Path | None, TrainConfig]:
-    """Source and options from our own files, or from the `cfg_args` that other tools leave."""
+    """Source and options from our own files, or from the `cfg_args` that other tools write."""
     if (folder / "config.toml").is_file():
         return _source(folder / "source.json"), TrainConfig.from_toml(folder / "config.toml")
     if not (folder / "cfg_args").is_file():
@@ -164,7 +164,7 @@ def _source(path: Path) -> Path | None:
 
 
 def _namespace(path: Path) -> dict[str, object]:
-    """The text `Namespace(a=1, ...)`, read as literals and never run."""
+    """The text `Namespace(a=1, ...)`, parsed as literals and never executed."""
     try:
         call = ast.parse(decoded(path.read_bytes()).strip(), mode="eval").body
         if not isinstance(call, ast.Call) or call.args or not isinstance(call.func, ast.Name) or call.func.id != "Namespace":

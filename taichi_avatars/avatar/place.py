@@ -1,4 +1,4 @@
-"""Where an avatar's head is over its whole motion: what cameras are placed by."""
+"""The region that an avatar's head occupies over its whole motion, for placing cameras."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from torch import Tensor
 
 from taichi_avatars.avatar.avatar import Avatar
 
-SAMPLES = 24  # poses that stand for a whole motion where its place and size are measured
+SAMPLES = 24  # poses that represent a whole motion when its place and size are measured
 
 
 @dataclass(frozen=True, eq=False)
 class Place:
-    """Where a head is over a whole motion.
+    """The region of a head over a whole motion.
 
     Attributes:
-        center: (3,) middle of the space it takes, world, metres.
+        center: (3,) centre of the space it occupies, world, metres.
         rotation: (3,3) its mean orientation; the columns are its own left, up and forward.
         extent: (3,) size of that space along these axes, metres.
     """
@@ -47,7 +47,7 @@ def place(avatar: Avatar) -> Place:
 
 
 def moved(avatar: Avatar, to: Avatar) -> Avatar:
-    """`avatar` with its motion shifted to where `to` is in the mean, for cameras that stand around `to`."""
+    """`avatar` with its motion shifted to the mean place of `to`, for cameras that are placed around `to`."""
     assert avatar.sequence is not None
     shift = place(to).center - place(avatar).center
     sequence = replace(avatar.sequence, translation=avatar.sequence.translation + shift)

@@ -1,4 +1,4 @@
-"""Against what one would use otherwise on a CPU: plain torch. Ratios of times in the same run."""
+"""Comparison with the alternatives on a CPU: plain torch. Ratios of times in the same run."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def bench_baselines(repeats: int = 3, seed: int = 0) -> list[dict[str, object]]:
 
     Returns:
         per baseline "name", "gaussians", "width", "height", "forward" and "forward_backward", each with "ours_ms",
-        "theirs_ms" (medians) and "ratio"; gsplat's is missing where gsplat is not installed.
+        "theirs_ms" (medians) and "ratio"; gsplat's is missing if gsplat is not installed.
     """
     rows = [_compared("reference (torch, float64)", dense_scene(*REFERENCE_SCENE, seed), _reference, repeats)]
     if importlib.util.find_spec("gsplat") is not None:
@@ -63,8 +63,8 @@ def _reference(scene: Scene) -> Tensor:
 def _gsplat(scene: Scene) -> Tensor:
     """gsplat 1.5's torch functions from world Gaussians to the image (H,W,3), float32.
 
-    Its `accumulate` composites lists of pairs with two functions of nerfacc, which exist for CUDA only; here torch's
-    cumulative sums stand in for them, and the lists are those of gsplat's 16x16 tiles.
+    Its `accumulate` composites lists of pairs with two functions of nerfacc that exist for CUDA only; here torch's
+    cumulative sums replace them, and the lists are those of gsplat's 16x16 tiles.
     """
     from gsplat.cuda import _torch_impl as gsplat  # pyright: ignore[reportMissingImports]
 
@@ -89,7 +89,7 @@ def _gsplat(scene: Scene) -> Tensor:
 
 
 def _pairs(tiles: Tensor, ids: Tensor, camera, tiles_x: int) -> tuple[Tensor, Tensor]:
-    """Gaussian and pixel of every pair, pixel by pixel, front to back, from lists that are sorted by tile and depth."""
+    """Gaussian and pixel of every pair, pixel by pixel, front to back, from lists sorted by tile and depth."""
     inside = torch.arange(GSPLAT_TILE**2)
     x = (tiles % tiles_x * GSPLAT_TILE)[:, None] + inside % GSPLAT_TILE
     y = (tiles // tiles_x * GSPLAT_TILE)[:, None] + inside // GSPLAT_TILE
@@ -100,7 +100,7 @@ def _pairs(tiles: Tensor, ids: Tensor, camera, tiles_x: int) -> tuple[Tensor, Te
 
 
 def _scans() -> types.ModuleType:
-    """The two functions of nerfacc that gsplat calls, by their documentation, in torch."""
+    """The two functions of nerfacc that gsplat calls, written in torch from their documentation."""
 
     def render_weight_from_alpha(alphas: Tensor, ray_indices: Tensor, n_rays: int, **_: object) -> tuple[Tensor, Tensor]:
         logs = torch.log1p(-alphas.double())

@@ -21,11 +21,11 @@ from taichi_avatars.ops.tiles import sort_into_tiles
 from taichi_avatars.timing.calls import timed
 from taichi_avatars.timing.launches import Launch, recorded_launches
 
-COMPOSITING = {"forward": "composite", "backward": "composite_adjoint"}  # the kernels of which pairs per second are told
+COMPOSITING = {"forward": "composite", "backward": "composite_adjoint"}  # the kernels whose pairs per second are reported
 
 
 def pairs_of(rows: Tensor, width: int, height: int) -> int:
-    """Pairs of a Gaussian and a pixel in the tile lists of splats (N,12): what compositing has to look at."""
+    """Pairs of a Gaussian and a pixel in the tile lists of splats (N,12): the work of compositing."""
     return int(sort_into_tiles(rows, width, height).tile_end[-1]) * TILE * TILE
 
 
@@ -38,7 +38,7 @@ def forward_of(scene: Scene) -> Callable[[], object]:
 
 
 def forward_backward_of(scene: Scene, seed: int = 0) -> Callable[[], object]:
-    """A call of the rasterizer with a random gradient to its image, and back to all five tensors."""
+    """A call of the rasterizer, and backward from a random gradient of its image to all five tensors."""
     camera = scene.camera
     upstream = torch.randn(3, camera.height, camera.width, generator=torch.Generator().manual_seed(seed + 1))
     upstream = upstream.to(runtime.device())
@@ -93,9 +93,9 @@ def of_kernel(launches: list[Launch], kernel: str, pairs: int) -> dict[str, floa
 
 
 def peak_memory(count: int, width: int, height: int) -> int | None:
-    """Bytes that forward and backward of `dense_scene` take beyond what a warm process holds, measured in one of its own.
+    """Peak bytes of forward and backward of `dense_scene` beyond what a warm process holds, measured in a separate process.
 
-    Warm: all kernels have run on a small scene; the scene itself is there. None where the system does not tell (not Linux).
+    Warm: all kernels have run on a small scene, and the scene itself is allocated. None on systems other than Linux.
     """
     arguments = [str(value) for value in (count, width, height, runtime.backend(), runtime.threads())]
     done = subprocess.run([sys.executable, "-m", "taichi_avatars.bench.memory", *arguments], capture_output=True, text=True)

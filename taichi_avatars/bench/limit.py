@@ -1,4 +1,4 @@
-"""Compositing against the same work by hand in C++ (benchmarks/limit), over the same tile lists, on the same cores."""
+"""Compositing against the same work in hand-written C++ (benchmarks/limit), over the same tile lists, on the same cores."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ from taichi_avatars.ops.splat import splat
 from taichi_avatars.ops.tiles import sort_into_tiles
 from taichi_avatars.timing.launches import recorded_launches
 
-SOURCE = Path(taichi_avatars.__file__).parents[1] / "benchmarks" / "limit" / "limit.cpp"  # not part of what is installed
+SOURCE = Path(taichi_avatars.__file__).parents[1] / "benchmarks" / "limit" / "limit.cpp"  # not part of the installed package
 COMPILERS = ("c++", "g++", "clang++")
 FLAGS = ("-O3", "-march=native", "-ffast-math", "-std=c++17", "-pthread")
-GRADIENTS = 10  # columns of a splat that have one
+GRADIENTS = 10  # columns of a splat that have a gradient
 # Sums of differences over sums of values. Both compute in float32 with the same polynomial; a pixel at the threshold where a
 # splat begins or a pixel stops may fall on either side.
 SAME_IMAGE, SAME_GRADIENT = 1e-4, 1e-3
 
 
 def bench_limit(count: int, width: int, height: int, repeats: int = 9, seed: int = 0) -> dict[str, object]:
-    """Times the package's compositing kernels and the C++ program on `dense_scene`, and compares what both compute.
+    """Times the package's compositing kernels and the C++ program on `dense_scene`, and compares their results.
 
     Returns:
         "gaussians", "width", "height", "pairs", "threads", "lanes" (of the C++ program); per "forward" and "backward": "ours"
@@ -44,7 +44,7 @@ def bench_limit(count: int, width: int, height: int, repeats: int = 9, seed: int
         "difference": relative, of "image" and "gradients".
 
     Raises:
-        UserError: on a GPU, without the checkout or a compiler, and where the results differ.
+        UserError: on a GPU, without the checkout or a compiler, and if the results differ.
     """
     if runtime.on_gpu():
         raise UserError("the limit is measured on the CPU: run it with --device cpu")
@@ -59,7 +59,7 @@ def bench_limit(count: int, width: int, height: int, repeats: int = 9, seed: int
         entries = int(lists.tile_end[-1])
         order = lists.order.long()
         rank = torch.empty(count, dtype=torch.int32)
-        rank[lists.place[order].long()] = torch.arange(count, dtype=torch.int32)  # in depth order, of each place
+        rank[lists.place[order].long()] = torch.arange(count, dtype=torch.int32)  # in depth order, of each record
         listed = rank[lists.entries[:entries, 0].long() >> QUAD_BITS]
         parts = [torch.tensor([width, height, TILE, count, entries], dtype=torch.int32)]
         parts += [lists.tile_end, listed, rows[order], upstream]
@@ -93,17 +93,17 @@ def _compiled(folder: Path) -> Path:
         raise UserError(f"{SOURCE}: the limit is not part of the installed package: run bench --limit from a checkout")
     compiler = os.environ.get("CXX") or next((name for name in COMPILERS if shutil.which(name)), None)
     if compiler is None or not shutil.which(compiler):
-        raise UserError(f"bench --limit needs a C++ compiler, and there is no {compiler or ', '.join(COMPILERS)}: install g++")
+        raise UserError(f"bench --limit needs a C++ compiler, but found no {compiler or ', '.join(COMPILERS)}: install g++")
     program = folder / "limit"
     done = subprocess.run([compiler, *FLAGS, str(SOURCE), "-o", str(program)], capture_output=True, text=True)
     if done.returncode:
         first = next((line for line in done.stderr.splitlines() if "error" in line), done.stderr.strip())
-        raise UserError(f"{compiler} does not compile {SOURCE.name} ({first}); it wants C++17 and gcc 12 or clang 14")
+        raise UserError(f"{compiler} does not compile {SOURCE.name} ({first}); it needs C++17 and gcc 12 or clang 14")
     return program
 
 
 def _ours(rows: Tensor, upstream: Tensor, pairs: int, repeats: int) -> tuple[dict[str, dict[str, float]], Tensor, Tensor]:
-    """Times of the compositing kernels; image, depth and alpha (5,H,W) over black; gradient to the rows (N,12)."""
+    """Times of the compositing kernels; image, depth and alpha (5,H,W) over black; gradient of the rows (N,12)."""
     _, height, width = upstream.shape
     rows = rows.clone().requires_grad_()
 

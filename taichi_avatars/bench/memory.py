@@ -10,14 +10,14 @@ from collections.abc import Callable
 from taichi_avatars import runtime
 
 WARM = (500, 64, 96)  # Gaussians, width, height
-RESET_PEAK = "5"  # proc(5), clear_refs: the peak becomes what is resident now
+RESET_PEAK = "5"  # proc(5), clear_refs: resets the peak to the current resident size
 
 
 def peak_above(call: Callable[[], object]) -> int | None:
-    """Bytes of resident memory that a call takes at its peak beyond what is held before it; None where not on Linux."""
+    """Peak bytes of resident memory during a call beyond what was held before it; None if not on Linux."""
     gc.collect()
     try:
-        ctypes.CDLL(None).malloc_trim(0)  # what is free but still resident would hide what the call takes
+        ctypes.CDLL(None).malloc_trim(0)  # memory that is free but still resident would hide the call's use
         with open("/proc/self/clear_refs", "w", encoding="ascii") as control:
             control.write(RESET_PEAK)
         before = _status("VmRSS")
@@ -28,7 +28,7 @@ def peak_above(call: Callable[[], object]) -> int | None:
 
 
 def peak_on_gpu(call: Callable[[], object]) -> int:
-    """Bytes of the GPU's memory that torch holds at the peak of a call beyond what it held before it."""
+    """Peak bytes of GPU memory held by torch during a call beyond what it held before it."""
     import torch
 
     torch.cuda.synchronize()

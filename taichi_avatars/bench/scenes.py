@@ -1,4 +1,4 @@
-"""What is timed: a dense scene of random Gaussians, and an avatar like a trained one."""
+"""Subjects of the benchmarks: a dense scene of random Gaussians, and an avatar like a trained one."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ TIMESTEPS = 16
 # began with, a few (hair, brows, mouth) hold nearly all others; most Gaussians are faint, and flat or needles. In front of
 # the head, trained and example have 56 and 55 pairs per pixel at 550x802, 98 and 94 at 275x401, and opacities of 0.004 0.02
 # 0.11 0.61 1.00 and 0.002 0.03 0.17 0.60 0.97 (5, 25, 50, 75, 95%).
-TRAINED = 40_000  # Gaussians of the avatar that was measured; more of them are smaller and cover the same
-CROWDED = 0.06  # share of the triangles that hold what was added
+TRAINED = 40_000  # Gaussians of the measured avatar; with more, they are smaller and cover the same area
+CROWDED = 0.06  # fraction of the triangles that hold the added Gaussians
 LARGEST = -0.35  # logarithm of the longest axis, triangle units
 DECAY = 2.0  # mean of what the logarithms of the axes lie below that, exponentially distributed
 LOGIT_OPACITY = (-1.6, 3.0)  # mean, standard deviation
 
 
 class Scene(NamedTuple):
-    """Gaussians as `rasterize` takes them, and a camera that they fill the picture of."""
+    """Gaussians as `rasterize` takes them, and a camera whose image they fill."""
 
     means: Tensor
     quats: Tensor
@@ -47,7 +47,7 @@ class Scene(NamedTuple):
 
 
 def dense_scene(count: int, width: int, height: int, seed: int = 0) -> Scene:
-    """A shell of random Gaussians as large as a head, with SH degree 3; the same for the same seed.
+    """A head-sized shell of random Gaussians with SH degree 3; reproducible by seed.
 
     100,000 of them make about 65 million pairs of a Gaussian and a pixel at 550 x 802.
     """
@@ -70,7 +70,7 @@ def dense_scene(count: int, width: int, height: int, seed: int = 0) -> Scene:
 
 
 def example_avatar(count: int, seed: int = 0) -> Avatar:
-    """The built-in head with `count` Gaussians that cost what those of a trained avatar cost, and random poses."""
+    """The built-in head with `count` Gaussians that cost as much as those of a trained avatar, and random poses."""
     head = FlameModel.builtin()
     random = torch.Generator().manual_seed(seed)
     crowded = torch.randperm(head.num_faces, generator=random)[: round(CROWDED * head.num_faces)]
@@ -99,5 +99,5 @@ def example_avatar(count: int, seed: int = 0) -> Avatar:
 
 
 def in_front_of(avatar: Avatar, width: int, height: int) -> Camera:
-    """A camera that an avatar's head fills."""
+    """A camera whose image an avatar's head fills."""
     return frontal_camera(place(avatar), width, height)

@@ -31,14 +31,14 @@ for _variable in ("TI_ENABLE_PYBUF", "QD_ENABLE_PYBUF"):
     os.environ.setdefault(_variable, "0")
 
 WRONG_USAGE = 2
-# Where typer has its errors from differs between its versions.
+# typer's errors come from different modules in its versions.
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 
 app = typer.Typer(
     help="Photorealistic, animatable head avatars: 3D Gaussians that ride on the triangles of a FLAME head.\n\n"
-    "Start with [bold]taichi-avatars demo[/bold]: it films a built-in subject, trains an avatar of it, measures it on views it "
-    "never saw, and drives it with another motion, in a few minutes and without a GPU.",
-    epilog="Exit code: 0 done, 1 failed, 2 wrong usage. Options may be written with - or _.",
+    "Start with [bold]taichi-avatars demo[/bold]: it films the built-in subject, trains an avatar of it, measures it on views "
+    "it never saw, and drives it with another motion, in a few minutes and without a GPU.",
+    epilog="Exit code: 0 success, 1 failure, 2 wrong usage. Options may be written with - or _.",
     rich_markup_mode="rich",
     no_args_is_help=True,
     add_completion=False,
@@ -72,7 +72,7 @@ for _commands in (subject, create, track, train, refine, outputs, evaluate, reen
 
 
 def main() -> None:
-    """Runs the command line of this process and exits: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
+    """Runs the command line of this process and exits: 0 success, 1 failure, 2 wrong usage, 130 interrupted."""
     sys.exit(run(sys.argv[1:]))
 
 
@@ -91,7 +91,7 @@ def run(arguments: list[str]) -> int:
 
 
 def _usage(error: Exception) -> str:
-    """What is wrong, the nearest name where there is one, and where the help is."""
+    """The mistake, the nearest name where there is one, and the command that shows the help."""
     message = getattr(error, "message", "") if hasattr(error, "possibilities") else error.format_message()  # pyright: ignore[reportAttributeAccessIssue]
     nearest = (getattr(error, "possibilities", None) or [None])[0]
     context = getattr(error, "ctx", None)

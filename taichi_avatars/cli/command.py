@@ -1,4 +1,4 @@
-"""What all commands share: their common options, output as text or JSON, and errors as one line with an exit code."""
+"""What all commands share: common options, output as text or JSON, and one-line errors with an exit code."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ Source = Annotated[
         "--source",
         "-s",
         metavar="DATA",
-        help="Capture folder, where it is not the one the model was trained on.",
+        help="Capture folder, if not the one that the model was trained on.",
     ),
 ]
 # What the configuration of the model says unless it is given.
@@ -65,9 +65,9 @@ Images = Annotated[
 ]
 Label = Annotated[
     str | None,
-    typer.Option(metavar="TEXT", help="A mark in a corner of what is shown, such as: made by a computer.", show_default="none"),
+    typer.Option(metavar="TEXT", help="Text in a corner of the images, such as: made by a computer.", show_default="none"),
 ]
-Iteration = Annotated[int | None, typer.Option(min=1, help="Saved iteration to take.", show_default="the newest")]
+Iteration = Annotated[int | None, typer.Option(min=1, help="Saved iteration to use.", show_default="the newest")]
 Head = Annotated[
     str | None,
     typer.Option(
@@ -80,13 +80,13 @@ Head = Annotated[
 
 @dataclass(frozen=True)
 class Session:
-    """How one command talks; of several processes, the first.
+    """Input and output of one command; of several processes, only the first prints.
 
     Attributes:
-        json: one JSON object on stdout and nothing else there.
-        quiet: no progress, and none in any process but the first.
-        seed: of all random numbers; None where the person gave none, which means 0.
-        threads: CPU threads asked for, None for all.
+        json: print one JSON object on stdout and nothing else there.
+        quiet: no progress; always so in all processes but the first.
+        seed: of all random numbers; None if not given, which means 0.
+        threads: CPU threads to use, None for all.
         stdout: where results go.
     """
 
@@ -97,16 +97,16 @@ class Session:
     stdout: TextIO
 
     def progress(self, what: str, total: int, unit: str) -> Progress:
-        """A bar or lines about long work, on stderr."""
+        """A progress bar, or progress lines, on stderr."""
         return Progress(what, total, unit, quiet=self.quiet)
 
     def say(self, line: str) -> None:
-        """A line for the person who waits, on stderr."""
+        """A line for the waiting user, on stderr."""
         if not self.quiet:
             print(line, file=sys.stderr, flush=True)
 
     def result(self, values: Mapping[str, object], text: RenderableType) -> None:
-        """What came out: `values` as JSON, or `text` for reading."""
+        """The result: `values` as JSON, or `text` for reading."""
         if not ranks.is_first():
             return
         if self.json:
@@ -115,12 +115,12 @@ class Session:
         from rich.console import Console
         from rich.text import Text
 
-        shown = Text(text) if isinstance(text, str) else text  # names of files may hold what rich would take for markup
+        shown = Text(text) if isinstance(text, str) else text  # file names may contain what rich would take for markup
         Console(file=self.stdout, highlight=False, soft_wrap=True).print(shown)
 
 
 def common_parameters() -> list[inspect.Parameter]:
-    """The options that every command has."""
+    """The options of every command."""
 
     def options(
         *,
@@ -134,7 +134,7 @@ def common_parameters() -> list[inspect.Parameter]:
             int | None,
             typer.Option(
                 rich_help_panel=COMMON,
-                help=r"Of all random numbers: same seed, same result. [dim]\[default: 0][/dim]",
+                help=r"Seed of all random numbers: same seed, same result. [dim]\[default: 0][/dim]",
                 show_default=False,
             ),
         ] = None,
@@ -151,9 +151,9 @@ def common_parameters() -> list[inspect.Parameter]:
 def command(
     app: typer.Typer, panel: str, name: str | None = None, *, shared: bool = False
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Makes a function a command of the app: its keyword parameters are options, its docstring the help.
+    """Registers a function as a command of the app: its keyword parameters are options, its docstring the help.
 
-    The function's first parameter is the `Session`; the common options are added behind its own.
+    The function's first parameter is the `Session`; the common options are added after its own.
 
     Args:
         shared: whether the processes that torchrun starts can share its work.
@@ -184,7 +184,7 @@ def fail(message: str, code: int = FAILED) -> NoReturn:
 
 
 def one_of(option: str, value: str, choices: Sequence[str]) -> None:
-    """Wrong usage, unless an option's value is one of those that it can have."""
+    """Wrong usage, unless an option's value is one of its choices."""
     if value not in choices:
         raise typer.BadParameter(f"{option}: got {value!r}, want {' or '.join(choices)}")
 
@@ -198,7 +198,7 @@ def pixels(option: str, text: str) -> tuple[int, int]:
 
 
 def file_name(text: str) -> str:
-    """A name that every file system takes."""
+    """A name that is valid on every file system."""
     return re.sub(r"[^\w.-]+", "_", text)
 
 
@@ -208,7 +208,7 @@ def _paragraphs(function: Callable[..., None]) -> str:
 
 
 def _parameters(function: Callable[..., None]) -> list[inspect.Parameter]:
-    # get_type_hints of Python 3.10 hides what is said of an option behind an Optional where its default is None
+    # get_type_hints of Python 3.10 wraps an option's annotation in an Optional where its default is None
     hints = inspect.get_annotations(function, eval_str=True)
     signature = inspect.signature(function)
     return [p.replace(annotation=hints[p.name], kind=p.KEYWORD_ONLY) for p in signature.parameters.values()]
@@ -228,7 +228,7 @@ def _run(
 ) -> None:
     stdout = sys.stdout
     try:
-        with redirect_stdout(sys.stderr) if json else nullcontext():  # libraries may print; stdout is the result's alone
+        with redirect_stdout(sys.stderr) if json else nullcontext():  # libraries may print; stdout is reserved for the result
             if ranks.launched() and not shared:
                 raise UserError(
                     "torchrun: processes can share the work of train, render, eval and reenact; start this without it"
@@ -259,11 +259,11 @@ def _run(
     except Exception as error:
         if debug or isinstance(error, typer.Exit | typer.Abort) or hasattr(error, "exit_code"):
             raise
-        fail(f"unexpected {type(error).__name__}: {error} (a mistake of this program: --debug shows where)")
+        fail(f"unexpected {type(error).__name__}: {error} (a bug of this program: --debug shows where)")
 
 
 def _prepare(device: str, threads: int | None) -> None:
-    """Starts the backend where the person chose one; else the first kernel does."""
+    """Starts the backend if one was chosen; otherwise the first kernel does."""
     if device == "auto" and threads is None:
         return
     from taichi_avatars import runtime

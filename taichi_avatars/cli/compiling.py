@@ -1,4 +1,4 @@
-"""Says which kernels a command has to compile, as it compiles them."""
+"""Reports the kernels that a command has to compile, as it compiles them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 from taichi_avatars import compiled
 from taichi_avatars.compiled import first_launches
 
-SECONDS = 1.0  # between two lines; most kernels take a tenth of it
+SECONDS = 1.0  # between two lines; most kernels take a tenth of that
 SLOW = ("project", "project_adjoint")  # these take seconds, and are always named
 # What commands are known to need.
 NEEDED = {
@@ -21,7 +21,7 @@ NEEDED = {
 
 
 def say_what_is_compiled(command: str, say: Callable[[str], None]) -> None:
-    """Has `say` told of the kernels that this process compiles, each before it is compiled, at most a line a second."""
+    """Passes `say` the kernels that this process compiles, each before it is compiled, at most a line a second."""
     last = -SECONDS
 
     def told(name: str) -> None:
@@ -30,6 +30,6 @@ def say_what_is_compiled(command: str, say: Callable[[str], None]) -> None:
             return
         last = time.monotonic()
         left = len(first_launches.left(NEEDED.get(command, frozenset())) - {name})
-        say(f"compiling {name} for this machine{f', {left} more to come' if left else ''}")
+        say(f"compiling {name} for this machine{f', {left} more to compile' if left else ''}")
 
     first_launches.told = told

@@ -1,4 +1,4 @@
-"""What the commands that tell a whole story end with: facts in two columns."""
+"""The summary at the end of the commands that do everything: facts in two columns."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def facts(rows: Sequence[tuple[str, str]]) -> Table:
-    """Names in bold, and what there is to say of each; paths may hold what rich would take for markup."""
+    """Names in bold and the fact for each; paths may contain what rich would take for markup."""
     from rich.table import Table
     from rich.text import Text
 
@@ -21,5 +21,5 @@ def facts(rows: Sequence[tuple[str, str]]) -> Table:
 
 
 def decibels(value: float | None) -> str:
-    """A PSNR, or that there is none."""
+    """A PSNR, or a dash."""
     return "-" if value is None else f"{value:.2f} dB"

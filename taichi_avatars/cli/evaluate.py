@@ -1,4 +1,4 @@
-"""`eval`: numbers for avatars on the held-out views of their captures."""
+"""`eval`: metrics of avatars on the held-out views of their captures."""
 
 from __future__ import annotations
 
@@ -62,15 +62,15 @@ def evaluate(
         str,
         typer.Option(
             metavar="standard|paper",
-            help="paper adds what published numbers are: the mean of the channels' PSNR, and LPIPS (Alex) on unscaled images.",
+            help="paper adds the published metrics: the mean of the channels' PSNR, and LPIPS (Alex) on unscaled images.",
         ),
     ] = "standard",
     parameters: Annotated[
         str | None,
         typer.Option(
             metavar="tracked|refined|both",
-            help="FLAME parameters of the views: as tracked, or as `refine` fitted them to the pictures that are measured.",
-            show_default="the refined where there are any",
+            help="FLAME parameters of the views: as tracked, or as `refine` fitted them to the images that are measured.",
+            show_default="refined, if there are any",
         ),
     ] = None,
     lpips: Annotated[str, typer.Option(metavar="alex|vgg|both|none", help="Network of LPIPS.")] = "alex",
@@ -92,7 +92,7 @@ def evaluate(
 
     val holds cameras that training never saw (novel view), test holds expressions that it never saw (self-reenactment).
     Means go to MODEL/<split>/results.json, single views to per_view.json, numbered as `render` numbers them; those of test
-    also to MODEL itself, where scripts that were written for the reference look. With refined FLAME parameters, which is
+    also to MODEL itself, where scripts written for the reference look for them. With refined FLAME parameters, which is
     another protocol, the method is called ours_N_refined instead of ours_N.
 
     Example: taichi-avatars eval -m output/me --json
@@ -134,7 +134,7 @@ def evaluate(
 
 
 def _held(capture: Capture, splits: list[str], *, asked: bool) -> list[str]:
-    """Which of the splits can be measured; the training views only where they were asked for."""
+    """The splits that can be measured; the training views only on request."""
     empty = [name for name in splits if not getattr(capture, name)]
     if asked and empty:
         raise UserError(f"{capture.path}: the split {empty[0]} is empty; choose another with --split")
@@ -152,7 +152,7 @@ def _measure(
     protocol: EvaluationProtocol,
     perceptual: list[Lpips],
 ) -> tuple[dict[str, object], Table]:
-    """Measures one model and writes its files; the values, and a table of them."""
+    """Measures one model and writes its files. Returns the values and a table of them."""
     from rich.table import Table
 
     from taichi_avatars.evaluation import scores as measure
@@ -200,7 +200,7 @@ def _measure(
 
 
 def _perceptual(session: Session, which: str, weights: str | None) -> list[Lpips]:
-    """The perceptual metrics that can be had; why one cannot is one line."""
+    """The perceptual metrics that are available; says in one line why one is not."""
     from taichi_avatars.evaluation.lpips import load_lpips
     from taichi_avatars.evaluation.lpips_weights import MissingWeights, Net
 

@@ -11,7 +11,7 @@ from taichi_avatars.cli.command import Head, Iteration, Label, Model, Session, c
 
 FORMATS = ("ply", "compressed", "splat", "zip", "glb", "obj", "npz", "web")
 ANIMATED = ("zip", "web")
-# What has no meaning for some formats.
+# Options without a meaning for some formats.
 WITHOUT = {
     "--y-down": ("glb", "obj", "web"),
     "--sh-degree": ("glb", "obj", "splat"),
@@ -31,9 +31,7 @@ def export(
     model: Model,
     format: Annotated[
         str | None,
-        typer.Option(
-            "--format", "-f", metavar="|".join(FORMATS), help="See above.", show_default="what the name of -o ends in"
-        ),
+        typer.Option("--format", "-f", metavar="|".join(FORMATS), help="See above.", show_default="the suffix of -o"),
     ] = None,
     out: Annotated[
         Path | None,
@@ -52,35 +50,35 @@ def export(
             show_default="the motion that the avatar was trained on",
         ),
     ] = None,
-    every: Annotated[int, typer.Option(min=1, metavar="N", rich_help_panel=POSE, help="zip, web: only every N-th frame.")] = 1,
+    every: Annotated[int, typer.Option(min=1, metavar="N", rich_help_panel=POSE, help="zip, web: only every Nth frame.")] = 1,
     sh_degree: Annotated[
         int | None,
-        typer.Option(min=0, max=3, rich_help_panel=OUTPUT, help="Leave higher SH bands out: smaller.", show_default="all"),
+        typer.Option(min=0, max=3, rich_help_panel=OUTPUT, help="Omit higher SH bands: smaller.", show_default="all"),
     ] = None,
     y_down: Annotated[
         bool,
         typer.Option(
             "--y-down/--y-up",
             rich_help_panel=OUTPUT,
-            help="Turn Gaussians upside down for viewers that expect y down, such as SuperSplat; --y-up is the world as it is.",
+            help="Turn Gaussians upside down for viewers that expect y down, such as SuperSplat; --y-up keeps the axes.",
         ),
     ] = False,
     white: Annotated[
         bool | None, typer.Option("--white/--black", rich_help_panel=OUTPUT, help="web: background.", show_default="as trained")
     ] = None,
     title: Annotated[
-        str | None, typer.Option(rich_help_panel=OUTPUT, help="web: of the page.", show_default="the model folder's name")
+        str | None, typer.Option(rich_help_panel=OUTPUT, help="web: title of the page.", show_default="the model folder's name")
     ] = None,
     label: Label = None,
     iteration: Iteration = None,
     head: Head = None,
 ) -> None:
-    """Write an avatar for other programs: at one pose, or a whole performance.
+    """Write an avatar for other programs: at one pose, or a whole animation.
 
     At a pose: ply (3D Gaussians in the world, as every viewer reads them), compressed (PlayCanvas' compressed PLY), splat
     (small, without view-dependent colour), glb and obj (the head's mesh), npz (everything as arrays).
 
-    A performance: web (a folder to put on any web server: the avatar, moving, drawn by the visitor's browser), zip (one ply
+    An animation: web (a folder for any web server: the avatar, moving, drawn by the visitor's browser), zip (one ply
     per frame).
 
     Example: taichi-avatars export -m output/me --format web -o site
@@ -99,7 +97,7 @@ def export(
     one_of("--format", kind, FORMATS)
     ending = SUFFIXES[kind].rpartition(".")[2]
     if out is not None and not out.name.lower().endswith(f".{ending}" if ending else ""):
-        raise UserError(f"{out}: the format {kind} is written to files that end in {SUFFIXES[kind]}")
+        raise UserError(f"{out}: the format {kind} needs a file name ending in {SUFFIXES[kind]}")
     told = {
         "--y-down": y_down,
         "--sh-degree": sh_degree is not None,
@@ -108,22 +106,22 @@ def export(
     }
     for option, given in told.items():
         if given and kind in WITHOUT[option]:
-            raise typer.BadParameter(f"{option}: has no meaning for the format {kind}; leave it out")
+            raise typer.BadParameter(f"{option}: has no meaning for the format {kind}; omit it")
     trained = load_model(model, head=head, iteration=iteration)
     actor, fps, name = trained.avatar, float(FPS), None
     if motion is not None:
         if actor.head is None:
-            raise UserError(f"{model}: a static scene has no head that a motion could drive; leave --motion out")
+            raise UserError(f"{model}: a static scene has no head that a motion could drive; omit --motion")
         performed = load_motion(motion, actor.head, principal_point=trained.config.principal_point)
         if performed.remark:
             session.say(performed.remark)
         if timestep is None and kind not in ANIMATED:
             raise typer.BadParameter(
-                f"--timestep: say which of the motion's {len(performed.sequence)} timesteps {kind} is to hold"
+                f"--timestep: say which of the motion's {len(performed.sequence)} timesteps to write as {kind}"
             )
         actor, fps, name = drive(actor, performed), performed.fps, performed.name
     if timestep is not None and actor.head is None:
-        raise UserError(f"{model}: a static scene has no timesteps; leave --timestep out")
+        raise UserError(f"{model}: a static scene has no timesteps; omit --timestep")
     pose = [part for part in (name, None if timestep is None else f"{timestep:05d}") if part] or ["neutral"]
     path = out or trained.folder / ("web" if kind == "web" else f"export_{'_'.join(pose)}{SUFFIXES[kind]}")
     if path.exists() and model.exists() and path.samefile(model):
@@ -146,10 +144,10 @@ def export(
         )
         write(actor, kind, path, choice)
     if kind == "web" and actor.head is not None and actor.head.identity["head"] == "flame":
-        session.say("the page holds components of your FLAME model: before you publish it, see what FLAME's licence allows")
+        session.say("the page contains components of your FLAME model: check what FLAME's licence allows before you publish it")
     if any(actor.origin) and kind in ("compressed", "splat", "web"):
         origin = ", ".join(f"{value:.15g}" for value in (turned(actor.origin) if y_down else actor.origin))
-        session.say(f"note: {kind} has 32 bits for a coordinate: the scene's own are those in it plus ({origin})")
+        session.say(f"note: {kind} has 32-bit coordinates: add ({origin}) to get the scene's own")
     values = {"file": str(path), "format": kind, "frames": frames, "megabytes": round(_size(path) / 1e6, 2)}
     if kind not in ("glb", "obj"):
         values["gaussians"] = len(actor.gaussians)

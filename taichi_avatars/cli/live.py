@@ -42,7 +42,7 @@ def live(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="Model folder that `train` wrote, or one point_cloud.ply.")],
     source: From = None,
     host: Annotated[
-        str, typer.Option("--host", rich_help_panel=MOTION, help="Where to listen; 0.0.0.0 lets phones send.")
+        str, typer.Option("--host", rich_help_panel=MOTION, help="Address to listen on; 0.0.0.0 lets phones send.")
     ] = "127.0.0.1",
     sender: Sender = None,
     smoothing: Smoothing = 1.0,
@@ -55,33 +55,33 @@ def live(
             "--to",
             metavar="FILE.mp4|mjpeg[:PORT]|camera",
             rich_help_panel=OUTPUT,
-            help="A recording, with the motion as npz beside it; pictures for OBS and web pages; a virtual camera. Repeat.",
+            help="A recording, with the motion as npz beside it; images for OBS and web pages; a virtual camera; may repeat.",
             show_default="the viewer",
         ),
     ] = None,
-    to_host: Annotated[str, typer.Option(rich_help_panel=OUTPUT, help="Where pictures are served.")] = "127.0.0.1",
+    to_host: Annotated[str, typer.Option(rich_help_panel=OUTPUT, help="Address to serve images on.")] = "127.0.0.1",
     size: Annotated[
         str | None,
         typer.Option(metavar="WxH", rich_help_panel=OUTPUT, help="Pixels.", show_default="550x802 on a GPU, else half of that"),
     ] = None,
-    fps: Annotated[int, typer.Option(rich_help_panel=OUTPUT, min=1, max=120, help="Pictures per second, at most.")] = 30,
+    fps: Annotated[int, typer.Option(rich_help_panel=OUTPUT, min=1, max=120, help="Maximum frames per second.")] = 30,
     white: Annotated[
         bool | None, typer.Option("--white/--black", rich_help_panel=OUTPUT, help="Background.", show_default="as trained")
     ] = None,
     audio: Annotated[
-        bool, typer.Option("--audio", rich_help_panel=OUTPUT, help="Recordings keep the sound of a video that is the source.")
+        bool, typer.Option("--audio", rich_help_panel=OUTPUT, help="Keep the sound of a source video in recordings.")
     ] = False,
     seconds: Annotated[
-        float | None, typer.Option(rich_help_panel=OUTPUT, min=0, help="End after so long.", show_default="Ctrl-C")
+        float | None, typer.Option(rich_help_panel=OUTPUT, min=0, help="Stop after this time.", show_default="Ctrl-C")
     ] = None,
     iteration: Iteration = None,
     head: Head = None,
 ) -> None:
     """Be the avatar: live motion from a phone, a face-tracking program, or a program of your own.
 
-    webcam, or a video in its place, finds the face itself; livelink is Epic's Live Link Face, ifacialmocap the app of that
+    webcam, or a video instead of one, tracks the face itself; livelink is Epic's Live Link Face, ifacialmocap the app of that
     name, vmc what VTuber programs send, websocket JSON from anything else. Without --to, the viewer opens. Listens on this
-    machine alone unless --host says otherwise. Enter makes the present face the neutral one. Ctrl-C ends it.
+    machine only unless --host is given. Enter makes the current face the neutral one. Ctrl-C ends it.
 
     Example: taichi-avatars live output/me --from livelink --host 0.0.0.0 --to me.mp4 --to mjpeg
     """
@@ -114,7 +114,7 @@ def live(
     background = trained.background if white is None else (1.0, 1.0, 1.0) if white else (0.0, 0.0, 0.0)
     name = trained.folder.resolve().name or "avatar"
     camera = frontal_camera(place(avatar), width, height)
-    avatar.render(camera, background=background)  # compiles kernels before somebody waits for a picture
+    avatar.render(camera, background=background)  # compiles the kernels before somebody waits for an image
     outputs = [
         open_output(
             text, avatar, performer.rig, (width, height), fps, host=to_host, background=background, title=name,
@@ -155,13 +155,13 @@ def show(session: Session, trained: TrainedModel, live: tuple[Performer, Source]
 
 
 def listen_to_keys(session: Session, performer: Performer) -> None:
-    """Enter, in a terminal, makes the present face the neutral one."""
+    """Enter, in a terminal, makes the current face the neutral one."""
     if sys.stdin is None or not sys.stdin.isatty():
         return
 
     def listen(lines: Callable[[], str]) -> None:
         while lines():
             done = performer.calibrate()
-            session.say("this face is neutral now" if done else "no face has come yet")
+            session.say("this face is now neutral" if done else "no face has come yet")
 
     threading.Thread(target=listen, args=(sys.stdin.readline,), daemon=True, name="live-keys").start()

@@ -28,26 +28,27 @@ Sender = Annotated[
     typer.Option(
         metavar="ADDRESS",
         rich_help_panel=MOTION,
-        help="The only address that is listened to; of web pages, their origin.",
-        show_default="the first that sends, until it is silent",
+        help="The only address that may send; of web pages, their origin.",
+        show_default="the first to send, until it falls silent",
     ),
 ]
 Smoothing = Annotated[
-    float, typer.Option(min=0, max=10, rich_help_panel=MOTION, help="More is calmer and slower; 0 is the motion as it comes.")
+    float,
+    typer.Option(min=0, max=10, rich_help_panel=MOTION, help="More is steadier and slower; 0 leaves the motion as received."),
 ]
 Relative = Annotated[
-    bool, typer.Option("--relative", rich_help_panel=MOTION, help="The first second of a sender is its neutral face.")
+    bool, typer.Option("--relative", rich_help_panel=MOTION, help="Take the first second of a sender as its neutral face.")
 ]
 Clamp = Annotated[
     bool,
-    typer.Option("--clamp", rich_help_panel=MOTION, help="Keep expression and jaw in the range that training has seen."),
+    typer.Option("--clamp", rich_help_panel=MOTION, help="Keep expression and jaw in the range seen in training."),
 ]
 Blendshapes = Annotated[
     Path | None,
     typer.Option(
         metavar="FILE.npz",
         rich_help_panel=MOTION,
-        help="For FLAME heads: what each ARKit weight is in expression components, see docs/live.md.",
+        help="For FLAME heads: each ARKit weight in expression components, see docs/live.md.",
     ),
 ]
 
@@ -55,7 +56,7 @@ Blendshapes = Annotated[
 def prepared(
     session: Session, trained: TrainedModel, avatar: Avatar, source: str, *, clamp: bool, **options: Any
 ) -> tuple[Performer, Source]:
-    """Opens a source for an avatar, and says what its user should know."""
+    """Opens a source for an avatar, and prints its warnings and notes."""
     from taichi_avatars.avatar.model_folder import load_source
     from taichi_avatars.motion.live.setup import prepare
 
@@ -71,7 +72,7 @@ def prepared(
 
 
 def serve(session: Session, subject: Subject, films: Path, *, browser: bool = False, **options: Any) -> None:
-    """Runs a viewer until Ctrl-C, and says where it is."""
+    """Runs a viewer until Ctrl-C, and prints its address."""
     from taichi_avatars.viewer.viewer import Viewer
 
     viewer = Viewer(subject, films, **options)

@@ -1,4 +1,4 @@
-"""`render`: an avatar on the views of a capture, as pictures and videos."""
+"""`render`: an avatar on the views of a capture, as images and videos."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from taichi_avatars.cli.command import (
 
 MESH = "Mesh"
 SPLITS = ("train", "val", "test")
-ALL_CAMERAS = "-1"  # as the reference's scripts say it
+ALL_CAMERAS = "-1"  # the spelling of the reference's scripts
 
 
 def add_to(app: typer.Typer) -> None:
@@ -42,26 +42,26 @@ def render(
     split: Annotated[
         list[str] | None, typer.Option(metavar="train|val|test", help="Only this split; may be repeated.", show_default="all")
     ] = None,
-    skip_train: Annotated[bool, typer.Option("--skip-train", help="Leave the training views out.")] = False,
-    skip_val: Annotated[bool, typer.Option("--skip-val", help="Leave the novel views out.")] = False,
-    skip_test: Annotated[bool, typer.Option("--skip-test", help="Leave the self-reenactment views out.")] = False,
+    skip_train: Annotated[bool, typer.Option("--skip-train", help="Omit the training views.")] = False,
+    skip_val: Annotated[bool, typer.Option("--skip-val", help="Omit the novel views.")] = False,
+    skip_test: Annotated[bool, typer.Option("--skip-test", help="Omit the self-reenactment views.")] = False,
     camera_id: Annotated[
         str | None,
         typer.Option("--camera-id", metavar="ID", help="Only this camera.", show_default="all"),
     ] = None,
     render_mesh: Annotated[
         bool,
-        typer.Option("--render-mesh/--no-render-mesh", rich_help_panel=MESH, help="Show the mesh in pictures of their own."),
+        typer.Option("--render-mesh/--no-render-mesh", rich_help_panel=MESH, help="Also show the mesh, in separate images."),
     ] = True,
     mesh_over: Annotated[
-        str, typer.Option(metavar="avatar|truth", rich_help_panel=MESH, help="What lies below the mesh.")
+        str, typer.Option(metavar="avatar|truth", rich_help_panel=MESH, help="What to draw the mesh over.")
     ] = "avatar",
     mesh_colors: Annotated[
         str,
         typer.Option(
             metavar="parts|gaussians",
             rich_help_panel=MESH,
-            help="gaussians: how many ride on each triangle; those with none are grey.",
+            help="gaussians: their number on each triangle; triangles with none are grey.",
         ),
     ] = "parts",
     mesh_shading: Annotated[
@@ -69,7 +69,9 @@ def render(
     ] = "smooth",
     mesh_opacity: Annotated[
         float | None,
-        typer.Option(min=0, max=1, rich_help_panel=MESH, help="1 hides what lies below.", show_default="0.6, gaussians: 0.85"),
+        typer.Option(
+            min=0, max=1, rich_help_panel=MESH, help="1 hides what is behind the mesh.", show_default="0.6, gaussians: 0.85"
+        ),
     ] = None,
     resolution: Resolution = None,
     white_background: White = None,
@@ -80,7 +82,7 @@ def render(
     """Render the views of a capture: frames, ground truth, mesh overlay, and a video of each.
 
     They go to MODEL/<split>/ours_<iteration>/{renders,gt,renders_mesh}/00000.png and .mp4, numbered camera by camera.
-    With -t the folder is named after the target. What is not given here is as the model's own configuration says.
+    With -t the folder is named after the target. Options not given here are taken from the model's configuration.
 
     Example: taichi-avatars render -m output/me --skip-train
     """

@@ -1,4 +1,4 @@
-"""Progress of long work: a bar on a terminal, a line now and then without one. Both on stderr."""
+"""Progress of long work: a bar on a terminal, occasional lines without one. Both on stderr."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bar
     from rich.progress import TaskID
 
-LINE_SECONDS = 4.5  # between two lines where there is no terminal; five are not to pass in silence
+LINE_SECONDS = 4.5  # between two lines without a terminal; no five seconds may pass in silence
 
 
 class Progress:
-    """Rate, figures of the caller's choice, and the time left.
+    """Rate, figures chosen by the caller, and the time left.
 
     Args:
-        what: the work, as a person would call it.
-        total: number of units; 0 where not known yet.
+        what: the work, in words.
+        total: number of units; 0 if not known yet.
         unit: what is counted, in the plural: "steps".
     """
 
     def __init__(self, what: str, total: int, unit: str, *, quiet: bool = False) -> None:
         self.what, self.total, self.unit, self.quiet = what, total, unit, quiet
-        self.first: tuple[int, float] | None = None  # what was done when counting began, and when: preparations do not count
+        self.first: tuple[int, float] | None = None  # units done when counting began, and when: preparation does not count
         self.last_line = time.monotonic()
         self.bar: Bar | None = None
         self.task: TaskID | None = None
@@ -47,16 +47,16 @@ class Progress:
             self.bar.stop()
 
     def _wait_aloud(self) -> None:
-        """Says every few seconds that a stage of which nothing is heard goes on."""
+        """Says every few seconds that a silent stage is still running."""
         began = time.monotonic()
         while not self.over.wait(0.5):
             now = time.monotonic()
             if now - self.last_line >= LINE_SECONDS:
                 self.last_line = now
-                print(f"{self.what}  under way for {_clock(now - began)}", file=sys.stderr, flush=True)
+                print(f"{self.what}  running for {_clock(now - began)}", file=sys.stderr, flush=True)
 
     def update(self, done: int, total: int | None = None, **figures: str) -> None:
-        """`done` units are finished. Figures are shown as "name value"."""
+        """Reports `done` finished units. Figures are shown as "name value"."""
         self.total = total or self.total
         if self.quiet:
             return

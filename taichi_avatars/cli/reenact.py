@@ -1,4 +1,4 @@
-"""`reenact`: an avatar performs what somebody else did."""
+"""`reenact`: drives an avatar with somebody else's motion."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ def reenact(
             metavar="train|val|test",
             rich_help_panel=WHAT,
             help="Of a capture, only this split; may be repeated.",
-            show_default="all; test of the avatar's own",
+            show_default="all; for the avatar's own, test",
         ),
     ] = None,
     relative: Annotated[
         bool,
         typer.Option(
-            "--relative", rich_help_panel=WHAT, help="Take the driver's neutral face out of expression, jaw and eyes."
+            "--relative", rich_help_panel=WHAT, help="Subtract the driver's neutral face from expression, jaw and eyes."
         ),
     ] = False,
     neutral: Annotated[
@@ -51,12 +51,12 @@ def reenact(
         typer.Option(
             metavar="median|first|N",
             rich_help_panel=WHAT,
-            help="What --relative takes for neutral: N is a timestep of the motion.",
+            help="What --relative takes as neutral: N is a timestep of the motion.",
         ),
     ] = "median",
     clamp: Annotated[
         bool,
-        typer.Option("--clamp", rich_help_panel=WHAT, help="Keep expression and jaw in the range that training has seen."),
+        typer.Option("--clamp", rich_help_panel=WHAT, help="Keep expression and jaw in the range seen in training."),
     ] = False,
     source: Source = None,
     camera_id: Annotated[
@@ -77,7 +77,7 @@ def reenact(
         float, typer.Option(rich_help_panel=CAMERA, min=0, max=180, help="How far to each side, degrees.")
     ] = 30.0,
     size: Annotated[
-        str, typer.Option(metavar="WxH", rich_help_panel=CAMERA, help="Pixels, where it is not a capture's camera.")
+        str, typer.Option(metavar="WxH", rich_help_panel=CAMERA, help="Pixels, if not rendered from a camera of a capture.")
     ] = "550x802",
     white: Annotated[
         bool | None, typer.Option("--white/--black", rich_help_panel=OUTPUT, help="Background.", show_default="as trained")
@@ -87,15 +87,13 @@ def reenact(
         typer.Option(
             metavar="PANEL",
             rich_help_panel=OUTPUT,
-            help="What stands side by side: driver, avatar, mesh, overlay (mesh over avatar), novel (another view); repeat.",
-            show_default="driver, where it has images, and avatar",
+            help="Panels side by side: driver, avatar, mesh, overlay (mesh over avatar), novel (another view); may repeat.",
+            show_default="driver, if it has images, and avatar",
         ),
     ] = None,
     audio: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE", rich_help_panel=OUTPUT, help="Sound for the video: an audio file, or a video that has it."
-        ),
+        typer.Option(metavar="FILE", rich_help_panel=OUTPUT, help="Sound for the video: an audio file, or a video with sound."),
     ] = None,
     label: Label = None,
     fps: Annotated[
@@ -118,19 +116,19 @@ def reenact(
 ) -> None:
     """Drive an avatar with somebody's motion and film it.
 
-    Without --motion the avatar performs the held-out timesteps of its own capture (self-reenactment), with it somebody else's
-    (cross-reenactment): it keeps its own shape; expressions and poses are the motion's. Motions may have any length and fewer
-    expression coefficients than the head (EMOCA's 50). ARKit weights work on the built-in head, whose expressions have ARKit's
-    names. --relative and --clamp help where another face does not fit.
+    Without --motion the avatar performs the held-out timesteps of its own capture (self-reenactment), with it another person's
+    (cross-reenactment): it keeps its own shape; expressions and poses are those of the motion. Motions may have any length and
+    fewer expression coefficients than the head (EMOCA's 50). ARKit weights work on the built-in head, whose expressions have
+    ARKit's names. --relative and --clamp help if the other face does not fit.
 
     Example: taichi-avatars reenact -m output/me --motion friend/flame_param.npz --relative --clamp --show avatar mesh novel
     """
     for name in split or ():
         one_of("--split", name, ("train", "val", "test"))
     if camera_path is not None and (orbit or camera_id is not None):
-        raise typer.BadParameter("--camera-path, --camera-id and --orbit: a path needs neither of the others; give one")
+        raise typer.BadParameter("--camera-path cannot be combined with --camera-id or --orbit; give one of them")
     if neutral != "median" and not relative:
-        raise typer.BadParameter("--neutral says what --relative takes out; give --relative too")
+        raise typer.BadParameter("--neutral says what --relative subtracts; give --relative too")
     shape = pixels("--size", size)
     from taichi_avatars.avatar.model_folder import load_model, load_source
     from taichi_avatars.avatar.place import place
@@ -153,7 +151,7 @@ def reenact(
             f"{model}: a static scene has no head that a motion could drive; give a model trained on a head capture"
         )
     if out is not None and out.suffix.lower() != ".mp4":
-        raise UserError(f"{out}: the video is an mp4; end the name in .mp4")
+        raise UserError(f"{out}: the video is an mp4; give a name ending in .mp4")
     if audio is not None:
         check_sound(audio)
     route = None if camera_path is None else read_camera_path(camera_path)

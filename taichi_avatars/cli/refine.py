@@ -1,4 +1,4 @@
-"""`refine`: tracked parameters fitted to the pictures, through a trained avatar."""
+"""`refine`: tracked parameters fitted to the images, through a trained avatar."""
 
 from __future__ import annotations
 
@@ -46,20 +46,20 @@ def refine(
     evidence: Annotated[
         float,
         typer.Option(
-            rich_help_panel=ERRORS, min=1e-9, help="Independent observations that a picture counts for against these sizes."
+            rich_help_panel=ERRORS, min=1e-9, help="Independent observations that an image counts as, against these sizes."
         ),
-    ] = 20.0,
+    ] = 60.0,
     resolution: Resolution = None,
     white_background: White = None,
     iteration: Iteration = None,
     head: Head = None,
 ) -> None:
-    """Fit the FLAME parameters of every timestep to its own pictures, held-out ones too.
+    """Fit the FLAME parameters of every timestep to its own images, held-out ones too.
 
-    The avatar's Gaussians stay as they are; of a held-out picture nothing but its own parameters is learnt. Without -o the
-    parameters go into MODEL, and render, eval, reenact and view use them from then on; eval files what it measures with them
-    under another name. With -o they become a capture, which `train` takes and which names the pictures of the first.
-    Ctrl-C keeps what is done; --resume goes on.
+    The avatar's Gaussians stay as they are; a held-out image only affects its own parameters. Without -o the
+    parameters go into MODEL, and render, eval, reenact and view use them from then on; eval reports their results
+    under another name. With -o they become a capture that `train` takes and that refers to the images of the first.
+    Ctrl-C keeps what is done; --resume continues.
 
     Example: taichi-avatars refine -m output/me -o refined
     """

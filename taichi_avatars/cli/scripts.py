@@ -1,4 +1,4 @@
-"""Command lines written for the reference: its spellings, several values after an option, options without a meaning."""
+"""Command lines written for the reference: its spellings, several values per option, options without an effect."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SPELLINGS = {
 class NoMeaning(NamedTuple):
     """An option of the reference that does nothing here.
 
-    names: as they are written, with hyphens.  takes_value: whether a value follows.  why: for the note.
+    names: as written, with hyphens.  takes_value: whether a value follows.  why: reason for the note.
     """
 
     names: tuple[str, ...]
@@ -45,7 +45,7 @@ NO_MEANING = {
         NoMeaning(("--port",), True, "training opens no port of its own"),
         NoMeaning(("--debug-from",), True, "--debug holds from the first step"),
         NoMeaning(("--detect-anomaly",), False, "a loss that is not finite always stops the run"),
-        NoMeaning(("--position-lr-delay-mult",), True, "the rate of the positions has no delay"),
+        NoMeaning(("--position-lr-delay-mult",), True, "the learning rate of the positions has no delay"),
         NoMeaning(("--target-path", "--target", "-t"), True, "a target is for `render`"),
     ),
     "render": (
@@ -60,7 +60,7 @@ NO_MEANING = {
 
 
 class ScriptCommand(TyperCommand):
-    """A command that also takes the reference's options: their spellings, `--split val test`, and those without a meaning."""
+    """A command that also takes the reference's options: their spellings, `--split val test`, and those without an effect."""
 
     def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # pyright: ignore[reportIncompatibleMethodOverride]
         known = {name for parameter in self.params for name in parameter.opts}
@@ -116,6 +116,6 @@ def spread(arguments: list[str], repeatable: set[str]) -> list[str]:
 
 
 def _normal(argument: str) -> str:
-    """An option's name with hyphens; values behind "=" and whatever is no option stay as they are."""
+    """An option's name with hyphens; values after "=" and anything that is not an option stay as they are."""
     name, equals, value = argument.partition("=")
     return f"{name.replace('_', '-')}{equals}{value}" if name.startswith("-") else argument

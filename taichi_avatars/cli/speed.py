@@ -1,4 +1,4 @@
-"""`bench` and `profile`: what the machine does in a second, and where a training step spends its time."""
+"""`bench` and `profile`: how fast this machine is, and where a training step spends its time."""
 
 from __future__ import annotations
 
@@ -44,17 +44,21 @@ def bench(
     ] = False,
     limit: Annotated[
         bool,
-        typer.Option("--limit", rich_help_panel=WHAT, help="Compositing against C++ by hand; wants a checkout and a compiler."),
+        typer.Option(
+            "--limit", rich_help_panel=WHAT, help="Compositing against hand-written C++; needs a checkout and a compiler."
+        ),
     ] = False,
     gaussians: Annotated[
         list[int] | None,
-        typer.Option("--gaussians", "-n", min=1, help="How many; may be repeated.", show_default="as the documentation lists"),
+        typer.Option(
+            "--gaussians", "-n", min=1, help="Number of Gaussians; may be repeated.", show_default="as the documentation lists"
+        ),
     ] = None,
     size: Annotated[
         list[str] | None,
-        typer.Option(metavar="WxH", help="Picture, pixels; may be repeated.", show_default=f"{FULL}, kernels also {HALF}"),
+        typer.Option(metavar="WxH", help="Image size, pixels; may be repeated.", show_default=f"{FULL}, kernels also {HALF}"),
     ] = None,
-    repeats: Annotated[int, typer.Option(min=1, help="Runs of which the median is taken.")] = 9,
+    repeats: Annotated[int, typer.Option(min=1, help="Runs to take the median of.")] = 9,
     frames: Annotated[int, typer.Option(min=1, help="Frames per round of the protocol.")] = 500,
     rounds: Annotated[int, typer.Option(min=1, help="Rounds of the protocol.")] = 3,
     model: Annotated[
@@ -65,7 +69,7 @@ def bench(
     """Measure speed: frames per second of an avatar, and the kernels, alone and against others.
 
     Frames per second include the update of the FLAME head, as in the published numbers. The example avatar overlaps like a
-    trained one; the dense scene is a shell of random Gaussians that fills the picture. A pair is one Gaussian at one pixel.
+    trained one; the dense scene is a shell of random Gaussians that fills the image. A pair is one Gaussian at one pixel.
 
     Example: taichi-avatars bench -m output/me --frames 100
     """
@@ -120,18 +124,18 @@ def profile(
         typer.Option("--model", "-m", metavar="MODEL", help="Trained avatar.", show_default="start of training, or an example"),
     ] = None,
     gaussians: Annotated[int, typer.Option("--gaussians", "-n", min=1, help="Of the example avatar.")] = PROTOCOL_GAUSSIANS[0],
-    size: Annotated[str, typer.Option(metavar="WxH", help="Picture, where there is no capture.")] = FULL,
-    steps: Annotated[int, typer.Option(min=1, help="Training steps, and frames, to take the mean of.")] = 10,
+    size: Annotated[str, typer.Option(metavar="WxH", help="Image size, if there is no capture.")] = FULL,
+    steps: Annotated[int, typer.Option(min=1, help="Training steps, and frames, to average over.")] = 10,
     trace: Annotated[
         Path | None, typer.Option(metavar="FILE.json", help="Write a Chrome trace, for ui.perfetto.dev or chrome://tracing.")
     ] = None,
     chart: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Draw the stages as bars.")] = None,
     head: Head = None,
 ) -> None:
-    """Show where time goes: a warm training step and a rendered frame, stage by stage and kernel by kernel.
+    """Show where time is spent: a warm training step and a rendered frame, by stage and by kernel.
 
-    Of a trained avatar with -m (on its capture, where that is still there), of the start of training with -s alone, of an
-    example avatar without either. Rates are set against what the machine reaches in moving memory and in arithmetic.
+    Of a trained avatar with -m (on its capture, if that still exists), of the start of training with -s alone, of an
+    example avatar without either. Rates are compared with the machine's peak memory bandwidth and arithmetic rate.
 
     Example: taichi-avatars profile -m output/me --chart profile.png
     """
@@ -152,9 +156,9 @@ def profile(
 def profiled(
     session: Session, count: int | None, model: Path, camera: Camera, on_event: Callable[[Event], None]
 ) -> Iterator[Callable[[Event], None]]:
-    """For `train --profile`: records `count` warm steps of the training inside and writes the profile into the model folder.
+    """For `train --profile`: records `count` warm steps of the enclosed training and writes the profile into the model folder.
 
-    Gives what the training is to tell its events to. That a profile cannot be written does not end the training.
+    Yields the recorder for the training's events. A profile that cannot be written does not end the training.
     """
     if not count:
         yield on_event

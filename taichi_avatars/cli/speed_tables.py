@@ -10,7 +10,7 @@ from rich import box
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 
-SMALLEST_SHARE = 0.002  # of a step: kernels below are summed up in one row
+SMALLEST_SHARE = 0.002  # of a step: kernels below this share one row
 
 
 def text(table: RenderableType) -> str:
@@ -97,7 +97,7 @@ def _baselines(rows: list[dict[str, Any]]) -> RenderableType:
 
 def _limit(values: dict[str, Any]) -> RenderableType:
     title = (
-        f"Compositing against C++ by hand: {values['gaussians']} Gaussians, {values['width']}x{values['height']}, "
+        f"Compositing against hand-written C++: {values['gaussians']} Gaussians, {values['width']}x{values['height']}, "
         f"{values['pairs'] / 1e6:.0f} M pairs, {values['lanes']} lanes"
     )
     headings = ("ours", "C++", "share", "tile", "one thread, CPU: ours", "C++", "share")
@@ -112,7 +112,7 @@ def _limit(values: dict[str, Any]) -> RenderableType:
 
 
 def _stages(name: str, values: dict[str, Any]) -> RenderableType:
-    plain = f", {values['plain_ms']:.1f} ms where nobody records" if values["plain_ms"] else ""
+    plain = f", {values['plain_ms']:.1f} ms without recording" if values["plain_ms"] else ""
     title = (
         f"One {name}: {values['ms']:.1f} ms (mean of {values['units']}{plain})\n{values['gaussians']} Gaussians, "
         f"{values['width']}x{values['height']}, {values['pairs_per_pixel']:.0f} pairs per pixel"

@@ -39,13 +39,13 @@ def demo(
     session: Session,
     *,
     out: Annotated[
-        Path, typer.Option(metavar="DIR", help="Folder for everything; one of an earlier demo is replaced.")
+        Path, typer.Option(metavar="DIR", help="Folder for everything; that of an earlier demo is replaced.")
     ] = DEMO_OUT,
     quality: Annotated[
-        str, typer.Option(metavar="fast|full", help="fast: minutes, small pictures; full: an hour or two, NeRSemble's size.")
+        str, typer.Option(metavar="fast|full", help="fast: minutes, small images; full: an hour or two, NeRSemble's size.")
     ] = "fast",
 ) -> None:
-    """The whole story: film the built-in subject, train its avatar, measure it, drive it.
+    """Everything in one run: film the built-in subject, train its avatar, measure it, drive it.
 
     Needs nothing but this package: no data, no GPU, no FLAME file. Ends with a table (PSNR and SSIM on cameras and on
     expressions that training never saw), reenactment.mp4 (another motion, an orbiting camera) and comparison.png
@@ -61,7 +61,7 @@ def demo(
 def synth(
     session: Session,
     *,
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write; one of this kind is replaced.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write; an earlier one of this kind is replaced.")],
     timesteps: Annotated[int, typer.Option(rich_help_panel=SCENE, min=1, help="Timesteps for training.")] = TIMESTEPS,
     test_timesteps: Annotated[
         int, typer.Option(rich_help_panel=SCENE, min=0, help="Held-out timesteps, with other expressions.")
@@ -82,19 +82,19 @@ def synth(
         bool, typer.Option("--rgba", rich_help_panel=PICTURES, help="Transparent images instead of white behind the head.")
     ] = False,
     tracking_error: Annotated[
-        bool, typer.Option(rich_help_panel=TRACKING, help="Write FLAME parameters with a real tracker's small errors.")
+        bool, typer.Option(rich_help_panel=TRACKING, help="Write FLAME parameters with the small errors of a real tracker.")
     ] = True,
     selfie: Annotated[
         bool, typer.Option("--selfie", rich_help_panel=SELFIE, help="Write video.mp4 and truth/ instead of a capture.")
     ] = False,
     seconds: Annotated[float, typer.Option(rich_help_panel=SELFIE, min=0, help="Of the video.")] = SELFIE_SECONDS,
     fps: Annotated[int, typer.Option(rich_help_panel=SELFIE, min=1, help="Frames per second.")] = SELFIE_FPS,
-    force: Annotated[bool, typer.Option("--force", help="Replace whatever OUT is.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace OUT, whatever it is.")] = False,
     head: Annotated[
         str | None,
         typer.Option(
             metavar="builtin|FILE",
-            help="The head that the subject gets: a FLAME file (.pkl, .npz) or GNM's npz.",
+            help="Head of the subject: a FLAME file (.pkl, .npz) or GNM's npz.",
             show_default="builtin",
         ),
     ] = None,
@@ -102,7 +102,7 @@ def synth(
     """Film the built-in subject: a capture as a tracker such as VHAP exports it, or a selfie video.
 
     OUT holds images, masks, cameras (transforms_train/val/test.json) and FLAME parameters per timestep, and beside them
-    hair masks and, in truth/, a capture of the same pictures without tracking errors. Another --seed is another person.
+    hair masks and, in truth/, a capture of the same images without tracking errors. Another --seed is another person.
 
     With --selfie, one hand-held camera films the subject at home: OUT holds video.mp4, as a tracker would be given, and in
     truth/ the capture that a perfect tracker would make of it.
@@ -171,7 +171,7 @@ def _selfie(
 
 
 def _story(result: dict[str, Any]) -> RenderableType:
-    """The table and the paths that the demonstration ends with."""
+    """The table and the paths at the end of the demonstration."""
     from rich.console import Group
     from rich.table import Table
 

@@ -24,10 +24,10 @@ def info(
         Path | None, typer.Argument(metavar="PATH", help="Folder or file.", show_default="this installation")
     ] = None,
 ) -> None:
-    """Say what a folder or file is, and whether it is whole: capture, avatar, FLAME file, motion; or a video, fit to track.
+    """Identify and check a folder or file: capture, avatar, FLAME file, motion; or whether a video can be tracked.
 
-    Lists everything that is wrong, each with the file and what to do. Exit code 1 where something is. Without a path: which
-    versions of this program, its engine and Python run here, on which processor.
+    Lists every problem, with the file and what to do. Exit code 1 if there are any. Without a path: which versions of this
+    program, its engine and Python run here, on which processor.
     """
     from rich.text import Text
 
@@ -52,9 +52,9 @@ def info(
 
 
 def warm(session: Session) -> None:
-    """Compile all kernels ahead: of images, training, the built-in subject and tracking.
+    """Compile all kernels ahead of time: for rendering, training, the built-in subject and tracking.
 
-    Otherwise each is compiled when it is first needed, which a person waits for. Kernels are kept in the user's cache; a new
+    Otherwise each is compiled when first needed, while the user waits. Kernels are kept in the user's cache; a new
     version of this package may bring others.
     """
     from taichi_avatars import engine
@@ -74,9 +74,9 @@ def convert_flame(
     ] = None,
     masks: Annotated[Path | None, typer.Option(metavar="FILE.pkl", help="FLAME_masks.pkl, to include.")] = None,
 ) -> None:
-    """Write a FLAME pickle as a plain npz, without running what is in the pickle.
+    """Convert a FLAME pickle to a plain npz, without executing the pickle.
 
-    The npz has the same keys and is read everywhere where the pickle is.
+    The npz has the same keys and can be used wherever the pickle can.
 
     Example: taichi-avatars convert-flame flame2023.pkl
     """
@@ -89,14 +89,14 @@ def convert_flame(
 def convert_head(
     session: Session,
     *,
-    file: Annotated[Path, typer.Argument(metavar="FILE.npz", help="GNM Head's npz, or one that this command made of it.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE.npz", help="GNM Head's npz, or one that this command made from it.")],
     out: Annotated[
         Path | None, typer.Option("--out", "-o", metavar="FILE.npz", show_default="FILE-converted.npz beside it")
     ] = None,
 ) -> None:
-    """Write a GNM head under the keys of this program's head files, or such a file as GNM's again.
+    """Convert a GNM head to the keys of this program's head files, or such a file back to GNM's.
 
-    Nothing needs it: commands read GNM's npz as it is. It is for tools that know FLAME's names.
+    No command needs this: they read GNM's npz directly. It is for tools that know FLAME's names.
 
     Example: taichi-avatars convert-head gnm_head.npz -o head.npz
     """

@@ -26,7 +26,7 @@ DATA = "Data and results"
 VIEWER = "Viewer"
 SHORT_NAMES = {"resolution": "-r", "white_background": "-w", "images": "-i"}
 COMMON_FIELDS = ("seed",)  # every command has these
-# Panel of an option: the first whose words its name holds.
+# Panel of an option: the first with a word that the name contains.
 PANELS = {
     "Data and results": ("resolution", "background", "use_mask", "principal_point", "images", "camera", "strict_paths"),
     "FLAME": ("flame",),
@@ -57,10 +57,10 @@ def train(
     ],
     config: Annotated[
         Path | None,
-        typer.Option(rich_help_panel=DATA, metavar="FILE.toml", help="Options from a file; those given here win."),
+        typer.Option(rich_help_panel=DATA, metavar="FILE.toml", help="Options from a file; those given here take precedence."),
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", rich_help_panel=DATA, help="Continue where the run in MODEL stopped.")
+        bool, typer.Option("--resume", rich_help_panel=DATA, help="Resume the run in MODEL where it stopped.")
     ] = False,
     start_checkpoint: Annotated[
         Path | None,
@@ -75,21 +75,21 @@ def train(
     ] = None,
     viewer: Annotated[
         bool,
-        typer.Option("--viewer", rich_help_panel=VIEWER, help="Watch the run in the browser; pause and continue it there."),
+        typer.Option("--viewer", rich_help_panel=VIEWER, help="Watch the run in the browser; pause and resume it there."),
     ] = False,
     viewer_host: Annotated[
         str, typer.Option(rich_help_panel=VIEWER, help="Address to listen on; 0.0.0.0 opens it to everybody on the network.")
     ] = HOST,
     viewer_port: Annotated[
-        int, typer.Option(rich_help_panel=VIEWER, min=0, max=65535, help="The next free one where it is taken; 0 for any.")
+        int, typer.Option(rich_help_panel=VIEWER, min=0, max=65535, help="The next free one if it is taken; 0 for any.")
     ] = PORT,
     evaluation: Annotated[
-        bool, typer.Option("--eval/--no-eval", rich_help_panel=DATA, help="Hold val and test views out, or train on them too.")
+        bool, typer.Option("--eval/--no-eval", rich_help_panel=DATA, help="Hold out val and test views, or train on them too.")
     ] = True,
     bind_to_mesh: Annotated[
         bool,
         typer.Option(
-            "--bind-to-mesh", rich_help_panel=DATA, help="What head captures always do; for scripts written elsewhere."
+            "--bind-to-mesh", rich_help_panel=DATA, help="Always on for head captures; accepted for existing scripts."
         ),
     ] = False,
     head: Head = None,
@@ -99,14 +99,14 @@ def train(
 
     The capture is a folder with images, cameras and tracked FLAME parameters, as VHAP exports it, or as `synth` writes it.
     MODEL then holds point_cloud/iteration_N/ (the avatar), cameras.json, config.toml and log.jsonl.
-    Ctrl-C and SIGTERM save what there is; --resume continues. torchrun --nproc_per_node=2 -m taichi_avatars train ...
+    Ctrl-C and SIGTERM save the run; --resume continues it. torchrun --nproc_per_node=2 -m taichi_avatars train ...
     starts two processes, which share the views of each step.
 
     Example: taichi-avatars train -s capture -m output/me --iterations 30000
     """
     goes_on = resume or (start_checkpoint is not None and start_checkpoint.parent.resolve() == model.resolve())
     if overwrite and goes_on:
-        raise typer.BadParameter("--resume and --start-checkpoint need what --overwrite removes; give one of them")
+        raise typer.BadParameter("--overwrite removes what --resume and --start-checkpoint need; give one of them")
     if resume and start_checkpoint is not None:
         raise typer.BadParameter("--resume and --start-checkpoint both say where to begin; give one of them")
     chosen = _configuration(config, {**options, "seed": session.seed})
@@ -120,7 +120,7 @@ def train(
         folder.refuse_earlier_run(model)
     kind = capture_kind(source)
     if bind_to_mesh and kind in ("blender", "colmap"):
-        raise UserError(f"{source}: a static scene has no head that Gaussians could be bound to; leave --bind-to-mesh out")
+        raise UserError(f"{source}: a static scene has no head that Gaussians could be bound to; omit --bind-to-mesh")
     model_head = resolve_head(head, source) if kind == "head" else None
     capture = load_configured(source, chosen, model_head, evaluation=evaluation)
     for remark in capture.remarks():
@@ -159,7 +159,7 @@ def train(
     if (resume or start_checkpoint is not None) and watched.saved is None:
         watched.iteration, watched.saved = max(iterations(model).items())
         watched.gaussians = len(avatar.gaussians)
-        text = f"already finished at {watched.iteration} steps; a larger --iterations goes on\navatar: {watched.saved}"
+        text = f"already finished at {watched.iteration} steps; a larger --iterations continues it\navatar: {watched.saved}"
         session.result(watched.values(model), text)
         return
     session.result(watched.values(model), watched.text())
@@ -175,7 +175,7 @@ def _live_viewer(session: Session, model: Path, host: str, port: int) -> LiveVie
 
 
 class _Watched:
-    """Shows the events of a run as they come and keeps what the result needs."""
+    """Shows the events of a run as they arrive and keeps what the result needs."""
 
     def __init__(self, session: Session, iterations: int, live: LiveViewer | None) -> None:
         self.session, self.live = session, live
@@ -219,7 +219,7 @@ class _Watched:
 
 
 def _configuration(file: Path | None, given: dict[str, Any]) -> TrainConfig:
-    """Defaults, then the file, then what was given on the command line."""
+    """Defaults, overridden by the file, overridden by the command line."""
     values = {} if file is None else TrainConfig.from_toml(file).model_dump(exclude_unset=True)
     values.update({name: value for name, value in given.items() if value is not None and value != []})
     try:
@@ -243,7 +243,7 @@ def _option(name: str, field: FieldInfo) -> inspect.Parameter:
         *names,
         help=(field.description or "").replace("[", r"\[") + shown,
         rich_help_panel=next(panel for panel, words in PANELS.items() if any(word in name for word in words)),
-        show_default=False,  # None is the default here, and stands for the configuration's
+        show_default=False,  # None is the default here; it stands for the configuration's
         metavar="|".join(choices) if choices else "N ..." if several else None,
     )
     kind = str if choices else field.annotation

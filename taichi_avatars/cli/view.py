@@ -24,19 +24,19 @@ def view(
     source: Source = None,
     motion: Annotated[
         Path | None,
-        typer.Option(metavar="FILE|DIR", help="Play somebody else's motion, as `reenact` takes it.", show_default="its own"),
+        typer.Option(metavar="FILE|DIR", help="Play another motion, anything that `reenact` takes.", show_default="its own"),
     ] = None,
     height: Annotated[
-        int, typer.Option(min=SMALLEST_HEIGHT, max=LARGEST_HEIGHT, help="Rows of the full picture, pixels.")
+        int, typer.Option(min=SMALLEST_HEIGHT, max=LARGEST_HEIGHT, help="Rows of the full image, pixels.")
     ] = HEIGHT,
     host: Annotated[
         str, typer.Option(help="Address to listen on; 0.0.0.0 opens the viewer to everybody on the network.")
     ] = HOST,
-    port: Annotated[int, typer.Option(min=0, max=65535, help="The next free one where it is taken; 0 for any.")] = PORT,
-    open_browser: Annotated[bool, typer.Option("--open", help="Open it in this machine's browser.")] = False,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="The next free one if it is taken; 0 for any.")] = PORT,
+    open_browser: Annotated[bool, typer.Option("--open", help="Open the address in this machine's browser.")] = False,
     live: From = None,
     from_host: Annotated[
-        str, typer.Option(rich_help_panel=MOTION, help="Where to listen for it; 0.0.0.0 lets phones send.")
+        str, typer.Option(rich_help_panel=MOTION, help="Address to listen on for it; 0.0.0.0 lets phones send.")
     ] = HOST,
     sender: Sender = None,
     smoothing: Smoothing = 1.0,
@@ -67,7 +67,7 @@ def view(
     avatar, capture, known = trained.avatar, None, {}
     if motion is not None:
         if avatar.head is None:
-            raise UserError(f"{model}: a static scene has no head that a motion could drive; leave --motion out")
+            raise UserError(f"{model}: a static scene has no head that a motion could drive; omit --motion")
         performed = load_motion(motion, avatar.head)
         avatar, known = drive(avatar, performed), {"fps": performed.fps}
         if performed.remark:

@@ -1,4 +1,4 @@
-"""A colour scale in which equal steps look equal: a path through OKLab (Ottosson 2020), dark blue to light yellow."""
+"""A perceptually uniform colour map: a path through OKLab (Ottosson 2020), dark blue to light yellow."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 LIGHTNESS = (0.32, 0.93)
 HUE = (math.radians(285.0), math.radians(105.0))  # blue, over green, to yellow
-CHROMA = 0.14  # less where the screen has no such colour
+CHROMA = 0.14  # reduced where sRGB has no such colour
 STEPS = 512
 
 # OKLab to the cube roots of cone responses, and these cubed to linear sRGB.
@@ -29,7 +29,7 @@ RGB_FROM_LMS = torch.tensor(
 
 
 def scale_colors(values: Tensor) -> Tensor:
-    """sRGB colours (N,3) in [0,1] of values (N,) in [0,1]; what lies outside has the colour of the end."""
+    """sRGB colours (N,3) in [0,1] of values (N,) in [0,1]; values outside are clamped."""
     table = _table()
     at = values.double().clamp(0.0, 1.0) * (len(table) - 1)
     low = at.floor().long().clamp(max=len(table) - 2)
@@ -39,7 +39,7 @@ def scale_colors(values: Tensor) -> Tensor:
 
 @cache
 def _table() -> Tensor:
-    """(STEPS,3) sRGB at places that lie equally far apart in OKLab."""
+    """(STEPS,3) sRGB at equal distances in OKLab."""
     t = torch.linspace(0.0, 1.0, 8 * STEPS, dtype=torch.float64)
     lightness = LIGHTNESS[0] + (LIGHTNESS[1] - LIGHTNESS[0]) * t
     hue = HUE[0] + (HUE[1] - HUE[0]) * t

@@ -1,4 +1,4 @@
-"""One picture that shows how good an avatar is: held-out views in rows; truth, avatar, error and mesh side by side."""
+"""A comparison image of an avatar: held-out views in rows; ground truth, avatar, error and mesh side by side."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from taichi_avatars.scene.images import Background, load_image
 from taichi_avatars.scene.views import View
 
 COLUMNS = ("ground truth", "avatar", "error", "mesh")
-FULL_ERROR = 0.25  # mean absolute error of a pixel's channels at which the map is at its end
+FULL_ERROR = 0.25  # mean absolute error of a pixel's channels at the end of the colour map
 # Colours of the error from none to FULL_ERROR: black, violet, red, orange, pale yellow (evenly spaced).
 HEAT = ((8, 8, 14), (72, 20, 104), (176, 42, 92), (240, 112, 48), (252, 190, 60), (252, 252, 190))
 GAP, MARGIN, HEADING, FOOTING, CAPTION = 10, 22, 40, 44, 150
@@ -29,7 +29,7 @@ PAPER, INK, FAINT = (250, 250, 248), (28, 30, 34), (120, 124, 130)
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the picture: a held-out view and what it is held out for, as a person would say it."""
+    """One row of the image: a held-out view and a description of what it is held out for."""
 
     view: View
     kind: str
@@ -37,14 +37,14 @@ class Row:
 
 @torch.no_grad()
 def write_comparison(path: Path | str, avatar: Avatar, rows: Sequence[Row], background: Background) -> Path:
-    """Renders held-out views beside their images and writes the labelled picture.
+    """Renders held-out views beside their images and writes the labelled comparison.
 
     Args:
         path: a .png.
         rows: views of a capture; all images are shown at the size of the first.
 
     Raises:
-        UserError: where there are no rows, or an image cannot be read.
+        UserError: if there are no rows, or an image cannot be read.
     """
     if not rows:
         raise UserError(f"{path}: there are no held-out views to compare with; the capture needs a val or a test split")
@@ -98,7 +98,7 @@ def _caption(pen: ImageDraw.ImageDraw, row: Row, value: float, y: int) -> None:
 
 
 def _scale(pen: ImageDraw.ImageDraw, size: tuple[int, int], span: int) -> None:
-    """What the colours of the error mean."""
+    """Legend of the error's colours."""
     width, height = 220, 12
     x, y = MARGIN + CAPTION + span - width - 40, size[1] - MARGIN - height - 8
     ramp = error_colors(torch.linspace(0.0, FULL_ERROR, width, dtype=torch.float32)[None].repeat(height, 1))

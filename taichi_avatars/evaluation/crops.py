@@ -1,4 +1,4 @@
-"""Mouth and eyes in a picture: what people look at first, and a few hundredths of its pixels."""
+"""Crops of mouth and eyes: what people look at first, but only a few percent of an image's pixels."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from torch import Tensor
 from taichi_avatars.head.flame import FlameModel
 from taichi_avatars.ops.projection import SplatCamera
 
-# Regions of a head, as the built-in one and FLAME's masks call them, that a crop spans; those that a head has.
+# Regions of a head that a crop spans, by the names of the built-in head and of FLAME's masks; those that a head has.
 REGIONS = {"mouth": ("lips",), "eyes": ("eyelids", "left_eyeball", "right_eyeball")}
-MARGIN = 0.25  # of a crop's shorter side, around the region
-SMALLEST = 12  # pixels of either side: smaller ones show nothing to compare
+MARGIN = 0.25  # margin around the region, of a crop's shorter side
+SMALLEST = 12  # minimum pixels of either side: smaller crops show nothing to compare
 
 Box = tuple[slice, slice, slice]  # of an image (3,H,W)
 
 
 @torch.no_grad()
 def boxes(head: FlameModel, vertices: Tensor, camera: SplatCamera) -> dict[str, Box]:
-    """Where a picture shows mouth and eyes: those that the head has, that lie within the picture and that face the camera.
+    """Crops of mouth and eyes in an image: those that the head has, that lie inside the image and that face the camera.
 
     Args:
         vertices: (V,3) of the posed head, metres.
@@ -47,7 +47,7 @@ def boxes(head: FlameModel, vertices: Tensor, camera: SplatCamera) -> dict[str, 
 
 
 def regions(head: FlameModel) -> Mapping[str, Tensor]:
-    """Vertex ids (N,) of each crop's region; without those that the head has no names for."""
+    """Vertex ids (N,) of each crop's region; without regions that the head does not name."""
     found = {}
     for name, parts in REGIONS.items():
         ids = [head.regions[part] for part in parts if part in head.regions]
@@ -57,7 +57,7 @@ def regions(head: FlameModel) -> Mapping[str, Tensor]:
 
 
 def _faces(head: FlameModel, vertices: Tensor, camera: SplatCamera) -> bool:
-    """Whether the face is turned to the camera: the middle of its features lies nearer than that of the head."""
+    """Whether the face is turned to the camera: the centre of its features lies nearer than that of the head."""
     features = torch.cat(list(regions(head).values()))
     forward = camera.world_to_camera[2, :3]
     return bool(((vertices[features].mean(0) - vertices.mean(0)).cpu() @ forward) < 0)

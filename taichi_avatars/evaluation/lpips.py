@@ -1,8 +1,8 @@
 """LPIPS (Zhang et al. 2018, "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric"), version 0.1.
 
-How far apart two images are for a network that was trained to recognise things: its features after five stages, unit length at
-every pixel, are compared, the squared differences weighted per channel as people's judgements asked for, averaged over the
-pixels and added up. 0 for equal images, lower is better.
+The distance of two images in the features of a classification network: after each of five stages they are normalised to unit
+length at every pixel, their squared differences weighted per channel as fitted to human judgements, averaged over the
+pixels and summed. 0 for equal images, lower is better.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch.nn.functional import conv2d, max_pool2d
 
 from taichi_avatars.evaluation.lpips_weights import Net, read_weights
 
-# The mean and the spread of the images that the backbones were trained on, for values in [-1, 1].
+# Mean and standard deviation of the backbones' training images, for values in [-1, 1].
 SHIFT = (-0.030, -0.088, -0.188)
 SCALE = (0.458, 0.448, 0.450)
 SMALLEST_LENGTH = 1e-10
@@ -51,7 +51,7 @@ STAGES: dict[Net, tuple[Stage, ...]] = {
         Stage(2, ((1, 1),) * 3),
     ),
 }
-# The least width and height that every stage of the network gets a pixel of.
+# Minimum width and height for which every stage of the network has a pixel.
 SMALLEST: dict[Net, int] = {"alex": 31, "vgg": 16}
 
 
@@ -61,7 +61,7 @@ class Lpips:
 
     Attributes:
         net: "alex" (AlexNet) or "vgg" (VGG-16).
-        convolutions: weight (out,in,h,w) and bias (out,) of each, in their order.
+        convolutions: weight (out,in,h,w) and bias (out,) of each, in order.
         heads: (1,C,1,1) non-negative weights of each stage's channels.
     """
 
@@ -77,11 +77,11 @@ class Lpips:
     def distance(self, image: Tensor, truth: Tensor, *, scaled: bool = True) -> Tensor:
         """The distance of two images, (), differentiable in both.
 
-        Both are taken through the network stage by stage: without a gradient no more than one stage of each is held.
+        Both pass through the network stage by stage: without a gradient only one stage of each is in memory.
 
         Args:
-            image, truth: (3,H,W) in [0,1]; smaller than the network's field they are enlarged.
-            scaled: to [-1,1], as the network expects; False hands [0,1] over, as some published numbers were made.
+            image, truth: (3,H,W) in [0,1]; enlarged if smaller than the network's receptive field.
+            scaled: to [-1,1], as the network expects; False passes [0,1], as for some published numbers.
         """
         pair = [_prepared(values, scaled, SMALLEST[self.net]) for values in (image, truth)]
         distance, first = torch.zeros((), dtype=torch.float32), 0
@@ -94,11 +94,11 @@ class Lpips:
 
 
 def load_lpips(net: Net, weights: Path | str | None = None) -> Lpips:
-    """The metric, its weights read from where `lpips_weights.read_weights` finds them.
+    """The metric, with weights found by `lpips_weights.read_weights`.
 
     Raises:
         MissingWeights: saying how to get them.
-        UserError: where a file is broken.
+        UserError: if a file is broken.
     """
     convolutions, heads = read_weights(net, weights)
     return Lpips(net, convolutions, heads)
@@ -124,5 +124,5 @@ def _features(values: Tensor, stage: Stage, weights: list[tuple[Tensor, Tensor]]
 
 
 def _unit(features: Tensor) -> Tensor:
-    # norm() has the gradient 0 where nothing is felt, where a square root has none
+    # norm() has gradient 0 where all features are 0; that of a square root is infinite
     return features / (features.norm(dim=1, keepdim=True) + SMALLEST_LENGTH)

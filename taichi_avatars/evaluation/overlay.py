@@ -1,4 +1,4 @@
-"""The mesh that carries an avatar, as a picture of its own or half transparent over another one."""
+"""The mesh of an avatar, as a separate image or half transparent over another one."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ MeshColors = Literal["parts", "gaussians"]
 MeshOver = Literal["avatar", "truth"]
 
 OPACITY: dict[MeshColors, float] = {"parts": 0.6, "gaussians": 0.85}
-AMBIENT: dict[MeshColors, float] = {"parts": 0.3, "gaussians": 0.7}  # light from everywhere: less shading where colours count
+AMBIENT: dict[MeshColors, float] = {"parts": 0.3, "gaussians": 0.7}  # ambient light: less shading where colours carry meaning
 TEETH_COLOR = (0.93, 0.90, 0.84)
 EYE_COLOR = (0.90, 0.92, 0.95)
 MESH_COLOR = (0.58, 0.66, 0.78)
 NONE_COLOR = (0.55, 0.55, 0.55)  # of a triangle without Gaussians
 TICKS = (1, 2, 5)
-SMALLEST_LEGEND = 120  # pixels of width below which a legend cannot be read
+SMALLEST_LEGEND = 120  # width in pixels below which a legend is illegible
 LEGEND_TITLE = "Gaussians per triangle"
 
 
@@ -39,10 +39,10 @@ class MeshStyle:
     """How a mesh is shown.
 
     Attributes:
-        colors: "parts" tells teeth and eyes from the rest, "gaussians" shows how many Gaussians ride on each triangle.
+        colors: "parts" distinguishes teeth and eyes from the rest, "gaussians" shows the number of Gaussians on each triangle.
         smooth: normals interpolated between vertices, or one per triangle.
-        opacity: of the mesh over the image, 0 to 1; None: the usual one for the colours.
-        over: what lies below it, the avatar or the captured image.
+        opacity: of the mesh over the image, 0 to 1; None: the default for the colours.
+        over: the image below it, the avatar or the captured image.
     """
 
     colors: MeshColors = "parts"
@@ -58,10 +58,10 @@ class MeshStyle:
 def mesh_overlay(
     avatar: Avatar, camera: Camera, at: int | HeadMesh | None, image: Tensor, style: MeshStyle | None = None
 ) -> Tensor | np.ndarray:
-    """The head's mesh over an image (3,H,W); as (H,W,3) uint8 with a legend where the colours mean something.
+    """The head's mesh over an image (3,H,W); as (H,W,3) uint8, with a legend if the colours have a meaning.
 
     Args:
-        at: a timestep, or the mesh as it is posed already.
+        at: a timestep, or a posed mesh.
     """
     style = style or MeshStyle()
     mesh, alpha = shaded_head(avatar, camera, at, style=style)
@@ -79,10 +79,10 @@ def shaded_head(
     background: Background = (0.0, 0.0, 0.0),
     style: MeshStyle | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """A picture (3,H,W) of the mesh that carries an avatar, and how much of each pixel it covers (H,W).
+    """An image (3,H,W) of an avatar's mesh, and the fraction of each pixel that it covers (H,W).
 
     Args:
-        at: a timestep, or the mesh as it is posed already.
+        at: a timestep, or a posed mesh.
     """
     if avatar.head is None:
         raise UserError("this scene has no head: there is no mesh to show")
@@ -102,7 +102,7 @@ def shaded_head(
 
 
 def gaussians_per_face(avatar: Avatar) -> Tensor:
-    """(F,) int64 number of Gaussians that ride on each triangle."""
+    """(F,) int64 number of Gaussians bound to each triangle."""
     assert avatar.head is not None and avatar.gaussians.binding is not None
     return torch.bincount(avatar.gaussians.binding.long(), minlength=avatar.head.num_faces)
 
@@ -114,7 +114,7 @@ def count_colors(counts: Tensor) -> Tensor:
 
 
 def with_legend(picture: np.ndarray, largest: int) -> np.ndarray:
-    """A picture (H,W,3) uint8 with the scale of `count_colors` in its lower margin; a very small one stays as it is."""
+    """An image (H,W,3) uint8 with the scale of `count_colors` in its lower margin; a very small one is unchanged."""
     height, width = picture.shape[:2]
     if width < SMALLEST_LEGEND or height < SMALLEST_LEGEND:
         return picture
@@ -146,7 +146,7 @@ def with_legend(picture: np.ndarray, largest: int) -> np.ndarray:
 
 
 def _place(counts: Tensor, largest: int) -> Tensor:
-    """Where numbers from 1 on stand on the scale, 0 to 1."""
+    """Positions of numbers from 1 on the scale, 0 to 1."""
     return counts.log() / math.log(max(largest, 2))
 
 
@@ -156,7 +156,7 @@ def _ticks(largest: int) -> list[int]:
 
 
 def _part_colors(head: FlameModel) -> Tensor:
-    """(V,3): teeth and eyes told apart from the rest where the head says which they are."""
+    """(V,3): teeth and eyes distinguished from the rest if the head names them."""
     colors = torch.tensor(MESH_COLOR, dtype=torch.float32).repeat(head.num_vertices, 1)
     for name, vertices in head.regions.items():
         if name.startswith("teeth"):

@@ -1,4 +1,4 @@
-"""PSNR, SSIM and LPIPS of rendered views against the captured images, per view and per split, and the files that hold them."""
+"""PSNR, SSIM and LPIPS of rendered views against the captured images, per view and per split, and their files."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ EvaluationProtocol = Literal["standard", "paper"]
 Metrics = dict[str, float]
 
 LPIPS_NAMES: dict[Net, str] = {"alex": "LPIPS", "vgg": "LPIPS_VGG"}
-SMALLEST_ERROR = 1e-10  # mean squared error below which two images count as equal: 100 dB, a number that JSON can hold
+SMALLEST_ERROR = 1e-10  # mean squared error below which two images count as equal: 100 dB, which JSON can represent
 WINDOW, SIGMA = 11, 1.5
 C1, C2 = 0.01**2, 0.03**2
 
@@ -49,7 +49,7 @@ def psnr(image: Tensor, truth: Tensor, mask: Tensor | None = None) -> float:
 
     Args:
         image, truth: (3,H,W) in [0,1].
-        mask: (H,W) weights in [0,1]; the error is averaged over these pixels alone.
+        mask: (H,W) weights in [0,1]; the error is averaged over these pixels only.
     """
     error = (image - truth).square()
     if mask is not None:
@@ -69,7 +69,7 @@ def ssim(image: Tensor, truth: Tensor) -> float:
         image, truth: (3,H,W) in [0,1].
     """
     products = (image, truth, image * image, truth * truth, image * truth)
-    mean_x, mean_y, xx, yy, xy = map(_blurred, products)  # one by one: torch takes eleven times the memory of what it blurs
+    mean_x, mean_y, xx, yy, xy = map(_blurred, products)  # one by one: torch takes eleven times the memory of its input
     variance_x, variance_y, covariance = xx - mean_x * mean_x, yy - mean_y * mean_y, xy - mean_x * mean_y
     likeness = (2 * mean_x * mean_y + C1) * (2 * covariance + C2)
     likeness /= (mean_x * mean_x + mean_y * mean_y + C1) * (variance_x + variance_y + C2)
@@ -88,7 +88,7 @@ class Scores:
 
     @property
     def mean(self) -> Metrics:
-        """Mean of each metric over the views that have it."""
+        """Mean of each metric over the views with a value."""
         metrics = dict.fromkeys(metric for values in self.views.values() for metric in values)
         return {
             metric: sum(found) / len(found)
@@ -100,11 +100,11 @@ class Scores:
 def compare(
     image: Tensor, truth: Tensor, *, protocol: EvaluationProtocol = "standard", perceptual: Sequence[Lpips] = ()
 ) -> Metrics:
-    """The metrics of one image (3,H,W), its values clamped to [0,1] as a display would.
+    """The metrics of one image (3,H,W), with values clamped to [0,1] as on a display.
 
     Returns:
-        "PSNR", "SSIM", and "LPIPS" (AlexNet) and "LPIPS_VGG" where `perceptual` has them. Protocol "paper" adds what this
-        method's published numbers are: "PSNR_paper", the mean of the channels' PSNR, and "LPIPS_paper", AlexNet on [0,1]
+        "PSNR", "SSIM", and "LPIPS" (AlexNet) and "LPIPS_VGG" if `perceptual` has them. Protocol "paper" adds the metrics of
+        this method's published numbers: "PSNR_paper", the mean of the channels' PSNR, and "LPIPS_paper", AlexNet on [0,1]
         instead of the [-1,1] that it expects.
     """
     image = image.clamp(0.0, 1.0)
@@ -131,19 +131,19 @@ def evaluate(
 ) -> Scores:
     """Renders views and compares them with their images.
 
-    Inside `ranks.started` each process does its share, and all of them get the scores.
-    Where the capture has `hair_masks/` beside the images, "PSNR_hair" is the PSNR inside a view's mask.
+    Within `ranks.started` each process does its share, and all of them get the scores.
+    If the capture has `hair_masks/` beside the images, "PSNR_hair" is the PSNR inside a view's mask.
 
     Args:
         model: renders the views.
         views: a split; its images are composited over `background`, which is also given to the model.
-        protocol: "standard", or "paper" for the published numbers beside the standard ones.
+        protocol: "standard", or "paper" for the published metrics in addition.
         perceptual: see `lpips.load_lpips`.
-        crops: parts of a view by name; "PSNR_name" and "LPIPS_name" (AlexNet) are of these alone, see `of_features`.
+        crops: parts of a view by name; "PSNR_name" and "LPIPS_name" (AlexNet) are computed on these, see `of_features`.
         on_view: called after each view of this process with it, the rendered image and the true one, (3,H,W).
 
     Raises:
-        UserError: where the split is empty or an image cannot be read.
+        UserError: if the split is empty or an image cannot be read.
     """
     if not views:
         raise UserError("there are no views to evaluate: the split is empty; choose another or check the capture with `info`")
@@ -181,7 +181,7 @@ def of_features(avatar: Avatar) -> Callable[[View], Mapping[str, Box]]:
 def write_scores(folder: Path | str, method: str, scores: Scores) -> tuple[Path, Path]:
     """Writes `results.json` ({method: {metric: mean}}) and `per_view.json` ({method: {metric: {file: value}}}) into a folder.
 
-    A file is what `rendering.render_views` calls the view. Other methods that stand in the files stay there.
+    A file is named as by `rendering.render_views`. Other methods in the files are kept.
 
     Args:
         folder: of one split.
@@ -212,7 +212,7 @@ def _write_method(path: Path, method: str, values: Mapping[str, object]) -> Path
 
 
 def _hair_mask(view: View) -> Tensor | None:
-    """Weights (H,W) of the hair, None where the capture has no mask for this view or it is empty."""
+    """Weights (H,W) of the hair, None if the capture has no mask for this view or it is empty."""
     path = view.image.parent.parent / "hair_masks" / f"{view.image.stem}.png"
     if not path.is_file():
         return None

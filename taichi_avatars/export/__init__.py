@@ -1,4 +1,4 @@
-"""An avatar for other programs: Gaussians in the world, the mesh at a pose, or a whole performance."""
+"""An avatar for other programs: Gaussians in the world, the mesh at a pose, or a whole animation."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from taichi_avatars.export.web import write_web
 from taichi_avatars.export.world import in_world, turned, y_down
 from taichi_avatars.scene.cameras import Camera
 
-# What the formats are called, and how the names of their files end; the web bundle is a folder.
+# Names of the formats and their file suffixes; the web bundle is a folder.
 SUFFIXES = {
     "ply": ".ply",
     "compressed": ".compressed.ply",
@@ -34,17 +34,17 @@ MESHES = ("glb", "obj")
 
 @dataclass(frozen=True, eq=False)
 class Choice:
-    """What of an avatar is exported.
+    """Options of an export.
 
     Attributes:
-        timestep: the pose, of the avatar's sequence; None for the neutral pose, and for formats that hold a whole performance.
-        every: N: of a performance, every N-th frame.
-        degree: SH bands above it are left out; None keeps all.
+        timestep: the pose, of the avatar's sequence; None for the neutral pose, and for formats that hold a whole animation.
+        every: N: of an animation, every Nth frame.
+        degree: SH bands above it are omitted; None keeps all.
         turn: whether Gaussians are turned to y down.
-        fps: of the performance.
+        fps: of the animation.
         background, camera, title: of the web page.
-        label: a mark on it.
-        on_frame: called with the number of frames of a zip that are done.
+        label: text on it.
+        on_frame: called with the number of finished frames of a zip.
     """
 
     timestep: int | None = None
@@ -60,17 +60,17 @@ class Choice:
 
 
 def format_of(path: Path | str) -> str | None:
-    """The format that a file's name asks for; None where it asks for none."""
+    """The format that a file's suffix implies; None if it implies none."""
     name = Path(path).name.lower()
     fitting = [kind for kind, suffix in SUFFIXES.items() if suffix and name.endswith(suffix)]
     return max(fitting, key=lambda kind: len(SUFFIXES[kind]), default=None)
 
 
 def export(avatar: Avatar, kind: str, path: Path | str, choice: Choice) -> None:
-    """Writes an avatar in one of the formats of `SUFFIXES`; whole or not at all.
+    """Writes an avatar in one of the formats of `SUFFIXES`, atomically.
 
     Raises:
-        UserError: where the scene has no head and the format needs one, the file is an avatar's own, or cannot be written.
+        UserError: if the scene has no head and the format needs one, the file is an avatar's own, or cannot be written.
     """
     path = Path(path)
     if path.name == PLY_NAME and path.exists():

@@ -22,7 +22,7 @@ def write_arrays(
 
     Args:
         timestep: of the avatar's sequence; None for the neutral pose.
-        turn: whether the Gaussians in the world are turned to y down; everything else stays as it is.
+        turn: whether the Gaussians in the world are turned to y down; everything else is unchanged.
     """
     mesh = None if avatar.head is None else avatar.mesh(timestep)
     posed = in_world(avatar, mesh, degree)

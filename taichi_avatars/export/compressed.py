@@ -1,4 +1,4 @@
-"""PlayCanvas' compressed PLY: Gaussians in chunks of 256, quantised between the least and the largest values of their chunk.
+"""PlayCanvas' compressed PLY: Gaussians in chunks of 256, quantised between the minimum and maximum of their chunk.
 
 A Gaussian takes 16 bytes: position and log-scale 11, 10 and 11 bits; rotation 2 bits for its largest component and 10 for each
 of the others; colour of band 0 and opacity 8 bits each. Spherical harmonics above take a byte each, from -4 to 4.
@@ -23,7 +23,7 @@ PACKED = ("packed_position", "packed_rotation", "packed_scale", "packed_color")
 
 
 def write_compressed_ply(gaussians: Gaussians, path: Path | str) -> None:
-    """Writes unbound Gaussians; the order is that of a curve through space, so that neighbours share a chunk."""
+    """Writes unbound Gaussians in Morton order, so that neighbours share a chunk."""
     means = gaussians.means.detach().double().numpy()
     order = np.argsort(_morton(means), kind="stable")
     log_scales = gaussians.log_scales.detach().double().numpy().clip(-LARGEST_LOG_SCALE, LARGEST_LOG_SCALE)
@@ -31,7 +31,7 @@ def write_compressed_ply(gaussians: Gaussians, path: Path | str) -> None:
     at, at_range = _in_chunks(means[order])
     size, size_range = _in_chunks(log_scales[order])
     shade, shade_range = _in_chunks(color[order])
-    # Steps 0 and 255 would be infinite as logits, in which the tools that convert these files write them.
+    # Steps 0 and 255 would be infinite as logits, which is how the tools that convert these files write them.
     opacity = gaussians.opacities.detach().double().numpy()[order, None].clip(1.0 / 255.0, 254.0 / 255.0)
     packed = np.stack(
         [
@@ -61,11 +61,11 @@ def _header(chunks: int, count: int, rest: int) -> bytes:
 
 
 def _in_chunks(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Values (N,3) as shares of their chunk's range, and the ranges (chunks,6): three lowest, then three highest values."""
+    """Values (N,3) as fractions of their chunk's range, and the ranges (chunks,6): three minima, then three maxima."""
     starts = np.arange(0, len(values), CHUNK)
     if not len(starts):
         return values, np.empty((0, 6))
-    # What is stored is float32, so what is measured against it is too.
+    # The range is stored as float32, so values are measured against it in float32.
     low = np.minimum.reduceat(values, starts).astype(np.float32).astype(np.float64)
     high = np.maximum.reduceat(values, starts).astype(np.float32).astype(np.float64)
     chunk = np.arange(len(values)) // CHUNK
@@ -83,7 +83,7 @@ def _pack(shares: np.ndarray, bits: tuple[int, ...]) -> np.ndarray:
 
 
 def _pack_rotations(quats: np.ndarray) -> np.ndarray:
-    """Which of w, x, y, z is largest, and the other three, which lie within sqrt(1/2), with its sign made positive."""
+    """Which of w, x, y, z is largest, and the other three, which lie within +-sqrt(1/2), with its sign made positive."""
     largest = np.abs(quats).argmax(1)
     rows = np.arange(len(quats))
     signed = quats * np.where(quats[rows, largest] < 0.0, -1.0, 1.0)[:, None]
@@ -93,7 +93,7 @@ def _pack_rotations(quats: np.ndarray) -> np.ndarray:
 
 
 def _morton(means: np.ndarray) -> np.ndarray:
-    """(N,) place of each point on a curve that fills space: the bits of its three coordinates, interleaved."""
+    """(N,) Morton code of each point: the bits of its three coordinates, interleaved."""
     if not len(means):
         return np.empty(0, np.uint64)
     low, high = means.min(0), means.max(0)

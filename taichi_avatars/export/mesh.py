@@ -1,4 +1,4 @@
-"""The head's mesh at a pose, as OBJ or GLB. The vertices keep their numbers: vertex i is vertex i of the head model."""
+"""The head's mesh at a pose, as OBJ or GLB. Vertices keep their indices: vertex i is vertex i of the head model."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from taichi_avatars.files.atomic import atomic_path
 from taichi_avatars.head.flame import FlameModel
 
 GREY = (0.58, 0.66, 0.78, 1.0)
-FLOAT, UINT = 5126, 5125  # glTF's numbers for types
+FLOAT, UINT = 5126, 5125  # glTF's type codes
 ARRAY, ELEMENTS = 34962, 34963
 
 
 def write_obj(vertices: Tensor, head: FlameModel, path: Path | str) -> None:
-    """Writes `v`, `vt` (where the head has texture coordinates), smooth `vn`, and `f`; metres, nine digits: exact.
+    """Writes `v`, `vt` (if the head has texture coordinates), smooth `vn`, and `f`; metres, nine digits: exact.
 
     Args:
         vertices: (V,3) world space, metres.
@@ -41,9 +41,9 @@ def write_obj(vertices: Tensor, head: FlameModel, path: Path | str) -> None:
 
 
 def write_glb(vertices: Tensor, head: FlameModel, path: Path | str) -> None:
-    """Writes one binary glTF 2.0 mesh: metres, y up, smooth normals, texture coordinates where the head has them.
+    """Writes one binary glTF 2.0 mesh: metres, y up, smooth normals, texture coordinates if the head has them.
 
-    Vertices on a seam of the texture are repeated behind the V of the head.
+    Vertices on a seam of the texture are repeated after the head's V vertices.
 
     Args:
         vertices: (V,3) world space, metres.
@@ -54,13 +54,13 @@ def write_glb(vertices: Tensor, head: FlameModel, path: Path | str) -> None:
     if head.uv is not None:
         source, uv, faces = _split_seams(faces, head.uv.numpy(), len(points))
         attributes = {name: values[source] for name, values in attributes.items()}
-        attributes["TEXCOORD_0"] = np.stack([uv[:, 0], 1.0 - uv[:, 1]], 1)  # glTF counts from the top
+        attributes["TEXCOORD_0"] = np.stack([uv[:, 0], 1.0 - uv[:, 1]], 1)  # glTF measures v from the top
     with atomic_path(path) as temporary:
         temporary.write_bytes(_glb(attributes, faces))
 
 
 def vertex_normals(vertices: Tensor, faces: Tensor) -> Tensor:
-    """(V,3) unit normals: of the triangles around a vertex, weighted by area; z where there are none."""
+    """(V,3) unit normals: of the triangles around a vertex, weighted by area; z if there are none."""
     corners = vertices.detach().double()[faces]
     normals = torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     summed = torch.zeros(len(vertices), 3, dtype=torch.float64)
@@ -73,9 +73,9 @@ def vertex_normals(vertices: Tensor, faces: Tensor) -> Tensor:
 
 
 def _split_seams(faces: np.ndarray, uv: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """One vertex per pair of vertex and texture coordinate: which vertex each comes from, its (u,v), and faces of them.
+    """One vertex per pair of vertex and texture coordinate: the original vertex of each, its (u,v), and the new faces.
 
-    The first of each vertex's pairs keeps the vertex's number.
+    The first of each vertex's pairs keeps the vertex's index.
     """
     corner_vertex, corner_uv = faces.reshape(-1), uv.reshape(-1, 2)
     pairs, first, of_corner = np.unique(
@@ -104,7 +104,7 @@ def _glb(attributes: dict[str, np.ndarray], faces: np.ndarray) -> bytes:
         accessors.append({"bufferView": len(views) - 1, "componentType": component, "count": len(values), "type": kind})
         if name == "POSITION":
             accessors[-1].update(min=values.min(0).tolist(), max=values.max(0).tolist())
-        blob += data  # all are multiples of 4 bytes, as glTF wants
+        blob += data  # all are multiples of 4 bytes, as glTF requires
     primitive = {"attributes": {name: i for i, name in enumerate(attributes)}, "indices": len(arrays) - 1, "material": 0}
     material = {
         "name": "head",

@@ -1,4 +1,4 @@
-"""A performance as a zip of PLYs, one for every frame, in the world: what SuperSplat and others play as a sequence."""
+"""An animation as a zip of PLYs, one per frame, in the world: SuperSplat and others play it as a sequence."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from taichi_avatars.avatar.gaussians import Gaussians
 from taichi_avatars.export.world import in_world, y_down
 from taichi_avatars.files.atomic import atomic_path, writing
 
-EPOCH = (1980, 1, 1, 0, 0, 0)  # the same frames make the same zip
-FAST = 1  # zlib level: a tenth larger than the default, several times faster
+EPOCH = (1980, 1, 1, 0, 0, 0)  # fixed, so that the same frames make the same zip
+FAST = 1  # zlib level: a tenth larger than with the default, several times faster
 
 
 @torch.no_grad()
@@ -27,7 +27,7 @@ def write_sequence(
     turn: bool = False,
     on_frame: Callable[[int], None] | None = None,
 ) -> None:
-    """Writes `frame_0000.ply` ... into a zip. Gaussian i is the same one in every frame.
+    """Writes `frame_0000.ply` ... into a zip. Gaussian i is the same in every frame.
 
     Args:
         avatar: its whole sequence is written.

@@ -1,8 +1,8 @@
 """The `.splat` format of web viewers: 32 bytes a Gaussian, no spherical harmonics above band 0.
 
 A record holds position (3 float32), scale (3 float32, after the activation), red, green, blue and opacity (4 uint8), and the
-quaternion w, x, y, z (4 uint8: 128 + 128 q). Records stand in the order of importance, so that a viewer that shows a file
-while it loads shows the large and opaque ones first.
+quaternion w, x, y, z (4 uint8: 128 + 128 q). Records are sorted by importance, so that a viewer that shows a file
+while loading it shows the large and opaque ones first.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
-"""A folder that any static web server shows: the avatar, animated and drawn on the graphics card of whoever looks at it.
+"""A folder for any static web server: the avatar, animated and drawn on the visitor's graphics card.
 
-`player/` is the page. Beside it go `avatar.json`, which says what is where, and `avatar.bin`, the arrays:
+`player/` is the page. Beside it go `avatar.json`, the index, and `avatar.bin`, the arrays:
 
 - `gaussians` (N, 4 texels): words of 32 bits. Local mean (3 float32) and triangle; quaternion, scale and opacity, after
   activation (8 float16); then spherical harmonics, coefficient by coefficient (float16).
-- of an avatar: `rest`, vertices and joints before expression and pose; `basis`, what each expression and pose corrective adds
-  to them, as int16 times `basis_scale`; `weights`, `faces`; `dynamic_offset` where there is one;
+- of an avatar: `rest`, vertices and joints before expression and pose; `basis`, the offsets of each expression and pose
+  corrective, as int16 times `basis_scale`; `weights`, `faces`; `dynamic_offset` if there is one;
 - `motion` (T, E + 3J + 3): expressions, axis-angles of the J joints, translation of every frame. The joints are root, neck,
-  jaw, left eye, right eye, unless "joints" of "head" in `avatar.json` says which of them, and "parents" how they hang together.
+  jaw, left eye, right eye, unless `avatar.json` lists others under "joints" of "head", with their "parents".
 """
 
 from __future__ import annotations
@@ -57,16 +57,16 @@ def write_web(
     title: str = "Avatar",
     label: str | None = None,
 ) -> int:
-    """Writes the folder, whole or not at all; returns its size in bytes. An earlier bundle in its place is replaced.
+    """Writes the folder atomically; returns its size in bytes. An earlier bundle in its place is replaced.
 
     Args:
-        avatar: its whole sequence is played; an unbound scene stands still.
-        degree: SH bands above it are left out; None keeps all.
+        avatar: its whole sequence is played; an unbound scene does not move.
+        degree: SH bands above it are omitted; None keeps all.
         camera: the first view; None: in front of the head.
-        label: a mark in a corner of the page.
+        label: text in a corner of the page.
 
     Raises:
-        UserError: where the folder holds something else.
+        UserError: if the folder holds something else.
     """
     folder = Path(folder)
     _check_free(folder)
@@ -102,10 +102,10 @@ def write_web(
 
 
 def read_index(folder: Path) -> dict[str, Any]:
-    """What a bundle's `avatar.json` says.
+    """The contents of a bundle's `avatar.json`.
 
     Raises:
-        UserError: where it is broken, or files of the bundle are missing.
+        UserError: if it is broken, or files of the bundle are missing.
     """
     file = folder / INDEX
     try:
@@ -130,13 +130,15 @@ def _player() -> list[Path]:
 
 
 def _check_free(folder: Path) -> None:
-    """The place must be free, or hold an earlier bundle and nothing of somebody's own."""
+    """The path must be free, or hold an earlier bundle and nothing else."""
     if not folder.exists():
         return
     own = {INDEX, CONTENT, *(file.name for file in _player())}
     other = sorted({file.name for file in folder.iterdir()} - own) if folder.is_dir() else [folder.name]
     if other:
-        raise UserError(f"{folder}: is there and holds {other[0]}, no part of a web bundle; choose another name with -o")
+        raise UserError(
+            f"{folder}: exists and holds {other[0]}, which is not part of a web bundle; choose another name with -o"
+        )
 
 
 def _arrays(avatar: Avatar, degree: int | None) -> dict[str, np.ndarray]:
@@ -147,7 +149,7 @@ def _arrays(avatar: Avatar, degree: int | None) -> dict[str, np.ndarray]:
 
 
 def _texels(degree: int) -> int:
-    """Of 16 bytes each, for one Gaussian."""
+    """Texels of 16 bytes per Gaussian."""
     return 2 + -(-3 * (degree + 1) ** 2 // 8)
 
 
@@ -168,7 +170,7 @@ def _words(avatar: Avatar, degree: int | None) -> np.ndarray:
 
 
 def _rig(head: FlameModel, sequence: FlameSequence) -> dict[str, np.ndarray]:
-    """The head with this shape, and its motion, as the player wants them."""
+    """The head with this shape, and its motion, as the player reads them."""
     rig = head.rig
     size = 3 * (head.num_vertices + len(head.roles))
     basis = rig.basis.values.permute(1, 0, 2).flatten(1)[:, :size].numpy()
@@ -200,10 +202,10 @@ def _head(head: FlameModel) -> dict[str, object]:
 
 
 def _live(avatar: Avatar) -> dict[str, object]:
-    """How the page makes rows of live poses: what each weight adds to which columns, and where the head is at rest."""
+    """The page's map from live weights to rows of poses, and the resting place of the head."""
     assert avatar.head is not None
     mapped, stand = face_map(avatar.head), stand_of(avatar)
-    # Columns of the map that the page's rows have, which hold the head's own parts only.
+    # Columns of the map in the page's rows, which hold only the head's own parts.
     every, own = columns(avatar.head.n_expr), columns(avatar.head.n_expr, avatar.head.parts)
     pairs = [zip(range(every[part].start, every[part].stop), range(at.start, at.stop), strict=True) for part, at in own.items()]
     kept = dict(itertools.chain.from_iterable(pairs))
@@ -221,7 +223,7 @@ def _live(avatar: Avatar) -> dict[str, object]:
 
 
 def _first_view(avatar: Avatar, camera: Camera | None) -> tuple[Camera, list[float]]:
-    """The first view and the point that it is turned around: the middle of what is there, brought onto the view's axis."""
+    """The first view and its orbit point: the centre of the content, projected onto the view's axis."""
     if avatar.sequence is not None:
         where = place(avatar)
         return camera or frontal_camera(where, *SIZE), where.center.tolist()
@@ -237,7 +239,7 @@ def _first_view(avatar: Avatar, camera: Camera | None) -> tuple[Camera, list[flo
 
 
 def _blob(arrays: Mapping[str, np.ndarray]) -> tuple[bytes, dict[str, dict[str, object]]]:
-    """Arrays behind one another, each at a multiple of 4 bytes, little endian; and where they are, in bytes and numbers."""
+    """Concatenated arrays, each at a multiple of 4 bytes, little endian; and their offsets (bytes) and lengths (numbers)."""
     parts, table, at = [], {}, 0
     for name, values in arrays.items():
         kind = values.dtype.newbyteorder("<")

@@ -1,7 +1,7 @@
-"""An avatar's Gaussians in the world, at a pose: what every other viewer of 3D Gaussians understands.
+"""An avatar's Gaussians in the world, at a pose, for other viewers of 3D Gaussians.
 
-Colour is evaluated along the direction from the camera to the Gaussian in the world (`method.md` 2), whatever the triangle
-does. So the coefficients of the spherical harmonics stay as they are when the Gaussians are carried into the world.
+Colour is evaluated along the world direction from the camera to the Gaussian (docs/method.md, 5), independent of the triangle.
+So the coefficients of the spherical harmonics do not change when the Gaussians are transformed to the world.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def in_world(avatar: Avatar, mesh: HeadMesh | None, degree: int | None = None) -
 
     Args:
         mesh: from `Avatar.mesh`; None for an unbound scene.
-        degree: the SH bands above it are left out; None keeps all.
+        degree: SH bands above it are omitted; None keeps all.
     """
     g = avatar.gaussians.to(runtime.device())
     world, _ = to_world(g, mesh.vertices if mesh else None, avatar.head)
@@ -36,11 +36,11 @@ def in_world(avatar: Avatar, mesh: HeadMesh | None, degree: int | None = None) -
 
 
 def y_down(gaussians: Gaussians) -> Gaussians:
-    """Gaussians after half a turn about z, which swaps up and down, left and right; exact to the bit.
+    """Gaussians after half a turn about z, which swaps up and down, left and right; bit-exact.
 
-    Most viewers expect y down in a file, as captures reconstructed with COLMAP have it, and SuperSplat turns a file by this
-    half turn when it opens it. The turn maps x and y to -x and -y, so a basis function changes sign where its degree in x
-    and y together is odd, which is every other one in the order of the files.
+    Most viewers expect y down in a file, as in captures reconstructed with COLMAP, and SuperSplat applies this
+    half turn to a file when it opens it. It maps x and y to -x and -y, so a basis function changes sign if its total degree
+    in x and y is odd, which is every other one in the order of the files.
     """
     means = gaussians.means * torch.tensor([-1.0, -1.0, 1.0], dtype=torch.float32)
     w, x, y, z = gaussians.quats.unbind(1)
@@ -51,13 +51,13 @@ def y_down(gaussians: Gaussians) -> Gaussians:
 
 
 def turned(origin: Origin) -> Origin:
-    """Where `y_down` brings the origin of a scene far from its own."""
+    """The origin of a georeferenced scene after `y_down`."""
     x, y, z = origin
     return -x, -y, z
 
 
 def unit_quats(quats: Tensor) -> np.ndarray:
-    """(N,4) w,x,y,z of length 1; no turn where one is too short to have a direction."""
+    """(N,4) w,x,y,z of length 1; the identity if one is too short to have a direction."""
     q = quats.detach().double()
     length = q.norm(dim=1, keepdim=True)
     none = torch.tensor([1.0, 0.0, 0.0, 0.0], dtype=torch.float64)

@@ -116,7 +116,7 @@ class FaceFollower:
         found = find_landmarks(picture, followed.region) if followed.lost == 0 else None
         if found is None or not _continues(found, followed):
             found = self._find_again(picture, followed)
-        if found is None or self._taken(found, followed):
+        if found is None or self._taken(found.surrounding(), followed):
             followed.lost += 1
             if followed.lost > PATIENCE:
                 self._followed.remove(followed)
@@ -143,9 +143,8 @@ class FaceFollower:
         near = [d for d in find_faces(picture, finest=1) if 0.5 < d.region().size / followed.size < 2 and distance(d) < 1]
         return _confirmed(picture, min(near, key=distance)) if near else None
 
-    def _taken(self, found: FaceLandmarks, by: _Followed | None) -> bool:
-        """Whether another track follows this face already."""
-        middle = found.surrounding()
+    def _taken(self, middle: Region, by: _Followed | None) -> bool:
+        """Whether another track follows the face in this region already."""
         return any(
             np.hypot(middle.x - f.region.x, middle.y - f.region.y) < 0.3 * f.size
             for f in self._followed
@@ -158,8 +157,10 @@ class FaceFollower:
         for detection in sorted(find_faces(picture, coarsest=coarsest, finest=finest), key=lambda d: -d.size):
             if sum(f.lost == 0 for f in self._followed) >= MOST_FACES or detection.region().size < SMALLEST_SHARE * largest:
                 break
+            if self._taken(detection.region(), None):
+                continue
             found = _confirmed(picture, detection)
-            if found is None or self._taken(found, None):
+            if found is None or self._taken(found.surrounding(), None):
                 continue
             track = FaceTrack()
             self.tracks.append(track)

@@ -59,14 +59,28 @@ def cut_out(picture: Picture, region: Region, size: int) -> Tensor:
     x1, y1 = min(int(right) + 2, width), min(int(bottom) + 2, height)
     if x1 <= x0 or y1 <= y0:
         return torch.zeros(1, 3, size, size)
-    part = torch.from_numpy(np.array(picture[y0:y1, x0:x1])).permute(2, 0, 1)[None].float() / 255
     shrink = max(min(int(region.size / size), x1 - x0, y1 - y0), 1)
-    if shrink > 1:
-        part = functional.avg_pool2d(part, shrink, ceil_mode=True, count_include_pad=False)
+    x1, y1 = x1 + (x0 - x1) % shrink, y1 + (y0 - y1) % shrink  # whole squares, which may leave the picture
+    part = picture[y0:y1, x0:x1]
+    if part.shape[:2] != (y1 - y0, x1 - x0):
+        part = np.pad(part, ((0, y1 - y0 - part.shape[0]), (0, x1 - x0 - part.shape[1]), (0, 0)), mode="edge")
+    small = torch.from_numpy(_shrunk(part, shrink)).permute(2, 0, 1)[None]
 
     # grid_sample has -1 and 1 at the outer edges of the border pixels.
     c, s = math.cos(region.angle), math.sin(region.angle)
     u = (torch.arange(size) + 0.5) * (region.size / size) - 0.5 * region.size
-    x = (region.x - x0 + c * u - s * u[:, None]) * (2 / (shrink * part.shape[3])) - 1
-    y = (region.y - y0 + s * u + c * u[:, None]) * (2 / (shrink * part.shape[2])) - 1
-    return functional.grid_sample(part, torch.stack([x, y], -1)[None], "bilinear", "zeros", align_corners=False)
+    x = (region.x - x0 + c * u - s * u[:, None]) * (2 / (shrink * small.shape[3])) - 1
+    y = (region.y - y0 + s * u + c * u[:, None]) * (2 / (shrink * small.shape[2])) - 1
+    return functional.grid_sample(small, torch.stack([x, y], -1)[None], "bilinear", "zeros", align_corners=False)
+
+
+def _shrunk(picture: Picture, by: int) -> np.ndarray:
+    """Means of squares of so many pixels, of which there is a whole number; float32 in [0, 1]."""
+    if by == 1:
+        return picture.astype(np.float32) * np.float32(1 / 255)
+    rows = np.add.reduce(picture.reshape(len(picture) // by, by, -1, 3), 1, dtype=np.uint16 if by < 256 else np.uint32)
+    total = rows[:, ::by].astype(np.float32)
+    for k in range(1, by):
+        total += rows[:, k::by]
+    total *= 1 / (255 * by * by)
+    return total

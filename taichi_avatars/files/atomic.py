@@ -1,4 +1,4 @@
-"""Writing files so that nothing half-written is ever seen under its final name."""
+"""Atomic writing: no partial file is ever visible under its final name."""
 
 import errno
 import os
@@ -13,7 +13,7 @@ from taichi_avatars.errors import UserError
 
 @contextmanager
 def writing(path: Path | str) -> Iterator[None]:
-    """Around what writes a file: a full disk or a folder that is not ours becomes a UserError that names the file."""
+    """Context for writing a file: a full disk or a folder without permission becomes a UserError that names the file."""
     try:
         yield
     except OSError as error:
@@ -22,10 +22,10 @@ def writing(path: Path | str) -> Iterator[None]:
 
 @contextmanager
 def atomic_path(path: Path | str) -> Iterator[Path]:
-    """A temporary path beside `path` that takes its place when the block ends well, and vanishes when it does not.
+    """A temporary path beside `path` that replaces it when the block succeeds, and is removed when it fails.
 
     Raises:
-        UserError: where it cannot be written.
+        UserError: if it cannot be written.
     """
     with writing(path), _atomic_path(Path(path)) as temporary:
         yield temporary
@@ -33,12 +33,12 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(path: Path | str) -> Iterator[Path]:
-    """A temporary folder beside `path` that takes its place as a whole when the block ends well, and vanishes when it does not.
+    """A temporary folder beside `path` that replaces it as a whole when the block succeeds, and is removed when it fails.
 
-    What was at `path` is out of the way in one step and removed only after that.
+    The former contents of `path` are renamed away in one step and only then removed.
 
     Raises:
-        UserError: where it cannot be written.
+        UserError: if it cannot be written.
     """
     path = Path(path)
     with writing(path):
@@ -46,7 +46,7 @@ def atomic_folder(path: Path | str) -> Iterator[Path]:
         work = Path(tempfile.mkdtemp(prefix=f".{path.name}-unfinished-", dir=path.parent))
         try:
             new = work / "new"
-            new.mkdir()  # with the usual permissions, where mkdtemp's are private
+            new.mkdir()  # with the usual permissions; mkdtemp's are private
             yield new
             if path.exists():
                 os.replace(path, work / "before")
@@ -56,14 +56,14 @@ def atomic_folder(path: Path | str) -> Iterator[Path]:
 
 
 def sync_folder(folder: Path) -> None:
-    """Waits until the names in a folder are on the disk: a loss of power could otherwise undo a rename."""
-    if os.name == "nt":  # folders cannot be opened there, and their journal keeps the order
+    """Waits until the names in a folder are on disk: a power failure could otherwise undo a rename."""
+    if os.name == "nt":  # folders cannot be opened there, and the journal preserves the order
         return
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
     except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems do not know this
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems do not support this
             raise
     finally:
         os.close(handle)
@@ -81,7 +81,7 @@ def _atomic_path(path: Path) -> Iterator[Path]:
             os.fsync(written.fileno())
         mask = os.umask(0)
         os.umask(mask)
-        temporary.chmod(0o666 & ~mask)  # mkstemp makes it private
+        temporary.chmod(0o666 & ~mask)  # mkstemp's permissions are private
         os.replace(temporary, path)
         sync_folder(path.parent)
     finally:

@@ -1,4 +1,4 @@
-"""What a file that cannot be read really is: often something other than a damaged file."""
+"""Diagnosis of an unreadable file, which is often something other than damaged."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from pathlib import Path
 from taichi_avatars.errors import UserError
 
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
-BEGINNING = 1024  # bytes that tell; an LFS pointer is shorter
+BEGINNING = 1024  # bytes needed to tell; an LFS pointer is shorter
 
 
 def damaged(path: Path, problem: str, remedy: str) -> UserError:
     """The error for a file that cannot be read as what it should be.
 
     Args:
-        problem: what is wrong with it, where it is the right kind of file.
+        problem: what is wrong, if it is the right kind of file.
         remedy: what to do in that case.
 
     Returns:
-        One line that says so, or what the file is instead: a Git LFS pointer, or a web page saved under its name.
+        One line with that, or with what the file is instead: a Git LFS pointer, or a web page saved under its name.
     """
     other = mistaken_for(path)
     return UserError(f"{path}: {other}" if other else f"{path}: {problem}; {remedy}")
@@ -29,10 +29,10 @@ def damaged(path: Path, problem: str, remedy: str) -> UserError:
 
 @contextmanager
 def told_apart(path: Path) -> Iterator[None]:
-    """Around reading a file: errors become one line, which says what the file is instead, where that can be told.
+    """Context for reading a file: errors become one line, which says what the file is instead, if that can be told.
 
     Raises:
-        UserError: where it cannot be read.
+        UserError: if it cannot be read.
     """
     try:
         yield
@@ -46,7 +46,7 @@ def told_apart(path: Path) -> Iterator[None]:
 
 
 def mistaken_for(path: Path) -> str | None:
-    """What lies in a file's place and how to get the file itself; None where nothing tells."""
+    """What the file is instead and how to get the real one; None if unknown."""
     try:
         with path.open("rb") as file:
             beginning = file.read(BEGINNING)

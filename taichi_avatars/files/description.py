@@ -1,4 +1,4 @@
-"""What was found under a path, and what is wrong with it: what `info` collects and every reader can add to."""
+"""The description of a path and its problems, collected by `info`; every reader can add to it."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from taichi_avatars.errors import UserError
 
 @dataclass
 class Description:
-    """What was found under a path.
+    """The description of a path.
 
     Attributes:
         kind: what it is, in words.
-        facts: name -> value, in the order in which a reader wants them.
-        notes: what is worth knowing and needs nothing done.
-        problems: one line each: file, what is wrong, what to do. Whole means there are none.
+        facts: name -> value, in order of display.
+        notes: worth knowing, but no action needed.
+        problems: one line each: file, what is wrong, what to do. "Whole" means that there are none.
     """
 
     path: str
@@ -27,11 +27,11 @@ class Description:
     problems: list[str] = field(default_factory=list)
 
     def problem(self, where: Path | str, what: str, remedy: str) -> None:
-        """Records what is wrong with a file, and what to do about it."""
+        """Records a problem of a file, and its remedy."""
         self.problems.append(f"{where}: {what}; {remedy}")
 
     def add(self, error: UserError) -> None:
-        """Records the error of something that was tried."""
+        """Records a caught error."""
         self.problems.append(str(error))
 
     def check(self, check: Callable[[], object]) -> None:

@@ -1,4 +1,4 @@
-"""JSON files: reading those of others, writing ours."""
+"""JSON files: reading foreign ones, writing our own."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ def read_json(path: Path) -> object:
     """The content of a JSON file.
 
     Raises:
-        UserError: where it cannot be read, with the line of a syntax error.
+        UserError: if it cannot be read, with the line of a syntax error.
     """
     with told_apart(path):
         return parse_json(path.read_bytes(), str(path))
 
 
 def parse_json(content: bytes, origin: str) -> object:
-    """The same for what is in memory already; errors begin with where it is from."""
+    """The same for content in memory; errors begin with its origin."""
     try:
         return json.loads(decoded(content))
     except json.JSONDecodeError as error:
@@ -38,13 +38,13 @@ def parse_json(content: bytes, origin: str) -> object:
 
 
 def write_json(path: Path | str, content: object, *, indent: int | None = 1) -> None:
-    """Writes a JSON file whole or not at all.
+    """Writes a JSON file atomically.
 
     Args:
-        indent: spaces of each level; None puts everything on one line, for what only programs read.
+        indent: spaces per level; None puts everything on one line, for files that only programs read.
 
     Raises:
-        UserError: where it cannot be written.
+        UserError: if it cannot be written.
     """
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(content, indent=indent) + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Arrays from .npz files that others wrote: no pickles, nothing larger than a head or a capture."""
+"""Arrays from foreign .npz files: no pickles, nothing larger than a head or a capture."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def load_npz(path: Path | str) -> dict[str, np.ndarray]:
     """All arrays of an .npz, which must not hold pickled objects.
 
     Raises:
-        UserError: naming the file, and the key where one is to blame.
+        UserError: naming the file, and the key if one is at fault.
     """
     path = Path(path)
     key = None
@@ -39,13 +39,13 @@ def load_npz(path: Path | str) -> dict[str, np.ndarray]:
     except UserError:
         raise
     except (*BROKEN, zipfile.BadZipFile) as error:
-        if key is None:  # numpy would have it that this is a pickle to be trusted
-            raise damaged(path, "is not a whole .npz file", "copy it again or export it again") from None
+        if key is None:  # numpy's message would suggest a pickle to be trusted
+            raise damaged(path, "is not a complete .npz file", "copy it again or export it again") from None
         raise UserError(f"{path}: {plain(key)} cannot be read ({plain(error)}); export it again as plain numbers") from None
 
 
 def float_array(keys: Mapping[str, Any], key: str, path: Path, shape: tuple[int | str, ...]) -> np.ndarray:
-    """An array of finite float32 in the wanted shape, where a name stands for any size.
+    """An array of finite float32 in the expected shape, where a name stands for any size.
 
     Raises:
         UserError: naming file and key.
@@ -59,7 +59,7 @@ def float_array(keys: Mapping[str, Any], key: str, path: Path, shape: tuple[int 
 
 
 def index_array(keys: Mapping[str, Any], key: str, path: Path, shape: tuple[int | str, ...], count: int) -> np.ndarray:
-    """An array of int64 below `count` in the wanted shape.
+    """An array of int64 below `count` in the expected shape.
 
     Raises:
         UserError: naming file and key.
@@ -75,8 +75,8 @@ def index_array(keys: Mapping[str, Any], key: str, path: Path, shape: tuple[int 
 
 
 def _check_sizes(file: np.lib.npyio.NpzFile, path: Path) -> None:
-    """Raises UserError where the arrays are larger than any head or capture has, or than their bytes in the file."""
-    assert file.zip is not None  # it is open
+    """Raises UserError if the arrays are larger than those of any head or capture, or than their bytes in the file."""
+    assert file.zip is not None  # an open file
     entries = file.zip.infolist()
     held = sum(entry.file_size for entry in entries)
     if held > LARGEST_NPZ:

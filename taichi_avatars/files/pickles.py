@@ -1,8 +1,8 @@
-"""Reading pickles without running them: arrays, sparse matrices, chumpy holders and torch tensors come out as numpy arrays.
+"""Reading pickles without executing them: arrays, sparse matrices, chumpy holders and torch tensors become numpy arrays.
 
-A pickle is a program: it names classes and functions, and calls them. Here every name leads to one of the inert classes below,
-none of which imports, calls or evaluates anything, or to an error. Not even numpy's own constructors are handed out, since a
-forged dtype makes them read pointers from the file.
+A pickle is a program: it names classes and functions, and calls them. Here every name resolves to one of the inert classes
+below, none of which imports, calls or evaluates anything, or to an error. Not even numpy's own constructors are exposed, since
+a forged dtype makes them read pointers from the file.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import numpy as np
 from taichi_avatars.errors import UserError
 from taichi_avatars.files.damaged import damaged, told_apart
 
-# What numpy raises for files that are broken or forged, its parser of headers included.
+# Errors that numpy, including its header parser, raises for broken or forged files.
 BROKEN = (
     *(ValueError, TypeError, KeyError, IndexError, EOFError, OverflowError, MemoryError, RecursionError),
     *(SyntaxError, RuntimeError, NotImplementedError, AttributeError, zlib.error, struct.error, tokenize.TokenError),
@@ -32,7 +32,7 @@ def load_pickle(path: Path | str) -> Any:
     """The content of a pickle, Python 2's included, with every array as a numpy array.
 
     Raises:
-        UserError: when the file is missing or broken, or names a class that is none of the harmless ones; nothing of it is run.
+        UserError: if the file is missing or broken, or names a class that is not on the list; nothing in it is executed.
     """
     path = Path(path)
     with told_apart(path), path.open("rb") as file:
@@ -50,8 +50,8 @@ def load_npy(path: Path | str) -> Any:
         with path.open("rb") as file:
             shape, dtype = npy_header(file)
             if dtype is None:
-                raise ValueError("its header is none")
-            if min(shape, default=0) < 0:  # numpy before 2 reads all there is
+                raise ValueError("it has no valid header")
+            if min(shape, default=0) < 0:  # numpy before 2 reads whatever there is
                 raise ValueError(f"it claims to hold {shape}")
             if prod(shape) * dtype.itemsize > path.stat().st_size and not dtype.hasobject:
                 raise ValueError(f"it claims to hold {shape}, more than its bytes")
@@ -68,7 +68,7 @@ def load_npy(path: Path | str) -> Any:
 
 
 def npy_header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype | None]:
-    """Shape and type that the .npy at the beginning of a file claims to hold; no type where it is none."""
+    """Shape and type that the .npy at the beginning of a file claims to hold; no type if it is not one."""
     try:
         version = np.lib.format.read_magic(file)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
@@ -79,7 +79,7 @@ def npy_header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype | None]:
 
 
 def read_pickle(file: BinaryIO, name: str) -> Any:
-    """One pickle from an open file; `name` is for the error."""
+    """One pickle from an open file; `name` is used in errors."""
     try:
         return _plain(_Unpickler(file, encoding="latin1").load())
     except UserError as error:
@@ -91,12 +91,12 @@ def read_pickle(file: BinaryIO, name: str) -> Any:
 
 
 def plain(error: object) -> str:
-    """The message without what a forged name could do to a terminal."""
+    """The message without control characters, which a forged name could contain."""
     return "".join(c if c.isprintable() else "?" for c in str(error))[:300]
 
 
 class _Sealed(type):
-    """Classes that a pickle may hold but not change."""
+    """Metaclass of classes that a pickle may hold but not change."""
 
     def __setattr__(cls, name: str, value: object) -> None:
         raise UserError(f"the pickle tries to change {cls.__name__}.{name}: refused")
@@ -140,7 +140,7 @@ class _Dtype(_Inert):
 
 
 class _Array(_Inert):
-    """numpy.ndarray, with the state that its pickle has."""
+    """numpy.ndarray, with the state in its pickle."""
 
     def plain(self) -> np.ndarray:
         *_, shape, dtype, fortran, content = self.state
@@ -174,7 +174,7 @@ class _FromBuffer(_Inert):
 
 
 class _Holder(_Inert):
-    """An instance of chumpy's or scipy's: what it holds, without what it does."""
+    """An instance of chumpy's or scipy's: its data without its behaviour."""
 
     name = ""
 
@@ -194,7 +194,7 @@ class _Chumpy(_Holder):
 
 
 class _Sparse(_Holder):
-    """A scipy.sparse matrix, made dense."""
+    """A scipy.sparse matrix, converted to dense."""
 
     def plain(self) -> np.ndarray:
         shape = tuple(int(n) for n in self.field("_shape", "shape"))
@@ -270,7 +270,7 @@ class _Bytes(_Inert):
 
 
 class _Object(_Inert):
-    """`object`, which Python 2's pickles name as the base of an instance."""
+    """`object`, which pickles of Python 2 name as the base of an instance."""
 
 
 class _Instance(_Inert):
@@ -336,7 +336,7 @@ class _Unpickler(pickle.Unpickler):
 
 
 def _plain(value: Any) -> Any:
-    """What came out of the unpickler with every holder replaced by what it holds."""
+    """The unpickler's result with every holder replaced by its contents."""
     if isinstance(value, _Inert):
         return value.plain()
     if isinstance(value, dict):

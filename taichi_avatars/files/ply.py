@@ -1,4 +1,4 @@
-"""PLY files that others wrote, read by plyfile once their header is known to be sane."""
+"""Foreign PLY files, read by plyfile once their header has been validated."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ def read_ply(path: Path) -> PlyData:
     """All elements of a PLY, in memory.
 
     Raises:
-        UserError: where the file is missing, no PLY or damaged.
+        UserError: if the file is missing, not a PLY or damaged.
     """
     with told_apart(path), path.open("rb") as file:
         return parse_ply(file, path.stat().st_size, str(path))
 
 
 def parse_ply(file: BinaryIO, size: int, origin: str) -> PlyData:
-    """The same from an open file of `size` bytes that can be rewound; errors begin with where it is from."""
+    """The same from an open, seekable file of `size` bytes; errors begin with its origin."""
     from plyfile import PlyParseError
 
     try:
@@ -47,7 +47,7 @@ def parse_ply(file: BinaryIO, size: int, origin: str) -> PlyData:
 
 
 def _check_header(file: BinaryIO, size: int, origin: str) -> None:
-    """Raises UserError where the header asks for more elements than the file has bytes: room for them would be made first."""
+    """Raises UserError if the header claims more elements than the file has bytes: memory would be allocated first."""
     for line in itertools.islice(file, MOST_HEADER_LINES):
         words = line[:200].split()
         if words[:1] == [b"element"] and words[-1:] and words[-1].isdigit() and int(words[-1]) > size:
@@ -58,8 +58,8 @@ def _check_header(file: BinaryIO, size: int, origin: str) -> None:
 
 
 def _plain_header(file: BinaryIO) -> BinaryIO:
-    """The file from its beginning; where plyfile could not read its header for a mark, a blank line or a comment that is not
-    in ASCII, a copy without them."""
+    """The file from its beginning; a copy without byte order mark, blank lines and non-ASCII comments if the header has any,
+    which plyfile cannot read."""
     file.seek(0)
     lines: list[bytes] = []
     for line in itertools.islice(file, MOST_HEADER_LINES):
@@ -79,7 +79,7 @@ def _odd_comment(line: bytes) -> bool:
 
 
 def _read_tables(file: BinaryIO) -> PlyData:
-    """Reads a PLY by mapping it, table by table; from what cannot be mapped plyfile would read number by number, in Python."""
+    """Reads a PLY by memory-mapping it, table by table; other files plyfile would read number by number, in Python."""
     from plyfile import PlyData
 
     with contextlib.ExitStack() as stack:
@@ -92,5 +92,5 @@ def _read_tables(file: BinaryIO) -> PlyData:
             file = copy
         ply = PlyData.read(file)
         for element in ply:
-            element.data = np.array(element.data)  # whoever changes the file afterwards would change, or end, a mapped table
+            element.data = np.array(element.data)  # later changes of the file would change, or truncate, a mapped table
     return ply

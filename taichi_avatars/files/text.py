@@ -1,4 +1,4 @@
-"""Text as people's programs write it: any line ends, with or without a byte order mark."""
+"""Text files of any origin: any line endings, with or without a byte order mark."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def read_text(path: Path, remedy: str = "export it again") -> str:
     """The content of a text file, lines ending in "\\n".
 
     Raises:
-        UserError: where it cannot be read or is no text; `remedy` says what to do about the latter.
+        UserError: if it cannot be read or is not text; `remedy` says what to do about the latter.
     """
     try:
         return decoded(path.read_bytes())
@@ -30,17 +30,17 @@ def read_text(path: Path, remedy: str = "export it again") -> str:
 
 
 def decoded(content: bytes) -> str:
-    """Text of bytes: UTF-8, or UTF-16 where a byte order mark says so; lines ending in "\\n", the mark left out.
+    """Text of bytes: UTF-8, or UTF-16 if a byte order mark says so; lines ending in "\\n", without the mark.
 
     Raises:
-        UnicodeDecodeError: where they are no text.
+        UnicodeDecodeError: if they are not text.
     """
     encoding = next((name for mark, name in ENCODINGS.items() if content.startswith(mark)), "utf-8")
     return content.decode(encoding).replace("\r\n", "\n").replace("\r", "\n")
 
 
 def read_lines(path: Path, remedy: str = "export it again") -> list[str]:
-    """The lines of a text file without the white space around them, empty ones included.
+    """The lines of a text file, stripped of surrounding white space, empty ones included.
 
     Raises:
         UserError: as `read_text`.

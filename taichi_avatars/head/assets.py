@@ -1,4 +1,4 @@
-"""Which head, and where it is: head.json, the user's own FLAME file, and its conversion to a plain npz."""
+"""Finding the head model: head.json, the user's own FLAME file, and its conversion to a plain npz."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from taichi_avatars.head.gnm_files import KEPT, MARK, gnm_keys, own_keys
 
 HEAD_FILE = "head.json"
 VARIABLE = "TAICHI_AVATARS_FLAME"
-# What a head file in the user's configuration folder may be called: what convert-flame writes, then the original names.
+# Names of head files in the user's configuration folder: those that convert-flame writes, then the original names.
 FLAME_NAMES = ("flame.npz", "flame.pkl", "flame2023.npz", "flame2023.pkl", "flame2023_no_jaw.pkl", "generic_model.pkl")
 GNM_NAMES = ("gnm_head.npz",)
 
 
 def config_folder() -> Path:
-    """Where the user's own FLAME file may lie."""
+    """The folder for the user's own FLAME file."""
     base = os.environ.get("APPDATA") if os.name == "nt" else os.environ.get("XDG_CONFIG_HOME")
     return (Path(base) if base else Path.home() / ".config") / "taichi-avatars"
 
@@ -40,7 +40,7 @@ def resolve_head(argument: str | Path | None = None, beside: Path | None = None)
         beside: a capture, an avatar's folder, or a file in one, where head.json may lie.
 
     Raises:
-        UserError: where no head is known, or the one that head.json names cannot be found.
+        UserError: if no head is known, or the one that head.json names cannot be found.
     """
     if argument is not None:
         return FlameModel.builtin() if str(argument) == "builtin" else FlameModel.load(argument)
@@ -56,10 +56,10 @@ def resolve_head(argument: str | Path | None = None, beside: Path | None = None)
 
 
 def read_head_json(beside: Path | str) -> dict[str, Any] | None:
-    """What head.json in a folder, or beside a file, says about the head; None where there is none.
+    """The contents of head.json in a folder, or beside a file; None if there is none.
 
     Raises:
-        UserError: for a head.json that is broken.
+        UserError: for a broken head.json.
     """
     path = _folder(Path(beside)) / HEAD_FILE
     try:
@@ -74,7 +74,7 @@ def read_head_json(beside: Path | str) -> dict[str, Any] | None:
 
 
 def write_head_json(folder: Path | str, head: FlameModel) -> Path:
-    """Writes head.json into a folder, so that the head of what lies there is found again."""
+    """Writes head.json into a folder, so that the head of its contents can be found again."""
     path = Path(folder) / HEAD_FILE
     write_json(path, head.identity, indent=None)
     return path
@@ -93,7 +93,7 @@ def convert_flame(
         raise UserError(f"{target}: want a name that ends in .npz")
     head = read_head(source)
     if isinstance(head.joints, tuple):
-        raise UserError(f"{source}: is no FLAME file but one of GNM's kind; convert it with convert-head")
+        raise UserError(f"{source}: is a GNM file, not a FLAME file; convert it with convert-head")
     points = head.landmarks if landmarks is None else read_landmarks(landmarks, len(head.faces))
     regions = head.regions if masks is None else read_masks(masks, len(head.v_template))
     arrays: dict[str, Any] = {
@@ -121,7 +121,7 @@ def convert_flame(
 
 
 def convert_head(source: Path | str, target: Path | str) -> Path:
-    """Writes GNM's npz as one with the keys of our head files, or such a file as GNM's again.
+    """Converts GNM's npz to one with the keys of our head files, or such a file back to GNM's.
 
     Raises:
         UserError: for a source that is missing, broken or neither of the two, or a target that is not an .npz.
@@ -130,11 +130,11 @@ def convert_head(source: Path | str, target: Path | str) -> Path:
     if target.suffix != ".npz":
         raise UserError(f"{target}: want a name that ends in .npz")
     if source.suffix != ".npz":
-        raise UserError(f"{source}: want the .npz of a GNM head; FLAME's .pkl goes to convert-flame")
+        raise UserError(f"{source}: want the .npz of a GNM head; convert FLAME's .pkl with convert-flame")
     keys = load_npz(source)
     if MARK not in keys and KEPT + "joint_names" not in keys:
-        raise UserError(f"{source}: is no GNM head, and was made from none; a FLAME file goes to convert-flame")
-    head_from_keys(keys, source)  # whatever is wrong with it is said before something is written
+        raise UserError(f"{source}: is not a GNM head, nor made from one; convert a FLAME file with convert-flame")
+    head_from_keys(keys, source)  # errors in it are raised before anything is written
     arrays = own_keys(keys, source) if MARK in keys else gnm_keys(keys, source)
     with atomic_path(target) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, **arrays)
@@ -146,7 +146,7 @@ def _folder(beside: Path) -> Path:
 
 
 def own_head_files() -> list[Path]:
-    """The user's FLAME files, in the order in which they are to be taken."""
+    """The user's FLAME files, in order of preference."""
     given = os.environ.get(VARIABLE)
     found = [folder / name for folder in [config_folder()] for name in (*FLAME_NAMES, *GNM_NAMES) if (folder / name).is_file()]
     return [Path(given), *found] if given else found

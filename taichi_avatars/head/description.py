@@ -22,7 +22,7 @@ Arrays = dict[str, np.ndarray]
 
 
 def known_head(described: Description, beside: Path, command: str) -> FlameModel | None:
-    """The head that other commands would take for what lies in a folder; a note where they would ask `command` for it."""
+    """The head that other commands would use for the contents of a folder; a note if `command` would need --head."""
     try:
         stated = read_head_json(beside)
     except UserError as problem:
@@ -38,7 +38,7 @@ def known_head(described: Description, beside: Path, command: str) -> FlameModel
 
 
 def describe_timesteps(described: Description, files: Iterable[Path], head: FlameModel | None = None) -> None:
-    """Files of one timestep each, which must agree with one another and fit the head, where it is known."""
+    """Files of one timestep each, which must agree with one another and fit the head, if known."""
     first: tuple[Path, dict[str, int]] | None = None
     for file in files:
         try:
@@ -67,12 +67,12 @@ def describe_parameters(path: Path, arrays: Arrays, head: FlameModel | None = No
 
 
 def parts_of(head: FlameModel | None, file: Path, arrays: Arrays) -> Sequence[Part]:
-    """The parts of a pose that a file must hold: those of the head; of one that is only named, those that are there."""
+    """The parts of a pose that a file must hold: those of the head, or, if it is only named, those present."""
     if head is not None:
         return head.parts
     stated = None
-    with suppress(UserError):  # a broken head.json is a problem of its own
-        stated = read_head_json(file) or read_head_json(file.parent.parent)  # of a capture, whose files lie one below it
+    with suppress(UserError):  # a broken head.json is reported separately
+        stated = read_head_json(file) or read_head_json(file.parent.parent)  # of a capture, whose files lie one folder below
     if stated is None or stated["head"] != "gnm":
         return PARTS
     return [part for part in PARTS if part.key in arrays or part.key in REQUIRED]
@@ -130,6 +130,6 @@ def _parameters(
             count = 1 if array.ndim == 1 else len(array)
             if count != sizes.setdefault("timesteps", 1 if one_timestep else count):
                 wrong(name, f"{sizes['timesteps']} timestep{'s' if sizes['timesteps'] > 1 else ''}")
-    if len(described.problems) == before:  # whatever else the commands would refuse
+    if len(described.problems) == before:  # anything else that the commands would refuse
         described.check(lambda: FlameSequence.from_arrays(arrays, file, head, parts))
     return sizes

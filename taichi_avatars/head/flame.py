@@ -31,13 +31,13 @@ BUILTIN = Path(__file__).resolve().parent.parent / "assets" / "builtin_head.npz"
 
 
 class HeadMesh(NamedTuple):
-    """A posed head, metres. With a leading axis B where any input had one.
+    """A posed head, metres. With a leading axis B if any input had one.
 
     Attributes:
         vertices: (V,3) world space.
         canonical: (V,3) with shape, expression and offsets, before pose correctives and pose.
         joints: (J,3) world space, those of the head in the order root, neck, jaw, left eye, right eye.
-        landmarks: (L,3) world space, 70 of FLAME's; None where the model has none.
+        landmarks: (L,3) world space, 70 for FLAME; None if the model has none.
     """
 
     vertices: Tensor
@@ -48,10 +48,10 @@ class HeadMesh(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class ShapedHead:
-    """A head before expression and pose: template, identity and static offset, and the joints that follow from them.
+    """A head before expression and pose: template, identity and static offset, and the resulting joints.
 
     Attributes:
-        shapes: (B,S) vertices and joints as the kernels keep them.
+        shapes: (B,S) vertices and joints in the layout of the kernels.
         batched: whether the caller gave a batch axis.
     """
 
@@ -60,12 +60,12 @@ class ShapedHead:
 
 
 class FlameModel:
-    """A head of identity, expressions and joints: FLAME, the head that comes with the package, or GNM, which has no jaw joint.
+    """A head of identity, expressions and joints: FLAME, the head that ships with the package, or GNM, which has no jaw joint.
 
     Attributes:
         kind: "flame", or "gnm" for a head whose joints follow from identity alone, not from expressions and offsets.
         roles: of its joints: root and any of neck, jaw, left eye, right eye, in this order.
-        parts: of the pose, those that it has.
+        parts: the parts of a pose that it has.
         v_template: (V,3) float32, metres.
         faces: (F,3) int64.
         n_shape, n_expr: number of identity and expression components.
@@ -112,7 +112,7 @@ class FlameModel:
         landmarks: Path | str | None = None,
         masks: Path | str | None = None,
     ) -> FlameModel:
-        """A head from FLAME's .pkl, which is read without running it, from an .npz with the same keys, or from GNM's npz.
+        """A head from FLAME's .pkl, which is read without executing it, from an .npz with the same keys, or from GNM's npz.
 
         Args:
             n_shape, n_expr: how many components to use; None for all in the file.
@@ -142,13 +142,13 @@ class FlameModel:
         if add and not arrays.has_flame_topology:
             raise UserError(
                 f"{path}: teeth fit FLAME's {FLAME_VERTICES} vertices and {FLAME_FACES} triangles; "
-                f"this head has {len(arrays.v_template)} and {len(arrays.faces)}: leave the teeth off"
+                f"this head has {len(arrays.v_template)} and {len(arrays.faces)}: omit the teeth"
             )
         return FlameModel(add_teeth(arrays) if add else arrays, path, added_teeth=add)
 
     @staticmethod
     def builtin() -> FlameModel:
-        """The head that comes with the package (CC0): 40 identity components, the 52 ARKit expressions, teeth, eyes, tongue."""
+        """The head that ships with the package (CC0): 40 identity components, the 52 ARKit expressions, teeth, eyes, tongue."""
         return FlameModel(read_head(BUILTIN))
 
     @property
@@ -161,7 +161,7 @@ class FlameModel:
 
     @property
     def rig(self) -> Rig:
-        """Skinning weights, joints from vertices, and what expressions and pose correctives add to both."""
+        """Skinning weights, joint regressor, and the contribution of expressions and pose correctives to both."""
         return self._rig
 
     def exprdirs(self) -> Tensor:
@@ -177,7 +177,7 @@ class FlameModel:
 
     @cached_property
     def identity(self) -> dict[str, str | bool]:
-        """What head.json says about this head: its name, or the file it came from, so that it can be found again."""
+        """The contents of head.json for this head: its name, or the file it came from, so that it can be found again."""
         if self._source is None:
             return {"head": self._name or "builtin"}
         digest = hashlib.sha256(self._source.read_bytes()).hexdigest()
@@ -199,13 +199,13 @@ class FlameModel:
         return pack_basis(self.shapedirs, regressed(self.shapedirs, self._rig.regressor))
 
     def offset_shape(self, offsets: Tensor) -> Tensor:
-        """Offsets of vertices (B,V,3) and what they do to the joints, as shapes (B,S). Differentiable."""
+        """Offsets of vertices (B,V,3) and their effect on the joints, as shapes (B,S). Differentiable."""
         if self._rig.regressor is not None:
             return with_joints(offsets, self._rig.regressor)
         return pack_shape(offsets, torch.zeros(len(offsets), len(self.roles), 3, dtype=torch.float32))
 
     def shaped(self, shape: Tensor | None = None, static_offset: Tensor | None = None) -> ShapedHead:
-        """What neither expression nor pose changes, to be computed once. Differentiable in both.
+        """The head before expression and pose, to be computed once. Differentiable in both arguments.
 
         Args:
             shape: (n_shape,) or (B,n_shape); None or empty: zero.
@@ -224,7 +224,7 @@ class FlameModel:
             shapes = shapes + self.offset_shape(given.expand(static_offset))
         return ShapedHead(shapes, given.batched)
 
-    rest = shaped  # its name in 0.1.0, which scripts use
+    rest = shaped  # its name in 0.1.0, used by scripts
 
     def pose(self, shaped: ShapedHead, pose: HeadPose = NEUTRAL, *, zero_centred: bool = False) -> HeadMesh:
         """Poses a head (Li et al. 2017, section 3). Differentiable in all.
@@ -240,7 +240,7 @@ class FlameModel:
         expr = given.take("expr", pose.expr, (self.n_expr,))
         absent = [part.name for part in PARTS if part not in self.parts and getattr(pose, part.name) is not None]
         if absent:
-            raise UserError(f"{absent[0]}: this head has no such joint; it has {', '.join(self.roles)}: leave it out")
+            raise UserError(f"{absent[0]}: this head has no such joint; it has {', '.join(self.roles)}: omit it")
         parts = {part.name: given.take(part.name, getattr(pose, part.name), (part.size,)) for part in self.parts}
         dynamic_offset = given.take("dynamic_offset", pose.dynamic_offset, (self.num_vertices, 3))
 
@@ -291,7 +291,7 @@ def _components(name: str, wanted: int | None, held: int, path: Path) -> int:
 
 
 class _Given:
-    """Arguments of which each may have a batch axis: checks them and gives all the same one."""
+    """Arguments that may each have a batch axis: checks them and expands all to the same one."""
 
     def __init__(self, size: int = 1, batched: bool = False) -> None:
         self.size, self.batched = size, batched

@@ -1,4 +1,4 @@
-"""The files that describe a head, as plain arrays: FLAME's pickles, the same as npz, GNM's npz, region masks, landmarks."""
+"""The files that describe a head, as plain arrays: FLAME's pickles, their npz form, GNM's npz, region masks, landmarks."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from taichi_avatars.head.pose import ROLES
 JOINTS = 5
 PARENTS = (-1, 0, 1, 1, 1)
 FLAME_VERTICES, FLAME_FACES = 5023, 9976
-FLAME_IDENTITY = 300  # of the 400 components of the original files, the first are identity and the rest expression
+FLAME_IDENTITY = 300  # of the 400 components of the original files, the first 300 are identity and the rest expression
 
 
 @dataclass(frozen=True)
@@ -28,18 +28,18 @@ class HeadArrays:
     Attributes:
         v_template: (V,3).
         shapedirs, exprdirs: (V,3,S) and (V,3,E), identity and expression components.
-        posedirs: (V,3,9C) pose correctives of the last C joints, or None where the model has none.
+        posedirs: (V,3,9C) pose correctives of the last C joints, or None if the model has none.
         joints: joints from vertices (V,J); or template (J,3) and identity components (J,3,S) of the joints themselves.
         weights: (V,J), skinning.
         faces: (F,3).
-        roles: what each of the J joints is, in the order of `pose.ROLES`; the first is the root.
-        parents: of each joint, before it.
+        roles: the role of each of the J joints, in the order of `pose.ROLES`; the first is the root.
+        parents: the parent of each joint, which precedes it.
         kind: "flame", or "gnm" for a head whose joints follow from identity alone.
         uv: (F,3,2) texture coordinates of each corner, or None.
         landmarks: faces (L,) and barycentric weights (L,3), or None.
         regions: vertex ids by name.
         expression_names: of the E components, or None.
-        name: of a model that has one.
+        name: of the model, if it has one.
     """
 
     v_template: np.ndarray
@@ -67,10 +67,10 @@ class HeadArrays:
 
 
 def read_head(path: Path | str) -> HeadArrays:
-    """A head model from FLAME's .pkl, read without running it, from an .npz with the same keys, or from GNM's npz.
+    """A head model from FLAME's .pkl, read without executing it, from an .npz with the same keys, or from GNM's npz.
 
     Raises:
-        UserError: naming the file and what of it is missing, refused or of the wrong shape.
+        UserError: naming the file and what in it is missing, refused or of the wrong shape.
     """
     path = Path(path)
     if path.suffix == ".npz":
@@ -84,7 +84,7 @@ def read_head(path: Path | str) -> HeadArrays:
 
 
 def head_from_keys(keys: Mapping[str, Any], path: Path) -> HeadArrays:
-    """A head model from arrays with FLAME's names, or with GNM's; `path` is for the errors."""
+    """A head model from arrays with FLAME's names, or with GNM's; `path` is used in errors."""
     if MARK in keys:
         keys = own_keys(keys, path)
     template = float_array(keys, "v_template", path, ("V", 3))
@@ -160,12 +160,12 @@ def read_landmarks(path: Path | str, n_faces: int) -> tuple[np.ndarray, np.ndarr
     """Faces (L,) and barycentric weights (L,3) of the landmarks, from FLAME's landmark_embedding_with_eyes.npy or an .npz.
 
     Raises:
-        UserError: naming the file and what of it is missing or wrong.
+        UserError: naming the file and what in it is missing or wrong.
     """
     path = Path(path)
     content = load_npz(path) if path.suffix == ".npz" else load_npy(path)
     if not isinstance(content, dict):
-        raise UserError(f"{path}: holds no dictionary, want one with full_lmk_faces_idx and full_lmk_bary_coords")
+        raise UserError(f"{path}: holds no dictionary, want one with the keys full_lmk_faces_idx and full_lmk_bary_coords")
     return landmarks_from_keys(content, n_faces, path)
 
 

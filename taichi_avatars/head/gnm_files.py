@@ -1,7 +1,7 @@
-"""GNM Head's npz (Google 2026, Apache-2.0): its keys turned into those of our head files, and back.
+"""GNM Head's npz (Google 2026, Apache-2.0): its keys converted to those of our head files, and back.
 
-GNM keeps components first and vertices second, joints of their own instead of a regressor, correctives of all joints, and
-names its joints freely. Our file holds the same under FLAME's names, with joints by role, and the rest as it was.
+GNM has components on the first axis and vertices on the second, separate joints instead of a regressor, correctives of all
+joints, and freely named joints. Our file holds the same under FLAME's names, with joints by role, and the rest unchanged.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from taichi_avatars.files.npz import float_array, index_array
 from taichi_avatars.head.pose import ROLES
 
 MARK = "template_vertex_positions"  # only GNM's files have it
-KEPT = "gnm_"  # before the names of what our file carries along for the way back
+KEPT = "gnm_"  # prefix of the keys that our file keeps for the conversion back
 WEIGHT_SUM_ERROR = 1e-4
-MEMBER = 0.5  # weight from which on a vertex belongs to a group
+MEMBER = 0.5  # minimum weight of a vertex in a group
 
-# Regions that other commands look for, by the vertex groups that GNM Head 3 has for them.
+# Regions that other commands need, by the corresponding vertex groups of GNM Head 3.
 REGIONS = {
     "eye_left": ("left_eye",),
     "eye_right": ("right_eye",),
@@ -31,7 +31,7 @@ REGIONS = {
     "lips": ("upper_lip", "lower_lip"),
     "mouth_inside": ("mouth_sock",),
 }
-# What our file has under other names; everything else is carried along.
+# Keys that our file has under other names; everything else is kept.
 TRANSLATED = (
     *(MARK, "template_joint_positions", "vertex_identity_basis", "joint_identity_basis", "expression_basis"),
     *("expression_names", "joint_parent_indices", "skinning_weights", "pose_correctives_regressor"),
@@ -39,10 +39,10 @@ TRANSLATED = (
 
 
 def own_keys(keys: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    """GNM's arrays as those of our head file; `path` is for the errors.
+    """GNM's arrays as those of our head file; `path` is used in errors.
 
     Raises:
-        UserError: naming what is missing, of the wrong shape, or a joint whose role is not known.
+        UserError: naming what is missing or of the wrong shape, or a joint of unknown role.
     """
     template = float_array(keys, MARK, path, ("V", 3))
     joints = float_array(keys, "template_joint_positions", path, ("J", 3))
@@ -84,13 +84,13 @@ def own_keys(keys: Mapping[str, Any], path: Path) -> dict[str, Any]:
 
 
 def gnm_keys(keys: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    """Arrays of our head file, made from one of GNM's, as GNM's own; its joints in the order of their roles.
+    """GNM's arrays from our head file that was made from one of GNM's; joints in the order of their roles.
 
     Raises:
-        UserError: where our file was not made from one of GNM's.
+        UserError: if our file was not made from one of GNM's.
     """
     if KEPT + "joint_names" not in keys:
-        raise UserError(f"{path}: was not made from a GNM file, whose joints follow from identity alone; give such a file")
+        raise UserError(f"{path}: was not made from a GNM file, whose joints depend on identity alone; give such a file")
     template = float_array(keys, "v_template", path, ("V", 3))
     count, n_shape = len(template), int(keys["n_shape"])
     joints = float_array(keys, "J_template", path, ("J", 3))
@@ -157,7 +157,7 @@ def _by_role(names: list[str], parents: list[int], path: Path) -> tuple[list[int
 
 
 def _role(name: str, *, root: bool) -> str | None:
-    """What a joint is by its name, whatever the spelling: "left_eye", "LeftEye", "eye.L"."""
+    """The role of a joint by its name, in any spelling: "left_eye", "LeftEye", "eye.L"."""
     if root:
         return "root"
     words = re.findall(r"[a-z]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower())
@@ -173,7 +173,7 @@ def _role(name: str, *, root: bool) -> str | None:
 def _faces(keys: Mapping[str, Any], count: int, path: Path) -> tuple[np.ndarray, np.ndarray | None]:
     """Triangles (F,3) and the texture coordinates of their corners (F,3,2), if any.
 
-    GNM's `triangles` are its `quads` cut in two. Quads that no triangles stand for are cut here and follow at the end.
+    GNM's `triangles` are its `quads` split in two. Quads not covered by triangles are split here and appended.
     """
     triangles = index_array(keys, "triangles", path, ("T", 3), count) if "triangles" in keys else np.zeros((0, 3), np.int64)
     quads = index_array(keys, "quads", path, ("Q", 4), count) if "quads" in keys else np.zeros((0, 4), np.int64)
@@ -206,7 +206,7 @@ def _uv(keys: Mapping[str, Any], key: str, shape: tuple[int, ...]) -> np.ndarray
 
 
 def _regions(keys: Mapping[str, Any], count: int, weights: np.ndarray, roles: list[str], path: Path) -> dict[str, np.ndarray]:
-    """Vertex ids by the names of the vertex groups and by our own names; eyes also by what moves with their joints."""
+    """Vertex ids by the names of the vertex groups and by our own names; eyes also by the skinning weights of their joints."""
     found: dict[str, np.ndarray] = {}
     if "vertex_groups" in keys and "vertex_group_names" in keys:
         groups = float_array(keys, "vertex_groups", path, ("G", count))

@@ -1,4 +1,4 @@
-"""The parts of a head's pose: their names here and in files, how many numbers each has, and the order in which they stand."""
+"""The parts of a head's pose: their names here and in files, their sizes, and their order."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Part(NamedTuple):
     Attributes:
         name: in `HeadPose`.
         key: in files and in `FlameSequence`.
-        joints: the roles of the joints that it turns, an axis-angle each; none: it is a place.
+        joints: the roles of the joints that it rotates, an axis-angle each; none: it is a translation.
     """
 
     name: str
@@ -34,12 +34,12 @@ PARTS = (
     Part("translation", "translation", ()),
 )
 ROLES = tuple(role for part in PARTS for role in part.joints)
-REQUIRED = ("rotation", "translation")  # keys of what every head has
+REQUIRED = ("rotation", "translation")  # keys of the parts that every head has
 SIZES = {part.key: part.size for part in PARTS}  # by key
 
 
 class HeadPose(NamedTuple):
-    """What a head does at one moment. Every part may have a leading batch axis, and be None or empty for zero.
+    """The pose of a head at one moment. Every part may have a leading batch axis, and be None or empty for zero.
 
     Attributes:
         expr: (E,) expression coefficients.
@@ -59,7 +59,7 @@ class HeadPose(NamedTuple):
 
     @staticmethod
     def of_keys(values: Mapping[str, Tensor | None]) -> HeadPose:
-        """The pose whose parts stand under their keys in files."""
+        """The pose from parts by their keys in files."""
         return HeadPose(*(values.get(key) for key in KEYS))
 
     def given(self) -> dict[str, Tensor]:
@@ -70,4 +70,4 @@ class HeadPose(NamedTuple):
 NEUTRAL = HeadPose()
 _NAMES_TO_KEYS = {part.name: part.key for part in PARTS}
 KEYS = tuple(_NAMES_TO_KEYS.get(name, name) for name in HeadPose._fields)  # of the parts of a HeadPose, in its order
-MOVING = KEYS[:-1]  # the same without the dynamic offset: what every row of a motion has
+MOVING = KEYS[:-1]  # the same without the dynamic offset: the parts in every row of a motion

@@ -20,7 +20,7 @@ from taichi_avatars.head.pose import KEYS, MOVING, PARTS, SIZES, HeadPose, Part
 
 
 def columns(table: Tensor, widths: Mapping[str, int]) -> dict[str, Tensor]:
-    """Views of the parts that lie side by side in a table's last axis, by key."""
+    """Views of the parts that are adjacent in a table's last axis, by key."""
     return dict(zip(widths, table.split(list(widths.values()), -1), strict=True))
 
 
@@ -58,7 +58,7 @@ class FlameSequence:
         """The row of one of the dataset's timesteps.
 
         Raises:
-            UserError: when there is none.
+            UserError: if there is none.
         """
         try:
             return self.timesteps.index(timestep)
@@ -66,15 +66,15 @@ class FlameSequence:
             raise UserError(f"timestep {timestep}: there is none; {_listing(self.timesteps)}") from None
 
     def table(self) -> Tensor:
-        """(T,P) all numbers of each timestep but its dynamic offset, in the order of `moving`."""
+        """(T,P) all parameters of each timestep except the dynamic offset, in the order of `moving`."""
         return torch.cat(list(self.moving().values()), 1)
 
     def with_table(self, table: Tensor) -> FlameSequence:
-        """The same with other numbers (T,P), in the order of `table`."""
+        """The same sequence with other values (T,P), in the order of `table`."""
         return replace(self, **columns(table, self.widths()))
 
     def widths(self) -> dict[str, int]:
-        """How many numbers each part of `moving` has."""
+        """The size of each part of `moving`."""
         return {key: values.shape[1] for key, values in self.moving().items()}
 
     def mesh(self, head: FlameModel, row: int) -> HeadMesh:
@@ -86,20 +86,20 @@ class FlameSequence:
         return {key: value for key in MOVING if (value := getattr(self, key)) is not None}
 
     def facing(self, rows: list[int] | Tensor, dtype: torch.dtype = torch.float64) -> Tensor:
-        """(N,3,3): how the head is turned in these rows, by the root and the neck."""
+        """(N,3,3): the rotation of the head in these rows, by the root and the neck."""
         joints = [values for values in (self.rotation, self.neck_pose) if values is not None]
         first, *more = (roma.rotvec_to_rotmat(values.detach()[rows].to(dtype)) for values in joints)
         return first @ more[0] if more else first
 
     def pose(self, row: int) -> HeadPose:
-        """What the head does in a row; parts of it that the sequence does not have are None."""
+        """The pose of a row; parts that the sequence does not have are None."""
         values = {key: getattr(self, key) for key in KEYS}
         return HeadPose.of_keys({key: None if value is None else value[row] for key, value in values.items()})
 
     def shaped(self, head: FlameModel) -> ShapedHead:
         """The head before expression and pose; computed once, unless shape or static offset require a gradient or change."""
         parts = [t for t in (self.shape, self.static_offset) if t is not None]
-        if any(t.requires_grad or t.is_inference() for t in parts):  # of the latter, no change can be seen
+        if any(t.requires_grad or t.is_inference() for t in parts):  # a change of the latter cannot be detected
             return head.shaped(self.shape, self.static_offset)
         key = (head, *((t, t._version) for t in parts))
         if self._shaped is None or not _same(self._shaped[0], key):
@@ -108,10 +108,10 @@ class FlameSequence:
         return self._shaped[1]
 
     def fit(self, head: FlameModel) -> FlameSequence:
-        """The same parameters for this head: fewer coefficients or vertices are padded with zeros.
+        """The same parameters for this head; fewer coefficients or vertices are padded with zeros.
 
         Raises:
-            UserError: naming both numbers where there are more than the head has.
+            UserError: naming both numbers if there are more than the head has.
         """
         return replace(
             self,
@@ -130,8 +130,8 @@ class FlameSequence:
         """Parameters from flame_param.npz of an avatar, from a motion file, or from a tracker's output with the same keys.
 
         Args:
-            head: the parameters are fitted to it; None: as they are in the file.
-            parts: of the pose, that the file must hold; those of the head, where that is given.
+            head: the parameters are padded to its size; None: as they are in the file.
+            parts: of the pose, that the file must hold; those of the head, if that is given.
 
         Raises:
             UserError: naming the file and the key that is missing, of the wrong shape, NaN, or too large for the head.
@@ -142,7 +142,7 @@ class FlameSequence:
     def from_arrays(
         arrays: Mapping[str, np.ndarray], path: Path, head: FlameModel | None = None, parts: Sequence[Part] = PARTS
     ) -> FlameSequence:
-        """The same from arrays that were read already; `path` is for the errors."""
+        """The same from arrays that have already been read; `path` is used in errors."""
         parameters = _read(arrays, path, parts if head is None else head.parts)
         count = len(parameters["expr"])
         timesteps = parameters.pop("timesteps", torch.arange(count)).tolist()
@@ -157,7 +157,7 @@ class FlameSequence:
             frames: the file of each of the dataset's timesteps.
 
         Raises:
-            UserError: as `load_npz`, and when there are no frames or a file holds more than one timestep.
+            UserError: as `load_npz`, and if there are no frames or a file holds more than one timestep.
         """
         if not frames:
             raise UserError("there are no FLAME parameters: want at least one timestep")
@@ -183,7 +183,7 @@ class FlameSequence:
 
         Args:
             full_for: V: offsets are written even where they are zero, and a row for every number up to the last timestep.
-                The reference's own tools ask for that, and it is large.
+                The reference's own tools require that, and it is large.
         """
         arrays: dict[str, Any] = {key: value.detach().numpy() for key, value in self.moving().items()}
         static, dynamic = (None if t is None else t.detach().numpy() for t in (self.static_offset, self.dynamic_offset))
@@ -239,7 +239,7 @@ def _fitted(sequence: FlameSequence, head: FlameModel, path: Path) -> FlameSeque
 
 
 def _read(keys: Mapping[str, np.ndarray], path: Path, parts: Sequence[Part]) -> dict[str, Any]:
-    """The parameters in a file, with a time axis where one belongs, all of them of the same length; None for absent parts."""
+    """The parameters in a file, with a time axis where needed, all of the same length; None for absent parts."""
     sizes = {part.key: part.size for part in parts}
     missing = [key for key in ("shape", *MOVING) if key not in keys and (key not in SIZES or key in sizes)]
     if missing:
@@ -256,7 +256,7 @@ def _read(keys: Mapping[str, np.ndarray], path: Path, parts: Sequence[Part]) -> 
         out[key] = _form(values, key, ("T", size), path)
     if "static_offset" in values:
         out["static_offset"] = _form(values, "static_offset", ("V", 3), path)
-    if "dynamic_offset" in values and bool(values["dynamic_offset"].any()):  # files of old tools hold 62 kB of zeros per row
+    if "dynamic_offset" in values and bool(values["dynamic_offset"].any()):  # files of older tools hold 62 kB of zeros per row
         out["dynamic_offset"] = _form(values, "dynamic_offset", ("T", "V", 3), path)
     count = len(out["expr"])
     for key in (*sizes, "dynamic_offset"):
@@ -270,7 +270,7 @@ def _read(keys: Mapping[str, np.ndarray], path: Path, parts: Sequence[Part]) -> 
 
 
 def _one_shape(shape: Tensor, path: Path) -> Tensor:
-    """Trackers that write the shape once for every timestep mean one shape."""
+    """One shape, also from trackers that repeat it for every timestep."""
     if shape.ndim != 2:
         return shape
     differing = (shape != shape[:1]).any(1).nonzero()
@@ -292,7 +292,7 @@ def _tensor(value: np.ndarray, key: str, path: Path) -> Tensor:
 
 
 def _form(values: Mapping[str, Tensor], key: str, shape: tuple[int | str, ...], path: Path) -> Tensor:
-    """The value in the wanted shape; files have a leading axis of 1 or leave it out."""
+    """The value in the expected shape; files may have a leading axis of 1 or not."""
     if key not in values:
         raise UserError(f"{path}: {key} is empty; export it again")
     value = values[key]

@@ -14,11 +14,11 @@ from taichi_avatars.head.flame_files import FLAME_VERTICES, HeadArrays
 RING = 15
 UPPER = [1713, 1715, 1716, 1735, 1696, 1694, 1657, 3543, 2774, 2811, 2813, 2850, 2833, 2832, 2830]
 LOWER = [1576, 1577, 1773, 1774, 1795, 1802, 1865, 3503, 2948, 2905, 2898, 2881, 2880, 2713, 2712]
-NECK, JAW = 1, 2  # the joints that carry the upper and the lower row
+NECK, JAW = 1, 2  # the joints of the upper and the lower row
 
 UPPER_ROOT, LOWER_ROOT, UPPER_EDGE, LOWER_EDGE, UPPER_ROOT_BACK, UPPER_EDGE_BACK, LOWER_ROOT_BACK, LOWER_EDGE_BACK = range(8)
 
-# Each strip has an outer row o and an inner row n; a corner is the row and how far it is ahead of tooth i. First the two
+# Each strip has an outer row o and an inner row n; a corner is the row and its offset from tooth i. First the two
 # triangles left of the middle (i < 7), then those right of it, so that the diagonals mirror each other.
 _STRIPS = [
     (UPPER_ROOT, UPPER_EDGE, ["o0 n1 n0", "o0 o1 n1"], ["o0 o1 n0", "o1 n1 n0"]),
@@ -31,7 +31,7 @@ _STRIPS = [
 
 
 def add_teeth(head: HeadArrays) -> HeadArrays:
-    """The same head with 120 vertices and 168 triangles more. The head must have FLAME's topology."""
+    """The same head with 120 more vertices and 168 more triangles. It must have FLAME's topology."""
     assert isinstance(head.joints, np.ndarray)  # FLAME's
     upper, lower = head.v_template[UPPER].astype(np.float64), head.v_template[LOWER].astype(np.float64)
     vertices = _vertices(upper, lower).astype(np.float32)

@@ -1,4 +1,4 @@
-"""What exported files are, and whether they are whole: .splat, compressed PLY, zips of PLYs, meshes, npz, web bundles."""
+"""Describes and checks exported files: .splat, compressed PLY, zips of PLYs, meshes, npz, web bundles."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from taichi_avatars.head.description import Arrays
 from taichi_avatars.inspection.files import REST_COUNTS, elements
 
 AGAIN = "export again"
-MOST_UNPACKED = 100  # times the length of a zip: Gaussians shrink to no less than half, a bomb to a thousandth
+MOST_UNPACKED = 100  # times the length of a zip: Gaussians compress to no less than half, a zip bomb to a thousandth
 
 
 def describe_splat(path: Path) -> Description:
@@ -48,7 +48,7 @@ def describe_splat(path: Path) -> Description:
 
 
 def is_compressed(path: Path) -> bool:
-    """Whether a PLY is a compressed one, by its header."""
+    """Whether a PLY is compressed, by its header."""
     with path.open("rb") as file:
         return PACKED[0].encode() in file.read(4096)
 

@@ -1,4 +1,4 @@
-"""What avatars and head models are, and whether they are whole."""
+"""Describes and checks avatars and head models."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from taichi_avatars.head.description import describe_parameters, known_head
 from taichi_avatars.head.flame import FlameModel
 
 REST_COUNTS = {3 * (degree + 1) ** 2 - 3: degree for degree in range(4)}
-NORMALS = ("nx", "ny", "nz")  # which every file of this kind has, empty
+NORMALS = ("nx", "ny", "nz")  # present but empty in every file of this kind
 RAW = (
     "x",
     "y",
@@ -39,7 +39,7 @@ RAW = (
 
 
 def elements(ply: PlyData, name: str, origin: str) -> np.ndarray:
-    """The table of a PLY's elements of one name. Raises UserError where there are none."""
+    """The table of a PLY's elements of one name. Raises UserError if there are none."""
     if name not in ply:
         raise UserError(f"{origin}: holds no elements named {name}; copy it again")
     return ply[name].data
@@ -91,7 +91,7 @@ def describe_avatar(path: Path) -> Description:
             described.facts["triangles used"] = f"{len(np.unique(triangles))}, up to number {int(triangles.max())}"
     head = known_head(described, path.parent, "every command") if bound else None
     _flame_parameters(described, path.parent, head, bound)
-    if not described.problems:  # whatever else the commands would refuse
+    if not described.problems:  # anything else that the commands would refuse
         described.check(lambda: Avatar.load(path, head) if head or not bound else Gaussians.load_ply(path))
     return described
 

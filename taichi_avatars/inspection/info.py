@@ -1,4 +1,4 @@
-"""What a folder or file is, and whether it is whole: captures, avatars, FLAME files, motions."""
+"""Identifies and checks a folder or file: captures, avatars, FLAME files, motions."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SHOWN = 20  # problems in the text; the dictionary has them all
 
 
 def describe(path: Path | str) -> dict[str, object]:
-    """What `path` is and everything that is wrong with it, as values that JSON can hold.
+    """The kind of `path` and all its problems, as JSON-compatible values.
 
     Args:
         path: a capture, an avatar (PLY or model folder), a FLAME model (pkl, npz), a motion (npz, folder of npz, ARKit JSON),
@@ -39,11 +39,11 @@ def describe(path: Path | str) -> dict[str, object]:
         "path", "kind", "whole", "facts" {name: value}, "notes" [line], "problems" [line: file, what is wrong, what to do].
 
     Raises:
-        UserError: where there is nothing under `path`, or nothing that this program knows.
+        UserError: if `path` does not exist, or is of an unknown kind.
     """
     path = Path(path)
     if not path.exists():
-        raise UserError(f"{path}: there is no such file or folder; check the spelling")
+        raise UserError(f"{path}: no such file or folder; check the spelling")
     if not (path.is_file() or path.is_dir()):
         raise UserError(f"{path}: is a pipe or a device, which cannot be read twice; save what it holds to a file")
     described = _describe_folder(path) if path.is_dir() else _describe_file(path)
@@ -51,7 +51,7 @@ def describe(path: Path | str) -> dict[str, object]:
 
 
 def text(description: dict[str, object]) -> str:
-    """What `describe` returned, for reading."""
+    """The result of `describe` as text."""
     facts, notes, problems = description["facts"], description["notes"], description["problems"]
     assert isinstance(facts, dict) and isinstance(notes, list) and isinstance(problems, list)
     lines = [f"{description['path']}: {description['kind']}"]

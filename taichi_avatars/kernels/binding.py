@@ -1,7 +1,7 @@
-"""Gaussians from the frame of their triangle into the world (GaussianAvatars, section 3.2), forward and adjoint.
+"""Gaussians from the frame of their triangle to the world (GaussianAvatars, section 3.2), forward and adjoint.
 
 World Gaussians are packed one field after the other: means 3N, quaternions 4N, scales 3N. So are the gradients of the
-local ones, and behind them those of the frames in the order of frames.py.
+local ones, followed by those of the frames in the order of frames.py.
 """
 
 from taichi_avatars.engine import ti
@@ -74,7 +74,7 @@ def bind_adjoint(
     records: F32x1,
     out: F32x1,
 ):
-    """First every Gaussian, in the order of memory; then every triangle sums up what its own Gaussians left in `records`.
+    """First every Gaussian, in memory order; then every triangle sums what its own Gaussians stored in `records`.
 
     A record is a row of `types.BoundGradient`.
     """

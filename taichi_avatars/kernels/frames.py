@@ -65,7 +65,7 @@ def frames_adjoint(
     out: F32x1,
     n_vertices: ti.i32,
 ):
-    """out: the gradient of the vertices (3V), then room for the gradient of every corner (9F)."""
+    """out: the gradient of the vertices (3V), then scratch space for the gradient of every corner (9F)."""
     base = 3 * n_vertices
     for f in range(faces.shape[0]):
         v0 = corner(vertices, faces[f, 0])

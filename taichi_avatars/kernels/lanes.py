@@ -1,4 +1,4 @@
-"""Vectors of 16 pixels or quads, which the CPU's kernels compute with; launched inside `runtime.native_vectors()`.
+"""Vectors of 16 pixels or quads for the CPU's kernels; launched inside `runtime.native_vectors()`.
 
 In that mode `-v`, `v -= w` and casts of comparisons abort, so the code writes `0.0 - v`, `v = v - w` and `ti.select`.
 """
@@ -21,7 +21,7 @@ def halve(a, b, group: ti.template()):
 
 @ti.func
 def lane_sum(a):
-    """Sum over the lanes, by a tree of shuffles: `.sum()` is a chain."""
+    """Sum over the lanes, by a tree of shuffles: `.sum()` is a serial chain."""
     for group in ti.static((8, 4, 2, 1)):
         a = halve(a, a, group)
     return a[0]

@@ -1,4 +1,4 @@
-"""Distance of Gaussians from their triangle, and size beside it (GaussianAvatars, eq. 6 and 7): costs and their gradients."""
+"""Distance of Gaussians from their triangle, and their size (GaussianAvatars, eq. 6 and 7): costs and their gradients."""
 
 from taichi_avatars.engine import ti
 from taichi_avatars.kernels.binding import load3

@@ -1,11 +1,11 @@
 """Triangle rasterizer with a z-buffer for the CPU.
 
 Coverage is decided in integers on a grid of 1/1024 sample, with the top-left rule, so that triangles which share an edge
-leave neither a crack nor an overlap. Bands of rows are independent tasks and every band walks the triangles in index order:
+leave neither a crack nor an overlap. Bands of rows are independent tasks and every band visits the triangles in index order:
 the result does not depend on the number of threads.
 
 A sample is a pixel of the supersampled grid; its centre lies at integer + 0.5. Arguments shared by the kernels:
-camera (16,) float64: rotation row by row, translation, fx, fy, cx, cy of the supersampled grid, OpenCV axes;
+camera (16,) float64: rotation (row-major), translation, fx, fy, cx, cy of the supersampled grid, OpenCV axes;
 grid (V, 2) int32: projected vertices in grid units; inverse_depth (V,), 0 where the vertex cannot be drawn.
 """
 
@@ -69,7 +69,7 @@ def bound_faces(faces: I32x2, grid: I32x2, inverse_depth: F32x1, width: ti.i32, 
 
 @ti.func
 def inverse_step(step: ti.i64) -> ti.f32:
-    """What a step of one sample in x is divided by; 0 for an edge along x."""
+    """Reciprocal of the change per sample in x; 0 for an edge along x."""
     return ti.select(step != 0, 1.0 / ti.cast(step, ti.f32), 0.0)
 
 
@@ -166,7 +166,7 @@ def exact_areas(grid: ti.template(), a: ti.i32, b: ti.i32, c: ti.i32, x: ti.i32,
 
 @ti.func
 def rounded_areas(grid: ti.template(), a: ti.i32, b: ti.i32, c: ti.i32, x: ti.i32, y: ti.i32) -> tm.vec3:
-    """The same without 64-bit integers, which Vulkan has not everywhere."""
+    """The same without 64-bit integers, which not every Vulkan device has."""
     px, py = x * GRID + GRID // 2, y * GRID + GRID // 2
     ax, ay = ti.cast(grid[a, 0] - px, ti.f32), ti.cast(grid[a, 1] - py, ti.f32)
     bx, by = ti.cast(grid[b, 0] - px, ti.f32), ti.cast(grid[b, 1] - py, ti.f32)
@@ -216,7 +216,7 @@ def shade_faces(
     rgb: F32x3,
     alpha: F32x2,
 ):
-    """normals, colors (F, 3, 3): per corner. A light at the eye over an even one; a pixel is the mean of its samples."""
+    """normals, colors (F, 3, 3): per corner. A light at the eye plus ambient light; a pixel is the mean of its samples."""
     for y in range(alpha.shape[0]):
         for x in range(alpha.shape[1]):
             total = tm.vec3(0.0)

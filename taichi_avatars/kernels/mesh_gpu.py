@@ -1,7 +1,7 @@
 """The triangle rasterizer on a GPU: one thread per tile of samples, which no other thread writes to.
 
-Arguments as in `mesh.py`, but no 64-bit integers, which Vulkan has not everywhere: an edge is measured from its vertex with the
-lower index, whichever triangle asks, so that two triangles get opposite numbers for it, and leave neither crack nor overlap.
+Arguments as in `mesh.py`, but no 64-bit integers, which not every Vulkan device has: an edge is always measured from its vertex
+with the lower index, so that its two triangles get exactly opposite values and leave neither crack nor overlap.
 No atomics: Taichi 1.7's atomic maximum leaves the loop around it on Vulkan.
 """
 
@@ -32,7 +32,7 @@ def covers(area: ti.f32, grid: ti.template(), a: ti.i32, b: ti.i32) -> ti.i32:
 
 @ti.kernel
 def draw_faces(faces: I32x2, grid: I32x2, inverse_depth: F32x1, bounds: I32x2, face: I32x2, nearest: F32x2):
-    """As `mesh.rasterize_faces`, every tile walking the triangles in index order."""
+    """As `mesh.rasterize_faces`; every tile visits the triangles in index order."""
     height, width = face.shape[0], face.shape[1]
     tiles_x = (width + SIDE - 1) // SIDE
     for tile in range(tiles_x * ((height + SIDE - 1) // SIDE)):

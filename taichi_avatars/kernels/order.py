@@ -5,7 +5,7 @@ from taichi_avatars.kernels.tasks import TASK
 from taichi_avatars.kernels.types import I32x1, I32x2
 
 DIGIT = 11  # bits per pass
-PASSES = 3  # 33 bits: all of a float
+PASSES = 3  # 33 bits: covers a float
 BINS = 1 << DIGIT
 
 
@@ -22,7 +22,7 @@ def radix_pass(shift: ti.i32, chunk: ti.i32, keys: I32x1, items: I32x1, slot: I3
         for i in range(c * chunk, ti.min((c + 1) * chunk, keys.shape[0])):
             digit = (keys[i] >> shift) & (BINS - 1)
             slot[c, digit] = slot[c, digit] + 1
-    for _ in range(1):  # counts to places, digit by digit and chunk by chunk
+    for _ in range(1):  # prefix sum of the counts, digit by digit and chunk by chunk
         place = 0
         for digit in range(BINS):
             for c in range(slot.shape[0]):

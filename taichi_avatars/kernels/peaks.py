@@ -1,4 +1,4 @@
-"""What the machine can do at most: moving memory, multiplying and adding. The measure for all other kernels.
+"""Peak rates of the machine: memory bandwidth, multiplication and addition. The baseline for all other kernels.
 
 Launched inside `runtime.native_vectors()` on the CPU.
 """
@@ -37,6 +37,6 @@ def multiply_add(rounds: ti.i32, factor: ti.f32, out: VecX1):
 
 @ti.kernel
 def nothing(a: F32x1, b: F32x1, c: F32x1, d: F32x1, e: F32x1, f: F32x1, g: F32x1, h: F32x1):
-    """A launch with eight tensors."""
+    """An empty launch with eight tensors."""
     for i in range(1):
         a[i] = b[i]

@@ -3,7 +3,7 @@
 A splat is a row of `types.Splat`, differentiable but for its half width and half height: 2D mean, conic a, b, c with
 q = a dx^2 + 2 b dx dy + c dy^2, opacity (0 where culled), colour, view depth.
 
-All tables come flat. Everything between loads and stores is written once, for numbers and for 16 Gaussians at once (`wide.py`).
+All tables are flat. Everything between loads and stores is written once, for scalars and for 16 Gaussians at once (`wide.py`).
 """
 
 from taichi_avatars.engine import ti
@@ -30,10 +30,10 @@ from taichi_avatars.kernels.wide import (
     where,
 )
 
-CHUNK = 256  # Gaussians per task; the pose's gradient is summed per chunk, in a fixed order, so that it repeats bit for bit
+CHUNK = 256  # Gaussians per task; the pose's gradient is summed per chunk, in a fixed order, so that it is bit-exact
 
-PUBLISHED_TILE = 16.0  # pixels along each side of the tiles of Kerbl et al.'s rasterizer, by which it decides what is visible
-MARGIN = 0.15  # of the image's size: how far outside the image the slopes of the Jacobian are followed
+PUBLISHED_TILE = 16.0  # pixels along each side of the tiles by which Kerbl et al.'s rasterizer decides what is visible
+MARGIN = 0.15  # of the image's size: how far outside the image x/z and y/z are clamped in the Jacobian
 
 
 @ti.func
@@ -52,7 +52,7 @@ def read_view(c: ti.template()):
 
 @ti.func
 def rotation_rows(w, v):
-    """Rows of the matrix of the unit quaternion w, v."""
+    """Rows of the rotation matrix of the unit quaternion w, v."""
     x, y, z = v.x, v.y, v.z
     return triple(
         triple(1.0 - 2.0 * (y * y + z * z), 2.0 * (x * y - w * z), 2.0 * (x * z + w * y)),
@@ -63,7 +63,7 @@ def rotation_rows(w, v):
 
 @ti.func
 def rotation_adjoint(w, v, g):
-    """Gradient to the unit quaternion w, v from the gradient to its matrix, given by rows: to w, and to v."""
+    """Gradients with respect to w and v of a unit quaternion, from that with respect to its matrix, given by rows."""
     x, y, z = v.x, v.y, v.z
     twist = triple(g.z.y - g.y.z, g.x.z - g.z.x, g.y.x - g.x.y)
     xy, xz, yz = g.x.y + g.y.x, g.x.z + g.z.x, g.y.z + g.z.y
@@ -75,7 +75,7 @@ def rotation_adjoint(w, v, g):
 
 @ti.func
 def footprint(view, means: ti.template(), quats: ti.template(), scales: ti.template(), i, wide: ti.template()):
-    """Gaussian i on its way to the screen: the letters of docs/method.md, "5 Projection"; matrices by rows."""
+    """Intermediate values of Gaussian i, with the letters of docs/method.md, "5 Projection"; matrices by rows."""
     mean, scale = load3(means, i, 3, 0, wide), load3(scales, i, 3, 0, wide)
     p = plus(rotated(view.R, mean), view.t)
     shown = ti.select(p.z > view.near, 1.0, 0.0)
@@ -94,7 +94,7 @@ def footprint(view, means: ti.template(), quats: ti.template(), scales: ti.templ
     j1 = triple(fy * (W.y.x - vc * W.z.x), fy * (W.y.y - vc * W.z.y), fy * (W.y.z - vc * W.z.z))
     r0, r1 = rotated_back(R, j0), rotated_back(R, j1)
     return ti.Struct(
-        shown=shown,  # 1 where p.z > near, else 0, and nothing but it is valid
+        shown=shown,  # 1 where p.z > near, else 0, and then no other field is valid
         mean=mean,  # mu'
         scale=scale,  # s'
         p=p,  # W mu' + t
@@ -120,9 +120,9 @@ def footprint(view, means: ti.template(), quats: ti.template(), scales: ti.templ
 
 @ti.func
 def visible_radius(x, y, a, c, det, view):
-    """3 sigma of the longer axis, rounded up; 0 where its square touches no tile of the published rasterizer's grid.
+    """3 sigma of the longer axis, rounded up; 0 if its square touches no tile of the published rasterizer's grid.
 
-    It tells losses and density control what is visible. What is drawn is decided in `tiles.py`, on tiles of another size.
+    Losses and density control take it as visibility. What is drawn is decided in `tiles.py`, on tiles of another size.
     """
     mid = 0.5 * (a + c)
     radius = ti.ceil(3.0 * ti.sqrt(mid + ti.sqrt(ti.max(mid * mid - det, 0.1))))
@@ -181,7 +181,7 @@ def project(
     n: ti.i32, degree: ti.i32, sh_at: ti.i32, camera: F32x1, means: F32x1, quats: F32x1, scales: F32x1, opacities: F32x1,
     sh_base: F32x1, sh_rest: F32x1, splats: F32x1, radii: I32x1,
 ):  # fmt: skip
-    """16 Gaussians at once; at least 16. The last vector overlaps the one before it and writes the same again."""
+    """16 Gaussians at once; needs at least 16. The last vector overlaps the previous one and writes the same values again."""
     for step in range((n + LANES - 1) // LANES * TILE_STRIDE):
         if step % TILE_STRIDE != 0:
             continue
@@ -213,7 +213,7 @@ def project_adjoint_at(
     scales: ti.template(), sh_rest: ti.template(), splats: ti.template(), grad_splats: ti.template(),
     grad_world: ti.template(), grad_base: ti.template(), grad_rest: ti.template(), wide: ti.template(),
 ):  # fmt: skip
-    """Writes a Gaussian's own gradients, returns what it gives to the pose's: rows x, y, z of the rotation, t, centre."""
+    """Writes a Gaussian's gradients and returns its contribution to the pose's: rows x, y, z of the rotation, t, centre."""
     view = read_view(camera)
     f = footprint(view, means, quats, scales, i, wide)
     # Conic to covariance: d(S^-1) = -S^-1 dS S^-1
@@ -295,7 +295,7 @@ def project_adjoint(
     n: ti.i32, degree: ti.i32, sh_at: ti.i32, camera: F32x1, means: F32x1, quats: F32x1, scales: F32x1, sh_rest: F32x1,
     splats: F32x1, grad_splats: F32x1, grad_world: F32x1, grad_base: F32x1, grad_rest: F32x1, grad_pose: F32x1,
 ):  # fmt: skip
-    """16 Gaussians at once; at least 16. grad_pose: PoseGradient.SIZE numbers per chunk of CHUNK Gaussians."""
+    """16 Gaussians at once; needs at least 16. grad_pose: PoseGradient.SIZE numbers per chunk of CHUNK Gaussians."""
     ti.loop_config(block_dim=1)
     for step in range(grad_pose.shape[0] // PoseGradient.SIZE * TASK):
         if step % TASK != 0:
@@ -306,7 +306,7 @@ def project_adjoint(
         total = ti.Struct(x=nothing, y=nothing, z=nothing, t=nothing, center=nothing)
         first = chunk * CHUNK
         while first < ti.min((chunk + 1) * CHUNK, n):
-            i = ti.min(first, n - LANES)  # the last vector overlaps the one before it: what was counted there is left out
+            i = ti.min(first, n - LANES)  # the last vector overlaps the previous one: Gaussians counted there are skipped
             fresh = ti.select(Vec([float(lane) for lane in range(LANES)]) >= ti.cast(first - i, ti.f32), 1.0, 0.0)
             own = project_adjoint_at(
                 i, degree, sh_at, base_stride, rest_stride, camera, means, quats, scales, sh_rest, splats, grad_splats,

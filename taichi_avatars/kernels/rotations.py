@@ -5,7 +5,7 @@ from taichi_avatars.kernels.types import mat3, vec3, vec4
 
 # Below this squared length a vector has no direction: n(x) = x / sqrt(max(x.x, TINY)), and its gradient is cut.
 TINY = 1e-20
-LONGEST_INVERSE = 0.99999e10  # inverse lengths above this come from the maximum, with room for rounding
+LONGEST_INVERSE = 0.99999e10  # inverse lengths above this come from the maximum, with a margin for rounding
 
 
 @ti.func
@@ -15,7 +15,7 @@ def inverse_length(x):
 
 @ti.func
 def known(inverse):
-    """1 where a vector has a direction, 0 where it is too short, from its inverse length."""
+    """1 if a vector has a direction, 0 if it is too short, from its inverse length."""
     return ti.select(inverse < LONGEST_INVERSE, 1.0, 0.0)
 
 
@@ -53,7 +53,7 @@ def conjugate(q):
 
 @ti.func
 def quat_branch(m):
-    """Which of w, x, y, z is largest in the quaternion of a rotation matrix: the one that may be divided by."""
+    """Which of w, x, y, z is largest in the quaternion of a rotation matrix: the one that is safe to divide by."""
     branch, largest = 0, m[0, 0] + m[1, 1] + m[2, 2]
     for i in ti.static(range(3)):
         t = 2.0 * m[i, i] - m[0, 0] - m[1, 1] - m[2, 2]

@@ -1,8 +1,8 @@
 """Spherical harmonics, degree 0 to 3: view-dependent colour and its adjoint (Kerbl et al. 2023, section 4).
 
 Coefficients come as two tables: `base`, whose rows begin with band 0, and `rest`, where the bands above begin at column `at` of
-every row. So both an avatar's two tensors and one tensor of all bands, given twice, can be read where they lie. Directions are
-unit vectors; numbers or 16 at once, see `wide.py`.
+every row. So both an avatar's two tensors and one tensor of all bands, given twice, can be read in place. Directions are
+unit vectors; scalars or 16 at once, see `wide.py`.
 """
 
 from taichi_avatars.engine import ti
@@ -71,7 +71,7 @@ def color(
 
 @ti.func
 def channel(g, c):
-    """Red, green or blue of g by its number: what loops over channels is compiled once for all three."""
+    """Red, green or blue of g by index: a loop over channels is compiled once for all three."""
     value = g.x
     if c == 1:
         value = g.y
@@ -82,7 +82,7 @@ def channel(g, c):
 
 @ti.func
 def direction_gradient(rest: ti.template(), stride, at, i, degree, d, g, wide: ti.template()):
-    """Gradient to the direction d (not yet to its length) from the gradient g to the colour."""
+    """Gradient with respect to the direction d (before normalisation) from the gradient g with respect to the colour."""
     x, y, z = d.x, d.y, d.z
     out = times(g, 0.0)
     zero = out.x
@@ -135,7 +135,7 @@ def direction_gradient(rest: ti.template(), stride, at, i, degree, d, g, wide: t
 def write_gradient(
     grad_base: ti.template(), base_stride, grad_rest: ti.template(), stride, at, i, degree, d, g, wide: ti.template()
 ):  # fmt: skip
-    """Gradient of Gaussian i's coefficients: basis(d) times the gradient g to the colour; 0 above `degree`."""
+    """Gradient of Gaussian i's coefficients: basis(d) times the gradient g with respect to the colour; 0 above `degree`."""
     store3(grad_base, i, base_stride, 0, times(g, C0), wide)
     for bands, first, needed in ti.static(((band_1, 1, 0), (band_2, 4, 1), (band_3, 9, 2))):
         if at + 3 * (first - 1) < stride:

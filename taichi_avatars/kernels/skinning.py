@@ -1,7 +1,7 @@
 """FLAME (Li et al. 2017, section 3): blend shapes, pose correctives and linear blend skinning, forward and adjoint.
 
-Layout. A "shape" is a row of LANES-wide blocks: the V vertices, then the J joints as further points, 3 numbers each, then
-zeros. Joints are linear in the components, so a basis that holds what each does to the joints moves both at once.
+Layout. A "shape" is a row of LANES-wide blocks: the V vertices, then the J joints as further points, 3 numbers each, padded
+with zeros. Joints are linear in the components, so a basis that includes the joints moves both at once.
 
 A "pose state" of a body has a `skinning_layout.JointState` for each joint. `tree`: `skinning_layout.tree_of` the parents.
 """
@@ -11,7 +11,7 @@ from taichi_avatars.kernels.lanes import Vec
 from taichi_avatars.kernels.types import F32x2, F32x3, VecX2, VecX3, mat3, vec3
 from taichi_avatars.skinning_layout import REGRESSED, JointState
 
-# Power series in x = angle^2, up to x = 1 to all digits: sin(a)/a, (1-cos(a))/a^2, and twice their derivatives to x.
+# Power series in x = angle^2, accurate to float32 up to x = 1: sin(a)/a, (1-cos(a))/a^2, and twice their derivatives in x.
 SINE = [1.0, -1 / 6, 1 / 120, -1 / 5040, 1 / 362880, -1 / 39916800]
 COSINE = [1 / 2, -1 / 24, 1 / 720, -1 / 40320, 1 / 3628800, -1 / 479001600]
 D_SINE = [2 * k * SINE[k] for k in range(1, 6)]
@@ -28,7 +28,7 @@ def add_terms(total, coefficients: ti.template(), body, basis: ti.template(), bl
 
 @ti.func
 def add_gradients(partial: ti.template(), body, chunk, g, basis: ti.template(), block, first, end):
-    """Adds what a block gives to the coefficients from `first` to before `end`."""
+    """Adds a block's contribution to the coefficients from `first` to before `end`."""
     for k in range(first, end):
         partial[body, chunk, k] = partial[body, chunk, k] + g * basis[block, k]
 
@@ -56,7 +56,7 @@ def blend(split: ti.i32, coefficients: F32x2, basis: VecX2, base: VecX2, canonic
 # Native vectors: launch inside runtime.native_vectors().
 @ti.kernel
 def blend_adjoint(split: ti.i32, basis: VecX2, g_corrected: VecX2, g_canonical: VecX2, partial: VecX3, g_coefficients: F32x2):
-    """Adds g_corrected to g_canonical, which then is the gradient of the base. partial (bodies, chunks, K) is scratch."""
+    """Adds g_corrected to g_canonical, which is then the gradient of the base. partial (bodies, chunks, K) is scratch."""
     bodies, last, blocks, chunks = g_coefficients.shape[0], g_coefficients.shape[1], basis.shape[0], partial.shape[1]
     for i in range(bodies * chunks):
         body, chunk = i // chunks, i % chunks
@@ -240,7 +240,7 @@ def skin_adjoint(
     g_state: F32x2,
     g_translation: F32x2,
 ):
-    """Gradients of the shape (its padding is left alone), of the local rotations (g_state 0-8) and of the translation."""
+    """Gradients of the shape (its padding is not written), of the local rotations (g_state 0-8) and of the translation."""
     n, joints, chunks, sums = weights.shape[0], weights.shape[1], partial.shape[1], partial.shape[2]
     for i in range(state.shape[0] * chunks):
         body, chunk = i // chunks, i % chunks

@@ -1,8 +1,8 @@
-"""Blend shapes that each move a part of the face only: a block of numbers hears those that move it.
+"""Blend shapes that each move only a part of the face: a block of numbers reads only those that move it.
 
 As `skinning.blend` and its adjoint, where `ranges[block, 0]` to `ranges[block, 1]` - 1 are the components below `split` that
-are not all zero in a block. GNM's 383 expressions come region by region, so most blocks read a small part of them. FLAME keeps
-a kernel of its own: the same sums have other last bits here.
+are not all zero in a block. GNM's 383 expressions are ordered by region, so most blocks read a small part of them. FLAME keeps
+its own kernel: the same sums differ here in the last bits.
 """
 
 from taichi_avatars.engine import ti
@@ -30,7 +30,7 @@ def blend(split: ti.i32, coefficients: F32x2, basis: VecX2, ranges: I32x2, base:
 def blend_adjoint(
     split: ti.i32, basis: VecX2, ranges: I32x2, g_corrected: VecX2, g_canonical: VecX2, partial: VecX3, g_coefficients: F32x2
 ):
-    """Adds g_corrected to g_canonical, which then is the gradient of the base. partial (bodies, chunks, K) is scratch."""
+    """Adds g_corrected to g_canonical, which is then the gradient of the base. partial (bodies, chunks, K) is scratch."""
     bodies, last, blocks, chunks = g_coefficients.shape[0], g_coefficients.shape[1], basis.shape[0], partial.shape[1]
     for i in range(bodies * chunks):
         body, chunk = i // chunks, i % chunks

@@ -1,7 +1,7 @@
 """Compositing on the CPU: a tile of 8x8 pixels as four vectors of 16 lanes, splat by splat, all state in registers.
 
 A vector holds a quad of 4x4 pixels: 0 upper left, 1 upper right, 2 lower left, 3 lower right. Quads that a splat does not
-touch, by its entry's bits, and quads that are opaque already are skipped: with small splats that is half of them.
+touch, by its entry's bits, and quads that are already opaque are skipped: with small splats that is half of them.
 
 `composite` and its adjoint are launched inside `runtime.native_vectors()`, see `lanes.py`.
 """
@@ -28,11 +28,11 @@ Pixels = ti.types.struct(  # "7 Splat"
     depth=Vec,  # sum z_i alpha_i T_i
     alpha=Vec,  # A = sum alpha_i T_i
 )
-Adjoint = ti.types.struct(  # "9 Back", front-to-back replay
+Adjoint = ti.types.struct(  # "9 Backward", front-to-back replay
     T=Vec,  # as in Pixels, by the same instructions
-    behind=Vec,  # g . (C, depth, A) less the values of the splats so far: what lies behind contributes to the loss
+    behind=Vec,  # g . (C, depth, A) minus the values of the splats so far: the contribution of everything behind
 )
-PairSums = ti.types.struct(  # "9 Back", moments; s = dL/dalpha alpha. The columns are those of `types.Sums`
+PairSums = ti.types.struct(  # "9 Backward", moments; s = dL/dalpha alpha. The columns are those of `types.Sums`
     s=Vec,  # sum s: opacity
     s_dx=Vec,  # sum s dx: mean
     s_dx2=Vec,  # sum s dx^2: conic a
@@ -67,7 +67,7 @@ def lane_y():
 
 @ti.func
 def inside(x, y, width, height):
-    """1 where a pixel lies in the image: outside, a lane starts opaque so that it cannot keep a tile busy."""
+    """1 where a pixel lies in the image: lanes outside start opaque so that they cannot keep a tile busy."""
     return ti.select(x < ti.cast(width, ti.f32), 1.0, 0.0) * ti.select(y < ti.cast(height, ti.f32), 1.0, 0.0)
 
 
@@ -127,7 +127,7 @@ def store(state: ti.template(), tile, k, p):
 
 @ti.kernel
 def composite(width: ti.i32, height: ti.i32, tiles_x: ti.i32, tile_end: I32x1, entries: I32x2, packed: F32x2, state: VecX3):
-    """state (tiles, 4, CHANNELS): what each pixel has gathered."""
+    """state (tiles, 4, CHANNELS): what each pixel has accumulated."""
     ti.loop_config(block_dim=1)
     for step in range(tile_end.shape[0] * TILE_STRIDE):
         if step % TILE_STRIDE != 0:
@@ -176,7 +176,7 @@ def begin_adjoint(state: ti.template(), grad: ti.template(), tile, k, T):
 
 @ti.func
 def blend_adjoint(grad: ti.template(), tile, k, packed: ti.template(), i, p, sums, dx, dy):
-    """One splat over 16 pixels, in the order of forward: T and the stop repeat, `behind` shrinks to what lies behind."""
+    """One splat over 16 pixels, in forward order: T and the stop are recomputed, `behind` loses the splat's value."""
     g_red, g_green, g_blue, g_depth = grad[tile, k, 0], grad[tile, k, 1], grad[tile, k, 2], grad[tile, k, 3]
     red, green, blue, depth = color(packed, i)
     power = exponent(packed, i, dx, dy)
@@ -208,7 +208,7 @@ def blend_adjoint(grad: ti.template(), tile, k, packed: ti.template(), i, p, sum
 
 @ti.func
 def reduce_sums(t):
-    """The ten sums over 16 lanes at once, by a tree of shuffles: lanes 0-9 of the result are what `gather` wants."""
+    """The ten sums over 16 lanes at once, by a tree of shuffles: lanes 0-9 of the result are read by `gather`."""
     ab, cd = halve(t.s, t.s_dx, 8), halve(t.s_dx2, t.s_dy, 8)
     ef, gh = halve(t.s_dxdy, t.s_dy2, 8), halve(t.red, t.green, 8)
     ij = halve(t.blue, t.depth, 8)
@@ -221,7 +221,7 @@ def composite_adjoint(
     width: ti.i32, height: ti.i32, tiles_x: ti.i32, tile_end: I32x1, entries: I32x2, packed: F32x2,
     state: VecX3, grad: VecX3, pair_grad: VecX1,
 ):  # fmt: skip
-    """grad (tiles, 4, CHANNELS): gradient to `state`. pair_grad (pairs): each pair's sums, 0 for those behind opaque quads."""
+    """grad (tiles, 4, CHANNELS): gradient of `state`. pair_grad (pairs): each pair's sums, 0 for those behind opaque quads."""
     ti.loop_config(block_dim=1)
     for step in range(tile_end.shape[0] * TILE_STRIDE):
         if step % TILE_STRIDE != 0:
@@ -265,9 +265,9 @@ def composite_adjoint(
 
 @ti.kernel
 def gather(order: I32x1, splats: F32x2, splat_end: I32x1, pair_grad: VecX1, grad_splats: F32x2):
-    """The gradient of each splat: its pairs summed, then from moments of the exponent to mean, conic and opacity.
+    """The gradient of each splat: its pairs are summed, then moments of the exponent give mean, conic and opacity.
 
-    pair_grad: the columns of `types.Sums`, then six of no meaning.
+    pair_grad: the columns of `types.Sums`, then six unused ones.
     """
     for i in range(order.shape[0]):
         g = order[i]

@@ -1,7 +1,7 @@
-"""Compositing on a GPU: a tile is a block of threads, a pixel a thread; splats come by the batch through shared memory.
+"""Compositing on a GPU: a tile is a block of threads, a pixel a thread; splats come in batches through shared memory.
 
 The arithmetic is that of `splat_cpu.py`, with the exact exponential. No atomics: the adjoint writes the sums of each pair of a
-splat and a tile to a place of their own, and `splat_cpu.gather` adds them up in a fixed order.
+splat and a tile to a separate slot, and `splat_cpu.gather` adds them up in a fixed order.
 """
 
 from taichi_avatars.engine import ti
@@ -11,10 +11,10 @@ from taichi_avatars.kernels.types import F32x1, F32x2, F32x3, I32x1, I32x2, Pack
 
 block = ti.simt.block
 BLOCK = TILE * TILE  # threads, one per pixel
-FIELDS = Sums.SIZE  # of a packed splat that compositing reads; and of a pair's gradient
+FIELDS = Sums.SIZE  # numbers of a packed splat that compositing reads; and of a pair's gradient
 BATCH = 16  # splats at a time in the adjoint
 SHARE = BLOCK // BATCH  # threads that sum up one splat's gradient, BATCH pixels each
-PITCH = BLOCK + 1  # one more than the pixels, so that threads which read down a column meet different banks
+PITCH = BLOCK + 1  # one more than the pixels, so that threads reading a column hit different banks
 
 
 Total = ti.types.vector(FIELDS, ti.f32)
@@ -51,7 +51,9 @@ def composite(
     for thread in range(tile_end.shape[0] * BLOCK):
         splats = block.SharedArray((FIELDS * BLOCK,), ti.f32)
         quads = block.SharedArray((BLOCK,), ti.i32)
-        busy = block.SharedArray((2,), ti.i32)  # whether a pixel of the tile goes on; in turns, since some threads read late
+        busy = block.SharedArray(
+            (2,), ti.i32
+        )  # whether a pixel of the tile has not stopped; two alternating flags, since some threads read late
         tile, lane = thread // BLOCK, thread % BLOCK
         column, row = (tile % tiles_x) * TILE + lane % TILE, (tile // tiles_x) * TILE + lane // TILE
         x, y = ti.cast(column, ti.f32) + 0.5, ti.cast(row, ti.f32) + 0.5
@@ -73,7 +75,7 @@ def composite(
             j, count = 0, ti.min(BLOCK, end - at)
             while j < count and T > 0.0:
                 exponent = LOWEST - 1.0
-                if quads[j] & quad_of(lane):  # half a block's threads, that is a warp, often have none
+                if quads[j] & quad_of(lane):  # half a block's threads, that is a warp, often have none to composite
                     exponent = exponent_at(splats, j, BLOCK, x, y)
                 if exponent >= LOWEST:
                     weight = T * ti.min(ti.exp(exponent / EXP_STEP), MAX_ALPHA)
@@ -107,9 +109,9 @@ def composite_adjoint(
     tiles_x: ti.i32, tile_end: I32x1, entries: I32x2, packed: F32x2, background: F32x1,
     image: F32x3, alpha: F32x2, depth: F32x2, g_image: F32x3, g_alpha: F32x2, g_depth: F32x2, pair_grad: F32x2,
 ):  # fmt: skip
-    """pair_grad (P,16): each pair's sums, see `splat_cpu.gather`; 0 where no pixel was left.
+    """pair_grad (P,16): each pair's sums, see `splat_cpu.gather`; 0 where every pixel had stopped.
 
-    First every thread is a pixel that walks through the batch; then SHARE threads are a splat, and sum over BATCH pixels each.
+    First each thread is a pixel and walks through the batch; then SHARE threads share a splat, and each sums over BATCH pixels.
     """
     ti.loop_config(block_dim=BLOCK)
     for thread in range(tile_end.shape[0] * BLOCK):
@@ -117,7 +119,7 @@ def composite_adjoint(
         quads = block.SharedArray((BATCH,), ti.i32)
         slopes = block.SharedArray((BATCH * PITCH,), ti.f32)  # dL/dalpha * alpha of each splat at each pixel
         weights = block.SharedArray((BATCH * PITCH,), ti.f32)
-        upstream = block.SharedArray((4 * BLOCK,), ti.f32)  # gradient to red, green, blue, depth of each pixel
+        upstream = block.SharedArray((4 * BLOCK,), ti.f32)  # gradient of red, green, blue, depth of each pixel
         parts = block.SharedArray((FIELDS * BLOCK,), ti.f32)
         busy = block.SharedArray((2,), ti.i32)
         tile, lane = thread // BLOCK, thread % BLOCK
@@ -125,8 +127,8 @@ def composite_adjoint(
         column, row = left_edge + lane % TILE, top_edge + lane // TILE
         x, y = ti.cast(column, ti.f32) + 0.5, ti.cast(row, ti.f32) + 0.5
         T = 0.0  # transmittance, prod (1 - alpha_j) over the splats so far; 0 once the pixel has stopped
-        behind = 0.0  # g . (C, depth, A) less the values of the splats so far
-        g_covered = 0.0  # gradient to A, with the background's share
+        behind = 0.0  # g . (C, depth, A) minus the values of the splats so far
+        g_covered = 0.0  # gradient of A, including the background's share
         g_red, g_green, g_blue, g_far = 0.0, 0.0, 0.0, 0.0
         if column < alpha.shape[1] and row < alpha.shape[0]:
             T = 1.0

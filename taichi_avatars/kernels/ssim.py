@@ -1,4 +1,4 @@
-"""L1 and SSIM (Wang et al. 2004) with their gradient, 16 pixels at a time; what lies in between lives one row at a time.
+"""L1 and SSIM (Wang et al. 2004) with their gradient, 16 pixels at a time; intermediate values are kept one row at a time.
 
 Images are planes of 16-lane vectors with one vector of zeros at either end of each row: (3, H, columns + 2). The zeros are the
 zero padding of the 11x11 window. Launch inside `runtime.native_vectors()`.
@@ -93,7 +93,7 @@ def ssim_l1(width: ti.i32, chunk_rows: ti.i32, image: VecX3, truth: VecX3, rows:
 def ssim_l1_adjoint(
     g_l1: ti.f32, g_ssim: ti.f32, chunk_rows: ti.i32, image: VecX3, truth: VecX3, rows: VecX3, slopes: VecX4, grad: VecX3
 ):  # fmt: skip
-    """grad (3, H, columns + 2): gradient to the image of g_l1 * sum |x - y| + g_ssim * sum SSIM."""
+    """grad (3, H, columns + 2): gradient with respect to the image of g_l1 * sum |x - y| + g_ssim * sum SSIM."""
     ti.loop_config(block_dim=1)
     for step in range(rows.shape[0] * TASK):
         if step % TASK != 0:

@@ -1,6 +1,6 @@
-"""L1 and SSIM with their gradient on a GPU: a block of threads per 16x16 pixels, blurred across in shared memory, then down.
+"""L1 and SSIM with their gradient on a GPU: a block of threads per 16x16 pixels, blurred along rows, then columns.
 
-The same sums as `ssim.py`. Images are (3, H, W); beyond their edges lies zero.
+The same sums as `ssim.py`. Images are (3, H, W), with zero padding.
 """
 
 from taichi_avatars.engine import ti
@@ -12,7 +12,7 @@ SIDE = 16
 BLOCK = SIDE * SIDE  # threads, one per pixel
 REACH = SIDE + 2 * RADIUS  # pixels that a block sees, each way
 SEEN = REACH * REACH
-ROWS = REACH * SIDE  # pixels blurred across that are then blurred down
+ROWS = REACH * SIDE  # pixels blurred along rows that are then blurred along columns
 
 
 @ti.func
@@ -29,7 +29,7 @@ def corner(number, height, width):
 
 @ti.func
 def down(rows: ti.template(), k, lane):
-    """The blur of plane k at a thread's pixel, from its rows blurred across."""
+    """The blur of plane k at a thread's pixel, from blurred rows."""
     total = 0.0
     for d in ti.static(range(2 * RADIUS + 1)):
         total += WINDOW[d] * rows[k * ROWS + lane + d * SIDE]
@@ -45,7 +45,7 @@ def ssim(image: F32x3, truth: F32x3, slopes: F32x4, similarity: F32x3):
         rows = block.SharedArray((MOMENTS * ROWS,), ti.f32)
         height, width, lane = image.shape[1], image.shape[2], thread % BLOCK
         c, top, left = corner(thread // BLOCK, height, width)
-        block.sync()  # a block that has a second turn still reads the rows of the first
+        block.sync()  # a block in its second iteration may still be reading the rows of the first
         for k in range((SEEN + BLOCK - 1) // BLOCK):
             at = k * BLOCK + lane
             if at < SEEN:
@@ -85,7 +85,7 @@ def ssim(image: F32x3, truth: F32x3, slopes: F32x4, similarity: F32x3):
 
 @ti.kernel
 def ssim_l1_adjoint(weights: F32x1, image: F32x3, truth: F32x3, slopes: F32x4, grad: F32x3):
-    """grad (3, H, W): gradient to the image of weights[0] * sum |x - y| + weights[1] * sum SSIM."""
+    """grad (3, H, W): gradient with respect to the image of weights[0] * sum |x - y| + weights[1] * sum SSIM."""
     ti.loop_config(block_dim=BLOCK)
     for thread in range(3 * blocks(image.shape[1]) * blocks(image.shape[2]) * BLOCK):
         seen = block.SharedArray((SLOPES * SEEN,), ti.f32)

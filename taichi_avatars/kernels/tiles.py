@@ -2,8 +2,8 @@
 
 Tiles are TILE x TILE pixels. A splat is listed exactly in the tiles that hold a pixel centre where its alpha can reach 1/255,
 with the quads of the tile that do.
-A "pair" is one splat in one tile. Pairs are numbered splat by splat in depth order, so that the gradients of a splat lie side
-by side and are summed in a fixed order, without atomics.
+A "pair" is one splat in one tile. Pairs are numbered splat by splat in depth order, so that the gradients of a splat are
+contiguous and are summed in a fixed order, without atomics.
 """
 
 from taichi_avatars.engine import ti
@@ -16,21 +16,21 @@ TILE_SHIFT = TILE.bit_length() - 1  # a shift instead of a division, which Taich
 QUAD = TILE // 2  # the compositing kernel works on a tile's four quads of 4x4 pixels, and skips those that a splat misses
 MIN_ALPHA = 1.0 / 255.0  # below it a splat is not drawn at a pixel
 MAX_ALPHA = 0.99
-MIN_TRANSMITTANCE = 1e-4  # a pixel stops before the splat that would take it below
+MIN_TRANSMITTANCE = 1e-4  # a pixel stops before the splat that would take its T below this
 
 EXP_STEP = 1.0 / 8.0  # the compositing kernel computes exp(x) as (polynomial of x/8)^8
-PIXEL_MARGIN = 1e-3  # pixels; what rounding may cost at the edge of a splat, the kernel decides exactly
-EXPONENT_MARGIN = 2e-6  # of ln alpha; the same where a splat is hardly opaque enough
-FORM_MARGIN = 1e-6  # share of A dx^2 + C dy^2, whose difference to B dx dy a needle's form is
+PIXEL_MARGIN = 1e-3  # pixels; margin for rounding at the edge of a splat, where the kernel decides exactly
+EXPONENT_MARGIN = 2e-6  # of ln alpha; the same for a splat that is barely opaque enough
+FORM_MARGIN = 1e-6  # fraction of A dx^2 + C dy^2; a needle's form is their small difference to B dx dy
 
-SPILL = 4  # entries past its last that a chunk may write while it lists its pairs
+SPILL = 4  # entries that a chunk may write past its last one while it lists its pairs
 
-# An entry of a tile's list: the place of the splat's record, and in the lowest bits the quads of the tile that it touches:
+# An entry of a tile's list: the index of the splat's record, and in the lowest bits the quads of the tile that it touches:
 # 1 upper left, 2 upper right, 4 lower left, 8 lower right.
 QUAD_BITS = 4
 
 
-# What a splat reaches: `Bounds` as numbers.
+# The region that a splat reaches: `Bounds` as numbers.
 Reach = ti.types.struct(
     x=ti.f32, y=ti.f32, half_width=ti.f32, half_height=ti.f32, A=ti.f32, B=ti.f32, C=ti.f32,
     of_column=ti.f32, of_row=ti.f32, waist=ti.f32,
@@ -70,7 +70,7 @@ def tile_rows(r, tiles_y):
 def tile_columns(r, row, rows: ti.template(), tiles_x):
     """First and one past the last tile that a splat may touch in a band of `rows` rows of tiles."""
     above = ti.cast(row * TILE, ti.f32) + 0.5 - r.y
-    at_top = r.of_row * ti.min(ti.max(above, -r.half_height), r.half_height)  # where a row of the ellipse has its middle
+    at_top = r.of_row * ti.min(ti.max(above, -r.half_height), r.half_height)  # the middle of a row of the ellipse
     at_bottom = r.of_row * ti.min(ti.max(above + (rows * TILE - 1.0), -r.half_height), r.half_height)
     left = ti.max(ti.min(at_top, at_bottom) - r.waist, -r.half_width)
     right = ti.min(ti.max(at_top, at_bottom) + r.waist, r.half_width)
@@ -79,13 +79,13 @@ def tile_columns(r, row, rows: ti.template(), tiles_x):
 
 @ti.func
 def least_form(r, left, top):
-    """The least value of a splat's form over the rectangle of a quad's pixel centres; it touches the quad where that is <= 1.
+    """The minimum of a splat's form over the rectangle of a quad's pixel centres; it touches the quad if that is <= 1.
 
-    left, top: from the splat's centre to the quad's first pixel centre; numbers, or vectors for many quads at once.
+    left, top: from the splat's centre to the quad's first pixel centre; scalars, or vectors for many quads at once.
     """
     right, bottom = left + (QUAD - 1.0), top + (QUAD - 1.0)
     near_x, near_y = ti.min(ti.max(left, 0.0), right), ti.min(ti.max(top, 0.0), bottom)
-    # The form is convex, so its least value lies at the centre or on one of the two sides that face it.
+    # The form is convex, so its minimum lies at the centre or on one of the two sides that face it.
     y = ti.min(ti.max(near_x * r.of_column, top), bottom)
     x = ti.min(ti.max(near_y * r.of_row, left), right)
     A, C = r.A * (1.0 - FORM_MARGIN), r.C * (1.0 - FORM_MARGIN)
@@ -104,7 +104,7 @@ def center_tile(splats: ti.template(), g, tiles_x, tiles_y):
 
 @ti.kernel
 def group_records(tiles_x: ti.i32, tiles_y: ti.i32, splats: F32x2, slot: I32x1, place: I32x1, splat_at: I32x1):
-    """Where each splat's record goes, so that a tile finds its splats side by side. slot (tiles,): scratch.
+    """Where each splat's record goes, so that the splats of a tile are contiguous. slot (tiles,): scratch.
 
     place: (N,) of each splat.  splat_at: (N,) the splat at each place.
     """
@@ -155,7 +155,7 @@ def pack(
         # alpha >= 1/255 where q <= 2 ln(255 opacity)
         reach = 1.0 / (2.0 * ti.log(ti.max(opacity / MIN_ALPHA, 1.0)) + EXPONENT_MARGIN)
         bounds[i, Bounds.X], bounds[i, Bounds.Y], bounds[i, Bounds.HALF_WIDTH] = x, splats[g, Splat.Y], half_width
-        # An undrawn splat lies outside every tile.
+        # A splat that is not drawn lies outside every tile.
         bounds[i, Bounds.HALF_HEIGHT] = ti.select(opacity >= MIN_ALPHA, splats[g, Splat.HALF_HEIGHT], -1e9)
         bounds[i, Bounds.A], bounds[i, Bounds.B], bounds[i, Bounds.C] = a * reach, 2.0 * b * reach, c * reach
         bounds[i, Bounds.OF_COLUMN], bounds[i, Bounds.OF_ROW] = -b / ti.max(c, 1e-20), -b / ti.max(a, 1e-20)
@@ -182,7 +182,7 @@ def list_pairs(
     tiles_x: ti.i32, tiles_y: ti.i32, chunk: ti.i32, bounds: F32x2, most_pairs_end: I32x1,
     pairs: I32x1, tile_count: I32x2, splat_count: I32x1,
 ):  # fmt: skip
-    """pairs (the sum of most_pairs, and SPILL per chunk): tile and quads of every pair, a chunk's own behind the sum before it.
+    """pairs (the sum of most_pairs, and SPILL per chunk): tile and quads of every pair, each chunk's after those before it.
 
     tile_count (chunks, tiles): pairs of each chunk of splats in each tile.  splat_count: pairs of each splat.
     """
@@ -209,7 +209,7 @@ def list_pairs(
                     hit = ti.cast(lane_sum(ti.select(least_form(r, left, top) <= 1.0, bit, 0.0)), ti.i32) & whole
                     if column + 1 == end:
                         hit = hit & 0x0F0F
-                    for t in ti.static(range(4)):  # written in any case and overwritten where it is none: no branch to guess
+                    for t in ti.static(range(4)):  # always written, and overwritten if it is no pair: no branch to mispredict
                         quads = hit >> (4 * t) & 15
                         one = ti.select(quads > 0, 1, 0)
                         tile = ((row + t // 2) * tiles_x + column + t % 2) * one
@@ -226,7 +226,7 @@ def scatter(
     chunk: ti.i32, order: I32x1, place: I32x1, most_pairs_end: I32x1, pairs: I32x1, splat_end: I32x1,
     slot: I32x2, tile_end: I32x1, entries: I32x2,
 ):  # fmt: skip
-    """Fills the tiles' lists: place of the splat with its quads, number of the pair.
+    """Fills the tiles' lists: index of the splat's record with its quads, number of the pair.
 
     slot (chunks, tiles): `tile_count` of `list_pairs`; then where each chunk writes next.
     """

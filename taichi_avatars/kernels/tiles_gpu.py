@@ -1,6 +1,6 @@
 """Tile lists on a GPU: one thread per splat counts and lists its pairs; sorting them by tile is left to torch.
 
-What a splat and a pair are, and which tiles a splat touches, is in `tiles.py`; so is `pack`.
+`tiles.py` defines splats, pairs, and which tiles a splat touches; `pack` is there, too.
 """
 
 from taichi_avatars.engine import ti
@@ -38,8 +38,8 @@ def count_pairs(tiles_x: ti.i32, tiles_y: ti.i32, bounds: F32x2, pairs: I32x1):
 def list_pairs(tiles_x: ti.i32, tiles_y: ti.i32, bounds: F32x2, splat_end: I32x1, tile: I32x1, entry: I32x1):
     """tile, and entry (splat and quads, as `tiles.py` says) (P,): of each pair.
 
-    A driver may round differently here than in `count_pairs`. Pairs beyond the count are left out; those that are missing go
-    to the tile behind the last, which nobody draws. Either way alpha is below 1/255 there but for that rounding.
+    A driver may round differently here than in `count_pairs`. Pairs beyond the count are dropped; missing ones are assigned
+    to a tile after the last, which is never drawn. Either way alpha is below 1/255 there but for that rounding.
     """
     for i in range(bounds.shape[0]):
         pair, stop = 0, splat_end[i]

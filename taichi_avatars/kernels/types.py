@@ -1,9 +1,9 @@
-"""What kernels share: the types of their arrays, and the columns of the records that are handed from one to the next."""
+"""Array types of the kernels, and the columns of the records that are passed from one to the next."""
 
 from taichi_avatars.engine import ti
 from taichi_avatars.kernels.lanes import Vec
 
-# Element type, x, number of axes. A Vec's 16 lanes are the last axis of the tensor, and are not counted.
+# Element type, x, number of axes. The 16 lanes of a Vec are the last axis of the tensor and are not counted.
 F32x1 = ti.types.ndarray(dtype=ti.f32, ndim=1)
 F32x2 = ti.types.ndarray(dtype=ti.f32, ndim=2)
 F32x3 = ti.types.ndarray(dtype=ti.f32, ndim=3)
@@ -22,7 +22,7 @@ mat3 = ti.types.matrix(3, 3, ti.f32)
 
 
 class Splat:
-    """A splat, from `projection` to all others. Pixels; depth in metres.
+    """A splat, as `projection` writes it. Pixels; depth in metres.
 
     A, B, C: the conic. HALF_WIDTH, HALF_HEIGHT: of the box in which alpha can reach 1/255.
     """
@@ -32,7 +32,7 @@ class Splat:
 
 
 class Packed:
-    """A splat as compositing wants it: the conic with its factors and the logarithm of the opacity, both times EXP_STEP."""
+    """A splat as compositing reads it: the conic with its factors and the logarithm of the opacity, both times EXP_STEP."""
 
     X, Y, A, B, C, LOG_OPACITY, RED, GREEN, BLUE, DEPTH = range(10)
     SIZE = 12  # a multiple of 16 bytes
@@ -41,7 +41,7 @@ class Packed:
 class Bounds:
     """Where a splat's alpha can reach 1/255: where A dx^2 + B dx dy + C dy^2 <= 1.
 
-    OF_COLUMN: dy / dx of the lowest value in a column.  OF_ROW: dx / dy of that in a row.  WAIST: half width of every row.
+    OF_COLUMN: dy / dx of the minimum in a column.  OF_ROW: dx / dy of that in a row.  WAIST: half width of every row.
     """
 
     X, Y, HALF_WIDTH, HALF_HEIGHT, A, B, C, OF_COLUMN, OF_ROW, WAIST = range(10)
@@ -56,7 +56,7 @@ class Sums:
 
 
 class Camera:
-    """A pinhole camera. ROTATION: world to camera, 9 by rows. CENTER: of projection, in the world.
+    """A pinhole camera. ROTATION: world to camera, 9, row-major. CENTER: of projection, in the world.
 
     LOW_PASS: pixels^2, added to the diagonal of the 2D covariance.
     """
@@ -65,20 +65,20 @@ class Camera:
 
 
 class WorldGradient:
-    """Gradient to a Gaussian in the world: mean (3), quaternion (4), scale (3), opacity."""
+    """Gradient of a Gaussian in the world: mean (3), quaternion (4), scale (3), opacity."""
 
     MEAN, QUAT, SCALE, OPACITY = 0, 3, 7, 10
     SIZE = 11
 
 
 class PoseGradient:
-    """Gradient to a camera's rotation (9, by rows), translation (3) and centre (3)."""
+    """Gradient of a camera's rotation (9, row-major), translation (3) and centre (3)."""
 
     SIZE = 15
 
 
 class BoundGradient:
-    """What a Gaussian leaves for its triangle: gradient of world mean and of scale, local mean, gradient of the quaternion."""
+    """What a Gaussian stores for its triangle: gradient of world mean and of scale, local mean, gradient of the quaternion."""
 
     G_MEAN, G_SCALE, MEAN, G_QUAT = 0, 3, 4, 8
     SIZE = 16  # a cache line

@@ -1,10 +1,10 @@
-"""Functions of a number or of 16 numbers at once: with `wide`, the numbers of 16 things that follow each other.
+"""Functions of a number or of 16 numbers at once: with `wide`, the numbers of 16 consecutive rows.
 
-A CPU kernel computes on vectors (see `lanes.py`), a GPU's thread on numbers; between loads and stores all is the same
+A CPU kernel computes on vectors (see `lanes.py`), a GPU's thread on scalars; between loads and stores they share one
 source. It is written by components, since a vector of vectors does not exist, and within the rules of `lanes.py`.
 
-Strides and columns are templates: where they are known, so are the places of the 16 numbers from the first on, and a kernel
-with a thousand of them compiles in a third of the time.
+Strides and columns are templates: with them known, the offsets of the 16 numbers are constants, and a kernel with a thousand of
+them compiles in a third of the time.
 """
 
 from taichi_avatars.engine import ti
@@ -100,7 +100,7 @@ def rotated_back(rows, v):
 
 @ti.func
 def where(holds, a):
-    """a, or 0 where `holds` is 0: a number, since a comparison cannot be handed on."""
+    """a, or 0 where `holds` is 0: a number, since a comparison cannot be passed on."""
     return triple(
         ti.select(holds > 0.0, a.x, 0.0), ti.select(holds > 0.0, a.y, 0.0), ti.select(holds > 0.0, a.z, 0.0)
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Faces captured as the 52 ARKit weights, put onto a head whose expression components have ARKit's names."""
+"""Faces captured as the 52 ARKit weights, mapped to a head whose expression components have ARKit's names."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from taichi_avatars.motion.face_map import columns, face_map
 from taichi_avatars.motion.motion import Motion
 from taichi_avatars.motion.take import Take
 
-NECK_SHARE = 0.5  # of the head's rotation that the neck makes; the whole body makes the rest
-LARGEST_TURN = 0.6  # radians that a head turn approaches but does not pass: no capture shows more
+NECK_SHARE = 0.5  # fraction of the head's rotation made by the neck; the body makes the rest
+LARGEST_TURN = 0.6  # radians that a head rotation approaches but does not exceed: no capture shows more
 
 
 def perform(path: Path, take: Take, head: FlameModel) -> Motion:
-    """Puts a recording onto a head.
+    """Maps a recording to a head.
 
     Weights go to the expression components of the same name. Gaze turns the eyeballs as well, jawOpen the jaw joint a little,
-    and the head's pose is shared between neck and root and limited to what a person's neck does.
+    and the head's rotation is shared between neck and root and limited to the range of a neck.
 
     Args:
         path: where the recording came from.
-        head: must name its expression components, as the built-in head does.
+        head: must have named expression components, as the built-in head has.
 
     Raises:
-        UserError: where the head has no such components.
+        UserError: if the head has no such components.
     """
     names, weights = take.names, take.weights
     known = head.expression_names or []
     if not any(name in known for name in names):
         raise UserError(
-            f"{path}: ARKit weights need a head whose expression components have ARKit's names, which this one has not; "
+            f"{path}: ARKit weights need a head whose expression components have ARKit's names, which this one does not have; "
             "use an avatar of the built-in head, or a motion with FLAME parameters (.npz)"
         )
     mapped = face_map(head)
@@ -58,6 +58,6 @@ def perform(path: Path, take: Take, head: FlameModel) -> Motion:
 
 
 def _limited(turns: Tensor) -> Tensor:
-    """Axis-angles (T,3) whose angle stays below LARGEST_TURN; small ones hardly change."""
+    """Axis-angles (T,3) with angles limited to below LARGEST_TURN; small ones hardly change."""
     angle = turns.norm(dim=1, keepdim=True)
     return turns * (LARGEST_TURN * torch.tanh(angle / LARGEST_TURN) / angle.clamp_min(1e-8))

@@ -17,7 +17,7 @@ from taichi_avatars.motion.take import Take, even_take
 
 WHAT = "ARKit weights (.json)"
 DEFAULT_FPS = 30.0  # of Apple's face tracking
-SLOWEST = 1.0  # seconds from frame to frame: where more, they cannot be seconds
+SLOWEST = 1.0  # seconds from frame to frame: with more, the unit cannot be seconds
 
 
 def recognises(path: Path) -> bool:
@@ -52,13 +52,13 @@ def describe(path: Path) -> Description:
     poses = content.get("head_pose")
     if isinstance(poses, list) and len(poses) != len(frames):
         described.problem(path, f"head_pose has {len(poses)} entries for {len(frames)} frames", "export it again")
-    if not described.problems:  # whatever else reading would refuse
+    if not described.problems:  # anything else that reading would refuse
         described.check(lambda: read_take(path))
     return described
 
 
 def read_take(path: Path) -> Take:
-    """{"names": [...], "frames": [{"weights": [...], "time": seconds}], "head_pose": [[x, y, z]]}; no need for the last two."""
+    """{"names": [...], "frames": [{"weights": [...], "time": seconds}], "head_pose": [[x, y, z]]}; time, head_pose optional."""
     content = read_json(path)
     if (
         not isinstance(content, dict)

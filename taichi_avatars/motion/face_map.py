@@ -1,4 +1,4 @@
-"""How the 52 ARKit weights move a head: each of them adds to its expression components, its jaw and its eyes."""
+"""The effect of the 52 ARKit weights on a head: each adds to its expression components, its jaw and its eyes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from taichi_avatars.head.flame import FlameModel
 from taichi_avatars.head.flame_files import load_npz
 from taichi_avatars.head.pose import PARTS, HeadPose, Part
 
-# In the order in which Apple's apps send them.
+# In the order of Apple's apps.
 ARKIT_NAMES = (
     "eyeBlinkLeft", "eyeLookDownLeft", "eyeLookInLeft", "eyeLookOutLeft", "eyeLookUpLeft", "eyeSquintLeft", "eyeWideLeft",
     "eyeBlinkRight", "eyeLookDownRight", "eyeLookInRight", "eyeLookOutRight", "eyeLookUpRight", "eyeSquintRight",
@@ -28,12 +28,12 @@ ARKIT_NAMES = (
 )  # fmt: skip
 
 GAZE_SIDEWAYS, GAZE_VERTICAL = 0.5, 0.35  # radians of the eyeball at weight 1
-JAW_JOINT = 0.1  # radians of the jaw joint at jawOpen 1, where the component of that name does the rest of the opening
-JAW_ALONE, JAW_SIDEWAYS = 0.4, 0.1  # radians, where the joint does all of it
+JAW_JOINT = 0.1  # radians of the jaw joint at jawOpen 1, if the component of that name does the rest of the opening
+JAW_ALONE, JAW_SIDEWAYS = 0.4, 0.1  # radians, if the joint does all of it
 
 
 def columns(n_expr: int, parts: Sequence[Part] = PARTS) -> dict[str, slice]:
-    """Where the parts of a pose stand in a row of E + 18 numbers: `expr`, then those of `head.pose.PARTS`, or fewer of them."""
+    """Positions of the parts of a pose in a row of E + 18 numbers: `expr`, then those of `head.pose.PARTS`, or some of them."""
     places, at = {"expr": slice(0, n_expr)}, n_expr
     for part in parts:
         places[part.name] = slice(at, at + part.size)
@@ -43,11 +43,11 @@ def columns(n_expr: int, parts: Sequence[Part] = PARTS) -> dict[str, slice]:
 
 @dataclass(frozen=True, eq=False)
 class FaceMap:
-    """Linear, from named weights to a row.
+    """A linear map from named weights to a row.
 
     Attributes:
-        names: W names of weights that it knows.
-        matrix: (W, E + 18) float32, what a weight of 1 adds to a row. Axis-angles in radians.
+        names: the names of W weights.
+        matrix: (W, E + 18) float32, the contribution of a weight of 1 to a row. Axis-angles in radians.
         bounded: whether expression components are weights from 0 to 1, as named ones are.
         remark: one line on what such weights cannot move on this head, if anything.
     """
@@ -62,14 +62,14 @@ def face_map(head: FlameModel, blendshapes: Path | str | None = None) -> FaceMap
     """The map of a head.
 
     Weights go to the expression components of the same name. Gaze turns the eyeballs as well, jawOpen the jaw joint a little.
-    On a head without such names they move jaw and eyes, and expressions only as far as a file says how.
+    On a head without such names they move jaw and eyes, and expressions only if a file defines how.
 
     Args:
         blendshapes: an npz with `names` (N,) and either `expr` (N,E), expression components of each, or `offsets` (N,V,3),
-            metres on the head's neutral face, which are fitted by least squares; None: names alone.
+            metres on the head's neutral face, which are fitted by least squares; None: by name only.
 
     Raises:
-        UserError: where the file is broken, does not fit the head, or the head needs none.
+        UserError: if the file is broken, does not fit the head, or the head needs none.
     """
     named = head.expression_names or []
     common = set(named) & set(ARKIT_NAMES)
@@ -80,7 +80,7 @@ def face_map(head: FlameModel, blendshapes: Path | str | None = None) -> FaceMap
     _add_gaze(matrix, index, place["eyes"].start)
     if common:
         if blendshapes is not None:
-            raise UserError(f"{blendshapes}: this head's expressions have ARKit's names and need no map; leave it out")
+            raise UserError(f"{blendshapes}: this head's expressions have ARKit's names and need no map; omit it")
         for column, name in enumerate(named):
             matrix[index[name], column] = 1.0
         matrix[index["jawOpen"], place["jaw"].start] = JAW_JOINT
@@ -129,7 +129,7 @@ def _add_expressions(matrix: np.ndarray, index: dict[str, int], head: FlameModel
 
 
 def _fit(offsets: np.ndarray, rows: np.ndarray, head: FlameModel, place: dict[str, slice]) -> np.ndarray:
-    """(N,E) expression components whose sum with the joints' part comes nearest to the offsets (N,V,3)."""
+    """(N,E) expression components that together with the joints best approximate the offsets (N,V,3)."""
     neutral = head.pose(head.shaped()).vertices.double().numpy()
     joints = {part.name: torch.from_numpy(rows[:, place[part.name]]) for part in head.parts if part.name in ("jaw", "eyes")}
     moved = head.pose(head.shaped(), HeadPose(**joints)).vertices.double().numpy()

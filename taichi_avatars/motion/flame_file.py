@@ -26,7 +26,7 @@ def read(path: Path, head: FlameModel, reading: Reading) -> Motion:
 
 
 def describe(path: Path) -> Description:
-    """FLAME parameters, against the head that head.json beside them names."""
+    """FLAME parameters, checked against the head named by head.json beside them."""
     arrays = load_npz(path)
     if not arrays.keys() & {*SIZES, "expr"}:
         raise UserError(f"{path}: holds {', '.join(sorted(arrays)[:6]) or 'nothing'}: neither a FLAME model nor a motion")

@@ -1,4 +1,4 @@
-"""Motions from head captures: what somebody else's capture shows."""
+"""Motions from head captures, usually of another person."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def recognises(path: Path) -> bool:
 
 
 def read(path: Path, head: FlameModel, reading: Reading) -> Motion:
-    """What the capture shows; without its pictures, where these are missing: a motion needs none."""
+    """The motion of a capture; without its images if they are missing: a motion needs none."""
     splits, remark = reading.splits, None
     try:
         frames = read_head_frames(path, principal_point=reading.principal_point, resolution=reading.resolution)
@@ -33,7 +33,7 @@ def read(path: Path, head: FlameModel, reading: Reading) -> Motion:
         if not lacks_pictures(path):
             raise
         held, known, timesteps = [], read_flame_files(path, splits), None
-        remark = f"driven without the capture's pictures: {problem}"
+        remark = f"driven without the capture's images: {problem}"
     files = {timestep: file for timestep, file in known.items() if timesteps is None or timestep in timesteps}
     if not files:
         raise UserError(f"{path}: holds no views in {', '.join(splits or SPLITS)}; choose another --split")

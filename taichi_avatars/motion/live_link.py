@@ -45,14 +45,14 @@ def describe(path: Path) -> Description:
         return described
     described.facts.update(timesteps=len(take.weights), weights=len(take.names), fps=take.fps)
     if take.filled:
-        described.notes.append(f"{take.filled} frames were dropped by the app: they lie between those before and after")
+        described.notes.append(f"{take.filled} frames were dropped by the app: they are interpolated from their neighbours")
     return described
 
 
 def read_take(path: Path) -> Take:
     """Columns Timecode, BlendShapeCount, the weights with capital letters, and the angles of head and eyes.
 
-    Rows in which the app had lost the face hold no weights: the one before stays, as the face does.
+    Rows in which the app had lost the face hold no weights: the previous one is repeated.
     """
     table, decimal_comma = _table(path)
     header = [name.strip() for name in table[0]] if table else []
@@ -84,9 +84,9 @@ def read_take(path: Path) -> Take:
 
 
 def _table(path: Path) -> tuple[list[list[str]], bool]:
-    """The rows of a CSV that are not empty, and whether a comma is what others write as a decimal point.
+    """The non-empty rows of a CSV, and whether the comma is its decimal separator.
 
-    Spreadsheets save with semicolons or tabs where the comma is in numbers.
+    Spreadsheets save with semicolons or tabs if numbers contain commas.
     """
     try:
         content = decoded(path.read_bytes())
@@ -117,12 +117,12 @@ def _numbers(cells: list[str], count: int, decimal_comma: bool, where: str) -> l
     """The numbers of a row; None for one without any."""
     if len(cells) < count or not any(cell.strip() for cell in cells):
         if any(cell.strip() for cell in cells):
-            raise UserError(f"{where}: has {len(cells) + 2} columns, want {count + 2}; the file was cut off or edited")
+            raise UserError(f"{where}: has {len(cells) + 2} columns, want {count + 2}; the file was truncated or edited")
         return None
     try:
         values = [float(cell.replace(",", ".") if decimal_comma else cell) for cell in cells[:count]]
     except ValueError:
         values = [math.nan]
     if not all(map(math.isfinite, values)):
-        raise UserError(f"{where}: holds something that is no finite number; export it again")
+        raise UserError(f"{where}: holds something that is not a finite number; export it again")
     return values

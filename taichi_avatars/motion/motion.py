@@ -1,4 +1,4 @@
-"""What drives an avatar: expressions and poses that fit its head."""
+"""Motions that drive an avatar: expressions and poses that fit its head."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from taichi_avatars.head.sequence import FlameSequence
 from taichi_avatars.scene.transforms import PrincipalPoint
 from taichi_avatars.scene.views import View
 
-FPS = 25  # of a motion that does not say its own, as the public viewers play it
+FPS = 25  # of a motion without its own, as the public viewers play it
 
 
 @dataclass(frozen=True, eq=False)
 class Motion:
-    """A performance to drive an avatar with.
+    """A motion to drive an avatar with.
 
     Attributes:
         name: for file names.
-        sequence: its expressions and poses, fitted to the avatar's head; the performer's shape and offsets are left out.
-        fps: frames per second to show it at.
-        views: images of it, where it is a capture.
-        remark: one line that its user should see, if any.
+        sequence: its expressions and poses, padded to the avatar's head; without the performer's shape and offsets.
+        fps: frames per second of playback.
+        views: its images, if it is a capture.
+        remark: one line for the user, if any.
     """
 
     name: str
@@ -39,7 +39,7 @@ class Motion:
 
 
 class Reading(NamedTuple):
-    """How a motion is to be read, where it is a capture.
+    """Options for reading a motion that is a capture.
 
     Attributes:
         splits: "train", "val" and "test"; None for all.
@@ -53,7 +53,7 @@ class Reading(NamedTuple):
 
 
 def own_motion(avatar: Avatar, views: list[View], name: str) -> Motion:
-    """What an avatar's own capture shows in some of its views, for self-reenactment: as the avatar's file has it.
+    """The motion of an avatar's own capture in some of its views, for self-reenactment: from the avatar's file.
 
     Args:
         views: of a split of the capture.
@@ -71,7 +71,7 @@ def own_motion(avatar: Avatar, views: list[View], name: str) -> Motion:
 
 
 def drive(avatar: Avatar, motion: Motion) -> Avatar:
-    """The avatar performing a motion: its own shape and offsets, the motion's expressions and poses, the motion's timesteps."""
+    """The avatar with another motion: its own shape and offsets, the motion's expressions, poses and timesteps."""
     if avatar.head is None or avatar.sequence is None:
         raise UserError("this scene is not bound to a head: there is nothing that a motion could drive")
     own = avatar.sequence
@@ -80,7 +80,7 @@ def drive(avatar: Avatar, motion: Motion) -> Avatar:
 
 
 def performed(name: str, sequence: FlameSequence, head: FlameModel, path: Path, views: list[View]) -> Motion:
-    """Expressions and poses alone: who performed them may have a shape or offsets that this head cannot hold."""
+    """Expressions and poses only: the performer may have a shape or offsets that this head cannot represent."""
     bare = replace(sequence, shape=torch.zeros(head.n_shape, dtype=torch.float32), static_offset=None, dynamic_offset=None)
     try:
         fitted = bare.fit(head)

@@ -1,4 +1,4 @@
-"""Fitting a motion to another person: the performer's neutral face taken out, extremes cut to what training has seen."""
+"""Retargeting a motion to another person: the performer's neutral face is subtracted, extremes are clamped."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from torch import Tensor
 from taichi_avatars.errors import UserError
 from taichi_avatars.head.sequence import FlameSequence
 
-# Share of a component's range in training that it may go beyond on either side.
+# Fraction of a component's range in training by which it may exceed it on either side.
 CLAMP_MARGIN = 0.1
-FACIAL = ("jaw_pose", "eyes_pose")  # what a face at rest does not turn; head and neck are where the performer looks
+FACIAL = ("jaw_pose", "eyes_pose")  # zero in a resting face; head and neck depend on where the performer looks
 NEUTRALS = ("median", "first")
 
 
 def relative_to_neutral(sequence: FlameSequence, neutral: str = "median") -> FlameSequence:
-    """A motion as seen from the performer's neutral face, which becomes the avatar's.
+    """A motion relative to the performer's neutral face, which becomes the avatar's.
 
-    Trackers explain what is left of a person's shape by expression coefficients that never go away, and a jaw that is never
-    quite closed; on another face they distort. Expressions are subtracted, jaw and eyes turned back. Head, neck and place
-    stay: they are where the performer looks.
+    Trackers explain the remainder of a person's shape by constant expression coefficients and a jaw that is never
+    quite closed; on another face they distort. Expressions are subtracted, jaw and eyes rotated back. Head, neck and
+    translation stay: they depend on where the performer looks.
 
     Args:
-        neutral: "median" over the motion, component by component, which is the resting face of somebody who talks or plays;
-            "first" for a motion that begins neutral; or the number of a timestep.
+        neutral: "median" over the motion, component by component, which is the resting face of somebody who talks or acts;
+            "first" for a motion that begins neutral; or the index of a timestep.
 
     Raises:
-        UserError: where there is no such timestep.
+        UserError: if there is no such timestep.
     """
     moving = sequence.moving()
     rests = {key: _neutral(sequence, moving[key], neutral) for key in ("expr", *FACIAL) if key in moving}
@@ -47,11 +47,11 @@ class Range:
 
 
 def seen_range(seen: FlameSequence, timesteps: Iterable[int]) -> Range:
-    """What a sequence holds at some timesteps, component by component, with a small margin.
+    """The range of a sequence at some timesteps, component by component, with a small margin.
 
     Args:
         seen: the sequence of an avatar.
-        timesteps: those of it that training has seen.
+        timesteps: those seen in training.
     """
     rows = torch.tensor([seen.row(timestep) for timestep in sorted(timesteps)])
     jaw = None if seen.jaw_pose is None else _range(seen.jaw_pose.detach()[rows])
@@ -59,9 +59,9 @@ def seen_range(seen: FlameSequence, timesteps: Iterable[int]) -> Range:
 
 
 def clamped_to(sequence: FlameSequence, seen: FlameSequence, timesteps: Iterable[int]) -> FlameSequence:
-    """A motion whose expressions and jaw stay in the range of other timesteps, see `seen_range`.
+    """A motion with expressions and jaw clamped to a range, see `seen_range`.
 
-    What training has never seen has nothing to show: clamping is what stops holes under extreme transfer. A component that
+    Regions never seen in training have nothing to show: clamping prevents holes under extreme transfer. A component that
     never moved in training does not move.
     """
     held = seen_range(seen, timesteps)
@@ -84,7 +84,7 @@ def _neutral(sequence: FlameSequence, values: Tensor, neutral: str) -> Tensor:
 
 
 def _turned_back(turns: Tensor, neutral: Tensor) -> Tensor:
-    """Axis-angles (T,3n) of n joints as seen from neutral ones (3n,)."""
+    """Axis-angles (T,3n) of n joints relative to neutral ones (3n,)."""
     parts = []
     for joint, rest in zip(turns.double().split(3, 1), neutral.double().split(3), strict=True):
         back = roma.rotvec_to_rotmat(rest).T

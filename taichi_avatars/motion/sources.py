@@ -1,4 +1,4 @@
-"""Motions from anywhere: the one list of what can drive an avatar, and what `info` knows of it."""
+"""All kinds of motion: the single list of what can drive an avatar, also used by `info`."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from taichi_avatars.scene.transforms import PrincipalPoint
 
 
 class Source(Protocol):
-    """A kind of motion; each is a module of this room.
+    """A kind of motion; each is a module of this package.
 
     Attributes:
-        WHAT: it is, in words that follow "a motion is".
+        WHAT: a description that completes "a motion is ...".
     """
 
     @property
     def WHAT(self) -> str: ...
 
     def recognises(self, path: Path) -> bool:
-        """Whether an existing path is one, by its name and what lies in it."""
+        """Whether an existing path is one, by its name and contents."""
         ...
 
     def read(self, path: Path, head: FlameModel, reading: Reading) -> Motion:
-        """Fits it to a head. Raises UserError where it is broken or cannot be fitted."""
+        """Reads it for a head. Raises UserError if it is broken or does not fit."""
         ...
 
     def describe(self, path: Path) -> Description:
-        """What it is and everything that is wrong with it."""
+        """A description and all problems."""
         ...
 
 
@@ -65,15 +65,15 @@ def load_motion(
         resolution: of a capture's views, see there.
 
     Raises:
-        UserError: where it is none of these, is broken, or belongs to another kind of head.
+        UserError: if it is none of these, is broken, or belongs to another kind of head.
     """
     path = Path(path)
     if not path.exists():
-        raise UserError(f"{path}: there is no such file or folder; {WANTED}")
+        raise UserError(f"{path}: no such file or folder; {WANTED}")
     _check_head(path, head)
     source = source_of(path)
     if splits is not None and source is not head_capture:
-        raise UserError(f"{path}: is no capture and has no splits; leave --split out")
+        raise UserError(f"{path}: is not a capture and has no splits; omit --split")
     if source is None:
         lacks = "cannot drive an avatar" if path.is_file() else "holds no .npz files"
         raise UserError(f"{path}: {lacks}; {WANTED}")
@@ -81,7 +81,7 @@ def load_motion(
 
 
 def _check_head(path: Path, head: FlameModel) -> None:
-    """A motion that says which head it was tracked with must mean the avatar's: expressions of another mean nothing."""
+    """A motion that names its head must name the avatar's: expressions of another head mean something else."""
     stated = read_head_json(path)
     if stated is None:
         return
@@ -91,7 +91,7 @@ def _check_head(path: Path, head: FlameModel) -> None:
         return
     remedy = " (or delete that head.json if both files are the same model)" if same_kind else ""
     raise UserError(
-        f"{path}: was tracked with the head {_head_name(stated)} as head.json beside it says, the avatar has "
+        f"{path}: was tracked with the head {_head_name(stated)} according to head.json beside it, the avatar has "
         f"{_head_name(own)}: their expressions are not the same; give a motion for the avatar's head{remedy}"
     )
 

@@ -1,4 +1,4 @@
-"""A recording of the 52 ARKit weights, whatever file it came from, evened out in time."""
+"""A recording of the 52 ARKit weights from any file, resampled to even time steps."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from torch import Tensor
 from taichi_avatars.errors import UserError
 from taichi_avatars.motion import timecode
 
-LARGEST_WEIGHT = 2.0  # what a weight may be, noise included; larger ones are percent
+LARGEST_WEIGHT = 2.0  # largest weight, noise included; larger ones are percent
 
 
 @dataclass(frozen=True, eq=False)
 class Take:
-    """What was recorded of a face.
+    """A recorded face.
 
     Attributes:
         names: of the weights, as ARKit spells them.
         weights: (T,W) in [0,1].
         fps: frames per second.
         poses: (T,3) axis-angles of the head, x to the person's left, y up, z forward.
-        filled: how many of the T frames were dropped by what recorded them, and lie between their neighbours.
+        filled: how many of the T frames the recorder dropped; they are interpolated.
     """
 
     names: list[str]
@@ -55,7 +55,7 @@ def arkit_name(name: str) -> str:
 def even_take(
     path: Path, names: list[str], recorded: np.ndarray, times: Sequence[float], default: float, pose: Callable[[Tensor], Tensor]
 ) -> Take:
-    """A take from rows (N,W+3) of weights and what `pose` turns into axis-angles, at times in seconds, if they are known."""
+    """A take from rows (N,W+3) of weights and angles that `pose` converts to axis-angles, at times in seconds, if known."""
     names = [arkit_name(name) for name in names]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice:

@@ -1,4 +1,4 @@
-"""When the rows of a recording were taken: SMPTE time codes, and an even grid of frames from rows at any times."""
+"""Timing of a recording: SMPTE time codes, and resampling of rows to an even grid of frames."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import numpy as np
 
 from taichi_avatars.errors import UserError
 
-RATES = (24, 25, 30, 48, 50, 60, 100, 120)  # frames that a second of a time code counts
-UNKNOWN_RATE = 60  # of the Live Link Face app, where the codes do not tell
-DROPPED = {30: 2, 60: 4, 120: 8}  # numbers that drop-frame codes leave out at nine minutes of ten, to keep clock time
-NTSC = 1000.0 / 1001.0  # of the frames that a drop-frame code counts
+RATES = (24, 25, 30, 48, 50, 60, 100, 120)  # frames per second of a time code
+UNKNOWN_RATE = 60  # of the Live Link Face app, if the codes do not tell
+DROPPED = {30: 2, 60: 4, 120: 8}  # numbers that drop-frame codes skip in nine minutes of ten, to keep clock time
+NTSC = 1000.0 / 1001.0  # frames counted by a drop-frame code
 HALF_A_DAY, DAY = 43_200, 86_400  # seconds
 LATE = 1.0  # seconds: a row that comes after one that much younger belongs to another recording
 MOST_FRAMES = 1_000_000  # four hours at 60 a second
@@ -29,10 +29,10 @@ class Code(NamedTuple):
 
 
 def parse(text: str, where: str) -> Code:
-    """A time code "HH:MM:SS:FF.part"; a semicolon or a dot before the frame is how drop-frame codes are written.
+    """A time code "HH:MM:SS:FF.part"; a semicolon or a dot before the frame marks a drop-frame code.
 
     Raises:
-        UserError: where it is none; `where` says which.
+        UserError: if it is not one; `where` locates it.
     """
     drops = ";" in text
     parts = text.replace(";", ":").split(":")
@@ -44,7 +44,7 @@ def parse(text: str, where: str) -> Code:
 
 
 def seconds(codes: Sequence[Code]) -> list[float]:
-    """Times of time codes, from the first on; rows that share a code are spread over its frame. Midnight may lie between."""
+    """Times of time codes, from the first on; rows that share a code are spread over its frame. They may cross midnight."""
     rate = frame_rate(codes)
     drops = DROPPED.get(rate, 0) if any(code.drops for code in codes) or _skips(codes, rate) else 0
     counted: list[float] = []  # frames
@@ -64,7 +64,7 @@ def seconds(codes: Sequence[Code]) -> list[float]:
 
 
 def frame_rate(codes: Sequence[Code]) -> int:
-    """How many frames a second of the codes has: where a recording passes a full one, the step over it is like all others."""
+    """Frames per second of the codes: in a recording that crosses a full second, the step across it equals all others."""
     highest = max(code.frame for code in codes)
     possible = [rate for rate in RATES if highest < rate]
     if not possible or len({code.second for code in codes}) == 1:
@@ -77,13 +77,13 @@ def frame_rate(codes: Sequence[Code]) -> int:
 
 
 def _step(frames: Sequence[float]) -> float:
-    """The distance of most rows from the next, frames; 0 where there is none."""
+    """The most common distance of a row from the next, frames; 0 if there is none."""
     steps = sorted(b - a for a, b in pairwise(frames) if b > a)
     return steps[(len(steps) - 1) // 2] if steps else 0.0
 
 
 def _skips(codes: Sequence[Code], rate: int) -> bool:
-    """Whether every full minute that rows pass without a pause lacks the numbers that a drop-frame code leaves out."""
+    """Whether every minute that rows cross without a gap lacks the numbers that a drop-frame code skips."""
     left_out = DROPPED.get(rate)
     if left_out is None:
         return False
@@ -97,7 +97,7 @@ class Even(NamedTuple):
     Attributes:
         values: (T,C).
         fps: frames per second.
-        filled: how many of the T frames were not recorded and lie between two that were.
+        filled: how many of the T frames were not recorded and are interpolated.
     """
 
     values: np.ndarray
@@ -113,15 +113,15 @@ def _in_order(times: np.ndarray) -> np.ndarray:
 
 
 def evenly(times: Sequence[float], values: np.ndarray, default: float) -> Even:
-    """Rows (N,C) at their times as frames at equal distances: as many as the time that passed holds.
+    """Rows (N,C) at their times, resampled to evenly spaced frames over the elapsed time.
 
-    A row goes to the frame that is nearest in time. A frame without one, which a hot phone drops, lies on the line between its
-    neighbours. Where every frame has its row, the rows stay as they are.
+    A row goes to the frame that is nearest in time. A frame without one, as a hot phone drops them, is interpolated linearly.
+    If every frame has its row, the rows are unchanged.
 
     Args:
-        times: seconds. One that goes back by a second or more begins a new recording, which is put behind the one before; rows
-            that are less late are put where they belong.
-        default: frames per second where the times do not tell.
+        times: seconds. A step back of a second or more begins a new recording, which is appended to the previous one; rows that
+            are less late are sorted in.
+        default: frames per second if the times do not tell.
     """
     if not len(times):
         return Even(values, default, 0)

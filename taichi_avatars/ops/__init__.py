@@ -1,4 +1,4 @@
-"""The differentiable stages of the method, each checked, each with a Taichi kernel and its adjoint behind it."""
+"""The differentiable stages of the method, each with checked arguments, a Taichi kernel and its adjoint."""
 
 from taichi_avatars.ops.binding import World, bind
 from taichi_avatars.ops.frames import Frames, triangle_frames

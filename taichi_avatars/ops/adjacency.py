@@ -1,4 +1,4 @@
-"""Who uses which: indices turned around, so that gradients are gathered in a fixed order instead of scattered."""
+"""Inverted indices, so that gradients are gathered in a fixed order instead of scattered."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from taichi_avatars.ops.checks import INDEX, Shape, check
 
 
 class Adjacency:
-    """Indices into `count` targets (vertices, triangles), and for each target the places that hold its index.
+    """Indices into `count` targets (vertices, triangles), and for each target the positions that hold its index.
 
     Attributes:
-        index: the indices, int32, contiguous, in the shape they came in, where kernels reach them.
+        index: the indices, int32, contiguous, in their original shape, on the kernels' device.
         count: number of targets.
     """
 
@@ -26,7 +26,7 @@ class Adjacency:
 
     @property
     def users(self) -> Tensor:
-        """(count + 1 + n,) int32: starts, then places; target t is used at places users[users[t] : users[t+1]]."""
+        """(count + 1 + n,) int32: starts, then positions; target t is used at positions users[users[t] : users[t+1]]."""
         if self._users is None:
             flat = self.index.reshape(-1).long()
             targets = torch.arange(self.count + 1, device=flat.device)
@@ -41,7 +41,7 @@ _known: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
 
 
 def adjacency(name: str, index: Tensor, shape: Shape, count: int, sizes: dict[str, int] | None = None) -> Adjacency:
-    """The adjacency of an int32 or int64 tensor, made once per tensor and made again when its values were changed in place.
+    """The adjacency of an int32 or int64 tensor, built once per tensor and rebuilt when its values were changed in place.
 
     Raises:
         UserError: for another dtype or shape, or an index outside 0 .. count-1.

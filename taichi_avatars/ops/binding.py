@@ -1,4 +1,4 @@
-"""Binding as a differentiable op: Gaussians from the frame of their triangle into the world."""
+"""Binding as a differentiable op: Gaussians from the frame of their triangle to the world."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class World(NamedTuple):
 
 
 def bind(local_means: Tensor, local_quats: Tensor, local_log_scales: Tensor, binding: Tensor, frames: Frames) -> World:
-    """Carries Gaussians with their triangles (GaussianAvatars, section 3.2). Differentiable in all but the binding.
+    """Transforms Gaussians with their triangles (GaussianAvatars, section 3.2). Differentiable in all but the binding.
 
     mean' = s_f R_f mean + T_f; quaternion' = quat(R_f) normalise(quat); scale' = s_f exp(scale).
 
@@ -68,7 +68,7 @@ class _Bind(torch.autograd.Function):
         from taichi_avatars.kernels.binding import bind as kernel
 
         runtime.start()
-        # torch's exp runs on vectors, a kernel's number by number: here it is most of the stage.
+        # torch's exp is vectorised, a kernel's is scalar: it would take most of this stage.
         exp_scales = log_scales.detach().exp()
         means, quats, exp_scales = (t.detach().contiguous().view(-1) for t in (means, quats, exp_scales))
         rotation, scale, center, quat = (t.detach().contiguous().view(-1) for t in frames)

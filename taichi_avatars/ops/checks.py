@@ -1,4 +1,4 @@
-"""What every op asks of its arguments: kernels check nothing, and read past the end of a tensor that is too short."""
+"""Checks of an op's arguments: kernels check nothing, and read past the end of a tensor that is too short."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ def check(
     sizes: dict[str, int] | None = None,
     dtype: torch.dtype | tuple[torch.dtype, ...] = torch.float32,
 ) -> Tensor:
-    """Returns `value` if it is a finite tensor of the wanted shape and dtype that kernels can reach.
+    """Returns `value` if it is a finite tensor of the expected shape and dtype on the kernels' device.
 
     Args:
-        name: the argument's name, as the caller knows it.
-        shape: sizes; a letter stands for a size that is free, but the same wherever the letter occurs.
-        sizes: what the letters stand for so far; those seen for the first time are added.
+        name: the argument's name in the caller.
+        shape: sizes; a letter stands for any size, the same wherever the letter occurs.
+        sizes: the sizes of letters seen so far; new ones are added.
 
     Raises:
-        UserError: naming the argument, what came and what was wanted.
+        UserError: naming the argument, what was passed and what was expected.
     """
     wanted = dtype if isinstance(dtype, tuple) else (dtype,)
     kinds = " or ".join(str(d).removeprefix("torch.") for d in wanted)
@@ -49,7 +49,7 @@ def check(
 
 def finite(name: str, value: Tensor) -> None:
     """Raises a UserError that names the first entry of `value` that is NaN or infinite."""
-    # A sum costs a fraction of isfinite().all(), and only a sum that is not finite calls for the closer look.
+    # A sum costs a fraction of isfinite().all(), and only a sum that is not finite needs a closer look.
     if math.isfinite(value.detach().sum().item()):
         return
     bad = ~torch.isfinite(value.detach())

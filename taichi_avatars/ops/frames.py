@@ -32,7 +32,7 @@ class Frames(NamedTuple):
 def triangle_frames(vertices: Tensor, faces: Tensor) -> Frames:
     """The frame of every triangle of a mesh (GaussianAvatars, section 3.1). Differentiable in the vertices.
 
-    A triangle without a direction or an area has finite values, and no gradient through what it lacks.
+    A degenerate triangle (no direction or no area) has finite values, and no gradient through the missing quantity.
 
     Args:
         vertices: (V,3) float32, any space, metres.

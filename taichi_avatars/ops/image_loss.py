@@ -11,7 +11,7 @@ from torch.autograd.function import once_differentiable
 from taichi_avatars import runtime
 from taichi_avatars.ops.checks import check
 
-TASKS = 64  # each with sums of its own; the same for any number of threads, so that the values are, bit for bit
+TASKS = 64  # each with its own sums; their number does not depend on that of the threads, so the values are bit-exact
 
 
 def _planes(image: Tensor) -> Tensor:
@@ -88,7 +88,7 @@ def l1_and_ssim(image: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
     SSIM: 11x11 Gaussian window, sigma 1.5, zero padding, C1 = 0.01^2, C2 = 0.03^2, per channel (Wang et al. 2004).
 
     Raises:
-        UserError: where shapes or dtypes differ from (3,H,W) float32.
+        UserError: if shapes or dtypes differ from (3,H,W) float32.
     """
     sizes: dict[str, int] = {}
     check("image", image, (3, "H", "W"), sizes)

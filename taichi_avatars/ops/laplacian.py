@@ -1,4 +1,4 @@
-"""The uniform Laplacian over a mesh: how far values at a vertex are from the mean of its neighbours."""
+"""The uniform Laplacian over a mesh: the difference of a vertex's values to the mean of its neighbours."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def laplacian(values: Tensor, neighbours: Neighbours) -> Tensor:
 
 
 class _Laplacian(torch.autograd.Function):
-    """The adjoint gathers, as neighbourhood is mutual: torch's own would scatter, in an order that varies."""
+    """The adjoint gathers, since adjacency is symmetric: torch's own would scatter, in an order that varies."""
 
     @staticmethod
     def forward(ctx: FunctionCtx, values: Tensor, neighbours: Neighbours) -> Tensor:

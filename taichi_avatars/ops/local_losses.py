@@ -13,7 +13,7 @@ from taichi_avatars.ops.checks import check
 
 
 class Free(NamedTuple):
-    """What costs nothing. distance, size: in triangle units, or in metres where `metric_*` holds."""
+    """Values without a cost. distance, size: in triangle units, or in metres if `metric_*` is set."""
 
     distance: float
     size: float
@@ -28,7 +28,7 @@ class _LocalLosses(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         from taichi_avatars.kernels.local_losses import local_losses as kernel
 
-        exp_scales = log_scales.detach().exp().view(-1)  # torch's exp runs on vectors, a kernel's number by number
+        exp_scales = log_scales.detach().exp().view(-1)  # torch's exp is vectorised, a kernel's is scalar
         costs, g_means, g_log_scales = means.new_empty(2, len(means)), torch.empty_like(means), torch.empty_like(means)
         if len(means):
             local = means.detach().contiguous().view(-1), exp_scales, binding, triangle_scale.detach().contiguous()
@@ -48,7 +48,7 @@ class _LocalLosses(torch.autograd.Function):
 def local_losses(
     means: Tensor, log_scales: Tensor, binding: Tensor, triangle_scale: Tensor, radii: Tensor, free: Free
 ) -> tuple[Tensor, Tensor]:
-    """Means over the visible Gaussians of max(|mean| - distance, 0) and of |max(exp(scale) - size, 0)|; 0 where none is.
+    """Means over the visible Gaussians of max(|mean| - distance, 0) and of |max(exp(scale) - size, 0)|; 0 if there are none.
 
     Args:
         means: (N,3) local, in units of the triangle.  log_scales: (N,3) natural logarithm, the same.
@@ -56,7 +56,7 @@ def local_losses(
         radii: (N,) int32, above 0 where visible.
 
     Raises:
-        UserError: where shapes or dtypes are others.
+        UserError: for other shapes or dtypes.
     """
     runtime.start()
     sizes: dict[str, int] = {}

@@ -1,4 +1,4 @@
-"""Rasterizing triangle meshes: what triangle a sample sees, where in it, and a plain shaded picture."""
+"""Rasterizing triangle meshes: the triangle that a sample sees, the position in it, and a plain shaded image."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from taichi_avatars.errors import UserError
 from taichi_avatars.ops.projection import PinholeCamera
 
 SKIN_GREY = (0.72, 0.72, 0.74)
-WIRE_SHARE = 0.12  # of a triangle's least altitude: half the width that a line of its wireframe may have
+WIRE_SHARE = 0.12  # of a triangle's smallest altitude: half the maximum width of a line of its wireframe
 
 
 class Projection(NamedTuple):
@@ -46,8 +46,8 @@ class MeshBuffers(NamedTuple):
 def rasterize_mesh(vertices: Tensor, faces: Tensor, camera: PinholeCamera, supersample: int = 1) -> MeshBuffers:
     """Nearest triangle of every sample; both sides of a triangle are drawn. Not differentiable.
 
-    Triangles with a corner at or before the near plane are left out whole. Of two triangles at the same depth the one with
-    the lower index is seen. Same input, same bits, whatever the number of threads.
+    Triangles with a corner at or before the near plane are not drawn at all. Of two triangles at the same depth the one with
+    the lower index is visible. The result is bit-exact for any number of threads.
 
     Args:
         vertices: (V,3) float32, world, metres.
@@ -98,7 +98,7 @@ def rasterize_depth(
 def _draw_on_gpu(
     vertices: Tensor, projection: Projection, camera: PinholeCamera, supersample: int, face: Tensor, nearest: Tensor
 ) -> None:
-    """Fills projection, face and inverse depth. Vertices are projected by torch: not every GPU has 64-bit numbers."""
+    """Fills projection, face and inverse depth. torch projects the vertices: not every GPU has 64-bit floats."""
     from taichi_avatars.kernels import mesh as kernels
     from taichi_avatars.kernels import mesh_gpu
 
@@ -116,14 +116,14 @@ def _draw_on_gpu(
 
 
 def camera_record(camera: PinholeCamera, supersample: int = 1) -> Tensor:
-    """(16,) float64 that the kernels read: rotation, translation, then fx, fy, cx, cy on the sample grid."""
+    """(16,) float64 as the kernels read it: rotation, translation, then fx, fy, cx, cy on the sample grid."""
     pose = camera.world_to_camera.detach().double()
     intrinsics = torch.tensor([camera.fx, camera.fy, camera.cx, camera.cy], dtype=torch.float64) * supersample
     return torch.cat([pose[:3, :3].reshape(9), pose[:3, 3], intrinsics]).contiguous()
 
 
 def camera_center(camera: PinholeCamera) -> Tensor:
-    """(3,) float32, world, metres: what a camera sees the world from."""
+    """(3,) float32, world, metres: a camera's centre of projection."""
     pose = camera.world_to_camera.detach()
     return (-pose[:3, :3].T @ pose[:3, 3]).float().contiguous()
 
@@ -157,19 +157,19 @@ def shade_mesh(
     background: tuple[float, float, float] | Tensor = (0.0, 0.0, 0.0),
     supersample: int = 2,
 ) -> tuple[Tensor, Tensor]:
-    """A picture of a mesh lit from the camera, antialiased by supersampling.
+    """An image of a mesh lit from the camera, antialiased by supersampling.
 
     Args:
         vertices: (V,3) world, metres.
         faces: (F,3).
         face_colors: (F,3) in [0,1]; or
-        vertex_colors: (V,3) in [0,1], interpolated; neutral grey where neither is given.
+        vertex_colors: (V,3) in [0,1], interpolated; neutral grey if neither is given.
         smooth: normals interpolated between vertices, or one per triangle.
-        ambient: share of the light that comes from everywhere, 0 to 1; the rest comes from the eye.
-        background: what shows where the mesh is not.
+        ambient: fraction of the light that is ambient, 0 to 1; the rest comes from the eye.
+        background: the colour where there is no mesh.
 
     Returns:
-        rgb (3,H,W) in [0,1], composited over the background, and alpha (H,W), the share of each pixel that is covered.
+        rgb (3,H,W) in [0,1], composited over the background, and alpha (H,W), the covered fraction of each pixel.
     """
     from taichi_avatars.kernels import mesh as kernels
 
@@ -209,12 +209,12 @@ def shade_mesh(
 
 
 def wireframe(vertices: Tensor, faces: Tensor, camera: PinholeCamera, width: float = 1.0) -> Tensor:
-    """How much of each pixel the edges of a mesh cover, (H,W) in [0,1]; edges behind the mesh do not show.
+    """Fraction of each pixel covered by the edges of a mesh, (H,W) in [0,1]; edges behind the mesh are hidden.
 
     Args:
         vertices: (V,3) world, metres.
         faces: (F,3).
-        width: of a line, pixels; narrower in triangles that such lines would fill.
+        width: of a line, pixels; narrower in triangles that lines of this width would fill.
     """
     buffers = rasterize_mesh(vertices, faces, camera)
     pose = camera.world_to_camera.detach().float()

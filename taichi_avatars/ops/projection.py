@@ -12,7 +12,7 @@ from taichi_avatars import runtime
 
 
 class PinholeCamera(Protocol):
-    """What meshes are drawn with; `scene.cameras.Camera` is one."""
+    """The camera that meshes are drawn with; `scene.cameras.Camera` is one."""
 
     @property
     def world_to_camera(self) -> Tensor: ...
@@ -33,7 +33,7 @@ class PinholeCamera(Protocol):
 
 
 class SplatCamera(PinholeCamera, Protocol):
-    """What Gaussians are drawn with, and `Camera` is too: a pinhole and a low-pass filter."""
+    """The camera that Gaussians are drawn with, also satisfied by `Camera`: a pinhole and a low-pass filter."""
 
     @property
     def low_pass(self) -> float: ...
@@ -51,7 +51,7 @@ class Splats(NamedTuple):
 
 
 Harmonics = Tensor | tuple[Tensor, Tensor]
-"""SH coefficients: (N,K,3), or as an avatar holds them, band 0 (N,1,3) and the bands above (N,K-1,3)."""
+"""SH coefficients: (N,K,3), or as an avatar stores them, band 0 (N,1,3) and the bands above (N,K-1,3)."""
 
 
 class _Project(torch.autograd.Function):
@@ -72,7 +72,7 @@ class _Project(torch.autograd.Function):
         from taichi_avatars.kernels.types import Splat
 
         n = len(means)
-        count = max(n, kernel.LANES) if n and not runtime.on_gpu() else n  # the CPU's kernels compute so many at once
+        count = max(n, kernel.LANES) if n and not runtime.on_gpu() else n  # the CPU's kernels process this many at once
         means, quats, scales, opacities, base = (_flat(t, count) for t in (means, quats, scales, opacities, sh_base))
         rest, at = (base, 3) if sh_rest is None else (_flat(sh_rest, count), 0)
         pose = pose.detach().double()
@@ -123,7 +123,7 @@ class _Project(torch.autograd.Function):
 
 
 def _flat(t: Tensor, rows: int) -> Tensor:
-    """The numbers of a table one after the other, padded with zeros to `rows` rows."""
+    """A table as flat numbers, padded with zeros to `rows` rows."""
     t = t.detach().contiguous()
     if len(t) < rows:
         t = torch.cat([t, t.new_zeros(rows - len(t), *t.shape[1:])])
@@ -143,7 +143,7 @@ def project(
     names = "fx", "fy", "cx", "cy", "width", "height", "near", "low_pass"
     lens = torch.tensor([getattr(camera, name) for name in names], dtype=torch.float64)
     bands = sh
-    if isinstance(sh, Tensor):  # read where it lies; a GPU may see copies, and cannot be given one tensor to write as two
+    if isinstance(sh, Tensor):  # read in place; a GPU may see copies, and cannot write one tensor passed as two
         bands = (sh[:, :1], sh[:, 1:]) if runtime.on_gpu() else (sh, None)
     rows, radii = _Project.apply(means, quats, scales, opacities, *bands, camera.world_to_camera, lens, degree)
     return Splats(rows, radii)

@@ -52,11 +52,11 @@ def rasterize(
         quats: (N,4) w,x,y,z, normalised inside.
         scales: (N,3) standard deviations, > 0, metres.
         opacities: (N,) in [0,1].
-        sh: (N,K,3) spherical harmonics, K >= (sh_degree+1)^2; colour = SH + 0.5, clamped at 0. Or, as an avatar holds them,
+        sh: (N,K,3) spherical harmonics, K >= (sh_degree+1)^2; colour = SH + 0.5, clamped at 0. Or, as an avatar stores them,
             band 0 (N,1,3) and the bands above (N,K-1,3).
         camera: pinhole camera; the gradient of the pose arrives at its `world_to_camera` if that requires one.
         background: colour behind everything, 3 numbers or a (3,) tensor.
-        sh_degree: 0 to 3; None for all that `sh` holds.
+        sh_degree: 0 to 3; None for all of `sh`.
 
     Raises:
         UserError: naming the argument whose dtype, shape, device or values are wrong.

@@ -1,4 +1,4 @@
-"""The head model's arithmetic as differentiable ops: shapes from components, joints from vertices, and skinning."""
+"""The head model as differentiable ops: shapes from components, joints from vertices, and skinning."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from taichi_avatars.skinning_layout import CHUNKS, CHUNKS_GPU, LANES, JointState
 
 
 class Basis(NamedTuple):
-    """What K components add to a shape, as the kernels read it.
+    """The contribution of K components to a shape, as the kernels read it.
 
     Attributes:
-        values: (blocks,K,16): of the vertices, then the joints, in blocks of 16 numbers; pose correctives stand last.
+        values: (blocks,K,16): of the vertices, then the joints, in blocks of 16 numbers; pose correctives come last.
         ranges: (blocks,2) int32, of a head whose components each move a part of the face only: from which to before which
-            component, correctives aside, a block is not all zero. None: every block hears all components.
+            component, correctives aside, a block is not all zero. None: every block reads all components.
     """
 
     values: Tensor
@@ -35,7 +35,7 @@ class Basis(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Rig:
-    """What the skinning of a head needs and no parameter changes.
+    """Constants of a head that skinning needs.
 
     Attributes:
         weights: (V,J) float32, skinning weights of the joints, the root first.
@@ -64,15 +64,15 @@ def shape_size(n_vertices: int, joints: int) -> int:
 
 
 def regressed(components: Tensor, regressor: Tensor) -> Tensor:
-    """What components (V,3,K) do to the joints (5,3,K) by a regressor (V,5)."""
+    """The effect of components (V,3,K) on the joints (5,3,K) through a regressor (V,5)."""
     return torch.einsum("vj,vck->jck", regressor.double(), components.double()).float()
 
 
 def pack_basis(components: Tensor, joints: Tensor, correctives: Tensor | None = None, *, local: bool = False) -> Basis:
-    """Components (V,3,K) and what they do to the joints (J,3,K), then correctives (V,3,C), which leave the joints alone.
+    """Components (V,3,K) and their effect on the joints (J,3,K), then correctives (V,3,C), which do not move the joints.
 
     Args:
-        local: notes where each block's components begin and end. Their sums then have other last bits than without.
+        local: records where each block's components begin and end. The sums then differ in the last bits from those without.
     """
     count, basis = components.shape[2], torch.cat([components, joints])
     if correctives is not None:
@@ -96,7 +96,7 @@ def pack_shape(vertices: Tensor, joints: Tensor) -> Tensor:
 
 
 def with_joints(vertices: Tensor, regressor: Tensor) -> Tensor:
-    """Shapes (B,S) of vertices (B,V,3) or of offsets to them: the joints that belong to them behind. Differentiable."""
+    """Shapes (B,S) of vertices (B,V,3) or of offsets to them, with the joints regressed from them. Differentiable."""
     check("vertices", vertices, ("B", "V", 3), {"V": len(regressor)})
     return _WithJoints.apply(vertices, regressor)
 
@@ -133,7 +133,7 @@ def skin(shaped: Tensor, expr: Tensor, pose: Tensor, translation: Tensor, rig: R
     return _Skin.apply(shaped, expr, pose, translation, rig)
 
 
-# Constants of a head where the kernels are, so that a launch does not carry them there; on the CPU, themselves.
+# Constants of a head on the kernels' device, so that a launch does not copy them; on the CPU, the tensors themselves.
 _resident: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
 
 

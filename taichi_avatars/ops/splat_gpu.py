@@ -55,5 +55,5 @@ class SplatOnGpu(torch.autograd.Function):
 
 
 def _some(packed: Tensor) -> Tensor:
-    """`packed`, or where it is empty a row that no list holds: a GPU takes no empty arrays."""
+    """`packed`, or if it is empty a row that no list refers to: a GPU takes no empty arrays."""
     return packed if len(packed) else packed.new_zeros(1, packed.shape[1])

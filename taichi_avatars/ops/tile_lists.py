@@ -1,4 +1,4 @@
-"""What the tile lists of CPU and GPU have in common: the result, and the numbering of pairs."""
+"""Common to the tile lists of CPU and GPU: the result, and the numbering of pairs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class TileLists(NamedTuple):
     packed: (M,12) rows of `kernels.types.Packed`.  place: (M,) int32 each splat's row in it.
     tile_end: (tiles,) int32 one past each tile's last entry.
     entries: (P,2) int32 the lists: the splat's place and the quads of the tile that it touches, as `kernels.tiles` packs
-        them; and the number of the pair, counted splat by splat.
+        them; and the index of the pair, counted splat by splat.
     splat_end: (M,) int32 one past each splat's last pair.
     """
 
@@ -34,10 +34,10 @@ class TileLists(NamedTuple):
 
 
 def running_sum(counts: Tensor) -> Tensor:
-    """One past the last of each splat's pairs, (N,) int32, from how many each has.
+    """One past the last of each splat's pairs, (N,) int32, from their counts.
 
     Raises:
-        UserError: where 32 bits cannot number them.
+        UserError: if 32 bits cannot count them.
     """
     total = int(counts.sum())  # in 64 bits
     if total > MOST_PAIRS:

@@ -13,7 +13,7 @@ SHORTEST_TASK = 64  # splats
 
 
 def _chunks(count: int) -> tuple[int, int]:
-    """Into how many tasks to cut `count` splats, and how long each is. What comes out is the same for any number of tasks."""
+    """Number and length of the tasks for `count` splats. The result is the same for any number of tasks."""
     chunks = max(1, min(2 * runtime.threads(), -(-count // SHORTEST_TASK)))
     return chunks, max(1, -(-count // chunks))
 

@@ -1,1 +1,1 @@
-"""Where the time of a training step or a frame goes: stages, kernels, and the machine's own limits."""
+"""Profiles of a training step or a frame: stages, kernels, and the machine's peak rates."""

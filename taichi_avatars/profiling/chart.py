@@ -1,4 +1,4 @@
-"""A summary as a picture: one bar per stage, how much of it kernels are."""
+"""A chart of a summary: one bar per stage, with the part spent in kernels."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ KERNEL, OTHER = "#2f6fde", "#f0a63c"
 
 
 def write_chart(path: Path | str, summaries: Mapping[str, Mapping[str, Any]]) -> None:
-    """Draws summaries (see `report.summary`), each with its title, under each other into a PNG."""
+    """Draws summaries (see `report.summary`), each with its title, one below the other into a PNG."""
     height = 2 * MARGIN + sum(_height(values) for values in summaries.values())
     image = Image.new("RGB", (SCALE * WIDTH, SCALE * height), PAPER)
     draw = ImageDraw.Draw(image)
@@ -72,6 +72,6 @@ def _text(draw: ImageDraw.ImageDraw, x: float, y: float, text: str, size: int, c
 
 
 def _round_step(longest: float) -> float:
-    """Distance of the grid's lines, milliseconds: 1, 2 or 5 times a power of ten, some six of them."""
+    """Spacing of the grid lines, milliseconds: 1, 2 or 5 times a power of ten, for about six lines."""
     power = 10.0 ** len(str(int(longest))) / 1000.0
     return next(power * factor for factor in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000) if longest / (power * factor) <= 8)

@@ -26,13 +26,13 @@ from taichi_avatars.timing.calls import machine
 from taichi_avatars.training import trainer
 from taichi_avatars.training.run import Run
 
-WARM = 5  # steps or frames before anything counts: compilation, memory, the optimizer's state
+WARM = 5  # warm-up steps or frames: compilation, memory, the optimizer's state
 STEP, FRAME = "training step", "rendered frame"
 
 
 @dataclass
 class Profile:
-    """What was measured, ready to be written.
+    """The measurements, ready to be written.
 
     Attributes:
         values: "machine", "peaks", and per unit ("training step", "rendered frame") its `report.summary` with "gaussians",
@@ -72,11 +72,11 @@ def profile(
     """Profiles rendered frames and training steps: of a trained model, of the start of a training, or of an example avatar.
 
     Args:
-        source: capture; None for the model's own where it is still there, else pictures of the avatar itself.
-        model: trained avatar; None for the start of training on `source`, or the example where that is None too.
-        head: "builtin" or a FLAME file; None for what lies beside the data.
+        source: capture; None for the model's own if it still exists, else images of the avatar itself.
+        model: trained avatar; None for the start of training on `source`, or the example if that is None too.
+        head: "builtin" or a FLAME file; None for the one beside the data.
         gaussians: of the example avatar.
-        size: width and height of the picture where there is no capture, pixels.
+        size: width and height of the image if there is no capture, pixels.
         count: frames and steps.
     """
     with tempfile.TemporaryDirectory() as folder:
@@ -110,7 +110,7 @@ def _run(
 
 
 def profile_steps(profile: Profile, run: Run, count: int) -> None:
-    """Adds `count` training steps of a run, which continue from where it is."""
+    """Adds `count` training steps of a run, continuing from its current state."""
 
     def once() -> None:
         trainer.step(run, [next(run.stream) for _ in range(run.config.views_per_step)])
@@ -140,7 +140,7 @@ def profile_frames(profile: Profile, avatar: Avatar, camera: Camera, count: int)
 
 
 def _plain_ms(once: Callable[[], None], count: int) -> float:
-    """Milliseconds of a unit that nobody records, once warm."""
+    """Milliseconds of a warm unit without recording."""
     for _ in range(WARM):
         once()
     began = time.perf_counter()

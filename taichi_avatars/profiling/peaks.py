@@ -1,4 +1,4 @@
-"""The machine's own limits, measured on the spot: the yardstick of a profile."""
+"""The machine's peak rates, measured on the spot: the reference of a profile."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ REPEATS = 5
 
 @dataclass(frozen=True)
 class Peaks:
-    """What all threads together reach.
+    """Peak rates of all threads together.
 
     memory_gb_s: copying, multiplying and adding large arrays (STREAM's triad), bytes read and written.
     fma_gflop_s: multiplications and additions in registers.
@@ -31,7 +31,7 @@ class Peaks:
 
 
 def measure_peaks() -> Peaks | None:
-    """The peaks of this machine, in about a second; None on a GPU, for which these kernels are not written."""
+    """Measures the peaks of this machine, in about a second; None on a GPU, for which these kernels are not written."""
     if runtime.on_gpu():
         return None
     from taichi_avatars.kernels import peaks as kernel
@@ -49,7 +49,7 @@ def measure_peaks() -> Peaks | None:
 
 
 def _seconds(call: Callable[[], object]) -> float:
-    """The median of some calls after one that compiles."""
+    """The median of some calls after one that compiles the kernel."""
     call()
     taken = []
     for _ in range(REPEATS):

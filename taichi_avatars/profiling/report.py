@@ -1,4 +1,4 @@
-"""A recording as figures: stage by stage, kernel by kernel, per training step or frame."""
+"""A recording as figures: by stage and by kernel, per training step or frame."""
 
 from __future__ import annotations
 

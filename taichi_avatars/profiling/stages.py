@@ -1,7 +1,8 @@
-"""Which stage of a training step or a frame the time goes to.
+"""The time of each stage of a training step or a frame.
 
-The trainer and the ops know nothing of it: Python tells of every function that begins and ends, and the file that a function
-stands in says its stage. What runs inside a stage, torch's own work and kernels too, belongs to it, unless it is of another.
+The trainer and the ops know nothing of it: Python's profile hook reports every function call and return, and the file of a
+function determines its stage. Everything inside a stage, torch's own work and kernels too, belongs to it, unless it is a
+stage of its own.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from taichi_avatars.kernels.tiles import TILE
 from taichi_avatars.timing.launches import Launch, recorded_launches
 
 ROOT = Path(taichi_avatars.__file__).parent
-OTHER = "rest of Python"  # the loop, the trainer's own lines, small tensor work between the stages
+OTHER = "rest of Python"  # the loop, the trainer's own code, small tensor work between the stages
 # Stage of a function, by the beginning of its file's path and, where it matters, by its name; the first that fits.
 STAGES: list[tuple[str, str | None, str]] = [
     ("scene/images", None, "waiting for images"),
@@ -42,13 +43,13 @@ STAGES: list[tuple[str, str | None, str]] = [
     ("training/optimizer", None, "Adam"),
     ("avatar/density", None, "density"),
 ]
-BACKWARD = "backward"  # what autograd calls; the stage's name gets it as a second word
-AUTOGRAD = "torch's backward"  # between the stages: activations, losses and sums that are torch's
+BACKWARD = "backward"  # called by autograd; appended to the stage's name as a second word
+AUTOGRAD = "torch's backward"  # between the stages: torch's activations, losses and sums
 ORDER = list(dict.fromkeys(stage for _, name, stage in STAGES if name is None))
 
 
 class Span(NamedTuple):
-    """One stay in a stage. begin, end: seconds; own: those that no other stage inside it has."""
+    """One interval in a stage. begin, end: seconds; own: without other stages inside it."""
 
     stage: str
     begin: float
@@ -58,12 +59,12 @@ class Span(NamedTuple):
 
 @dataclass
 class Recording:
-    """What was seen of some training steps or frames.
+    """A recording of some training steps or frames.
 
     Attributes:
-        units: begin and end of each, seconds; a unit begins where the one before it ended.
-        spans: stays in stages, in the order in which they ended.
-        launches: each with the stage that it was launched from.
+        units: begin and end of each, seconds; a unit begins where the previous one ended.
+        spans: intervals in stages, in the order in which they ended.
+        launches: each with the stage that launched it.
         pairs: of a Gaussian and a pixel in the tile lists, one number per unit.
     """
 
@@ -74,24 +75,24 @@ class Recording:
 
 
 class Recorder:
-    """Records calls of one function, and all that happens from the end of one to the end of the next.
+    """Records calls of one function, and everything from the end of one to the end of the next.
 
     Args:
         unit: the function: `trainer.step`, `Avatar.render`.
         count: calls to record.
         skip: calls before them, which warm up.
 
-    Only the thread that enters it is seen. On CUDA autograd runs in a thread of its own: what it does there counts as
-    "torch's backward", and only its kernels are told apart.
+    Only the thread that enters it is recorded. On CUDA autograd runs in its own thread: its work counts as
+    "torch's backward", and only its kernels are distinguished.
     """
 
     def __init__(self, unit: Callable[..., object], count: int, skip: int = 0) -> None:
         self.recording = Recording()
-        self.skipped: list[tuple[float, float]] = []  # units that were not recorded: what recording itself costs
+        self.skipped: list[tuple[float, float]] = []  # units that were not recorded, to measure the cost of recording
         self._unit, self._count, self._skip = inspect.unwrap(unit).__code__, count, skip
         self._known: dict[CodeType, str | None] = {}
         self._stack: list[tuple[str, FrameType, float]] = []
-        self._inside: list[float] = []  # seconds of stages inside those of the stack
+        self._inside: list[float] = []  # seconds of stages nested inside those on the stack
         self._began, self._warm = 0.0, False
         self._kernels = ExitStack()
 
@@ -156,7 +157,7 @@ class Recorder:
 
 
 def stage_of(code: CodeType) -> str | None:
-    """The stage of a function; None where it belongs to whatever called it."""
+    """The stage of a function; None if it belongs to its caller's."""
     path = Path(code.co_filename)
     if code.co_name == BACKWARD and path.name == "_tensor.py":
         return AUTOGRAD
@@ -170,5 +171,5 @@ def stage_of(code: CodeType) -> str | None:
 
 
 def _same(outer: str, inner: str) -> bool:
-    """Whether a stage goes on in a function of its own file: helpers of a backward pass are part of it."""
+    """Whether a stage continues in a function of its own file: helpers of a backward pass are part of it."""
     return outer.removesuffix(f" {BACKWARD}") == inner.removesuffix(f" {BACKWARD}")

@@ -1,4 +1,4 @@
-"""What is profiled: a training run and an avatar, of a capture, of a trained model, or made up."""
+"""Subjects of a profile: a training run and an avatar, of a capture, of a trained model, or synthetic."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from taichi_avatars.scene.capture import Capture, View
 from taichi_avatars.training.optimizer import GaussianAdam
 from taichi_avatars.training.run import Run
 
-VIEWS = 4  # of a made-up capture
+VIEWS = 4  # of a synthetic capture
 EXTENT = 0.5  # metres, of a capture by one camera
 
 
 def made_up_capture(avatar: Avatar, camera: Camera, folder: Path) -> Capture:
-    """Pictures of the avatar itself at its first timesteps, as files, so that decoding them takes its part."""
+    """Images of the avatar itself at its first timesteps, as files, so that their decoding is measured too."""
     if avatar.sequence is None:
-        raise UserError("this scene has no head to look at: give the capture that it was trained on with --source")
+        raise UserError("this scene has no head to film: give the capture that it was trained on with --source")
     views = []
     for number, timestep in enumerate(avatar.sequence.timesteps[:VIEWS]):
         image = avatar.render(camera, timestep).image.cpu().clamp(0, 1).permute(1, 2, 0)
@@ -35,7 +35,7 @@ def made_up_capture(avatar: Avatar, camera: Camera, folder: Path) -> Capture:
 
 
 def run_with(avatar: Avatar, capture: Capture, config: TrainConfig) -> Run:
-    """A training run in the middle: it has the avatar's Gaussians and all bands of the spherical harmonics."""
+    """A training run in mid-course: with the avatar's Gaussians and all bands of the spherical harmonics."""
     run = Run(config, capture, avatar.head)
     run.optimizer = GaussianAdam(avatar.gaussians.to(runtime.device()), config)
     run.density = DensityControl(len(avatar.gaussians), run.generator)

@@ -1,4 +1,4 @@
-"""Triangle frames in plain torch, any float dtype, written for reading: the oracle of the tests."""
+"""Triangle frames in plain torch, any float dtype, written to be read: the reference of the tests."""
 
 from __future__ import annotations
 

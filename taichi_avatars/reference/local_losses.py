@@ -11,7 +11,7 @@ from taichi_avatars.ops.local_losses import Free
 def local_losses(
     means: Tensor, log_scales: Tensor, binding: Tensor, triangle_scale: Tensor, radii: Tensor, free: Free
 ) -> tuple[Tensor, Tensor]:
-    """As `ops.local_losses`, whose arguments and values these are."""
+    """As `ops.local_losses`, with the same arguments and values."""
     metres, visible = triangle_scale[binding.long()], radii > 0
     distance, size = means.norm(dim=1), log_scales.exp()
     if free.metric_distance:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from taichi_avatars.ops.projection import SplatCamera
 
-NEAR_MARGIN = 0.15  # of the image's size: how far outside the image the slopes of the Jacobian are followed
+NEAR_MARGIN = 0.15  # of the image's size: how far outside the image x/z and y/z are clamped in the Jacobian
 
 
 def rotation_matrix(quats: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The FLAME head in plain torch, any float dtype, written for reading: the oracle of the tests."""
+"""The FLAME head in plain torch, any float dtype, written to be read: the reference of the tests."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Head:
 
 
 def rotation(axis_angle: Tensor) -> Tensor:
-    """(...,3,3), as the exponential of the cross product matrix: true at every angle, 0 included, and so is its gradient."""
+    """(...,3,3), as the exponential of the cross product matrix: correct at every angle, 0 included, and so is its gradient."""
     x, y, z = axis_angle.unbind(-1)
     zero = torch.zeros_like(x)
     return torch.linalg.matrix_exp(torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], -1).unflatten(-1, (3, 3)))
@@ -50,7 +50,7 @@ class JointedHead:
     """A head like GNM's, whose joints follow from identity alone.
 
     template (V,3), joints (J,3), identity (I,V,3), joint_identity (I,J,3), expression (E,V,3), correctives (9J,3V),
-    weights (J,V), parents: of the J joints, the root's is itself and every other's stands before it.
+    weights (J,V), parents: of the J joints, the root's is itself and every other's precedes it.
     """
 
     template: Tensor

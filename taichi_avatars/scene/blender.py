@@ -1,7 +1,7 @@
-"""Static scenes in the NeRF/Blender form: `transforms_{train,test}.json` with one shared field of view, RGBA images.
+"""Static scenes in the NeRF/Blender format: `transforms_{train,test}.json` with one shared field of view, RGBA images.
 
-And those with all frames in one `transforms.json`, as nerfstudio and instant-ngp have them: split here, by their lists of names
-where they have some.
+Also those with all frames in one `transforms.json`, as nerfstudio and instant-ngp write them: split here, by their lists of
+names if they have any.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ POINTS = 100_000
 HALF_SIZE = 1.3  # these scenes lie in [-1.3, 1.3]^3
 SEED = 0
 TRAIN, ALL = "transforms_train.json", "transforms.json"
-AROUND = 0.5  # of the distance of the cameras: half the side of the cube that is searched for what they look at
+AROUND = 0.5  # of the distance of the cameras: half the side of the cube around the point that they look at
 RGB = ("red", "green", "blue")
 
 
@@ -35,10 +35,10 @@ def read_blender_frames(
     Args:
         resolution: as `taichi_avatars.scene.views.target_size` takes it.
         strict_paths: refuse frames whose images lie outside the folder.
-        on_problem: called with what is wrong; where it returns, the frame is left out and reading goes on.
+        on_problem: called with each problem; if it returns, the frame is skipped and reading continues.
 
     Raises:
-        UserError: for anything that is wrong, unless `on_problem` takes it.
+        UserError: for any problem, unless `on_problem` handles it.
     """
     cameras = CameraReader(resolution)
     splits: dict[str, list[View]] = {"train": [], "test": []}
@@ -66,7 +66,7 @@ def read_blender_frames(
 
 
 def _frames(folder: Path, within: Path | None, on_problem: OnProblem) -> Iterator[tuple[str, list[Frame]]]:
-    """The frames of each split's file; or those of the one file of all in the order of their names, with "" for the split."""
+    """The frames of each split's file; or those of the single file in the order of their names, with "" as the split."""
     together = not (folder / TRAIN).is_file()
     for split in ("",) if together else ("train", "test"):
         path = folder / (ALL if together else f"transforms_{split}.json")
@@ -81,17 +81,17 @@ def _frames(folder: Path, within: Path | None, on_problem: OnProblem) -> Iterato
 
 
 def _is_test(frame: Frame, number: int) -> bool:
-    """Whether a frame of the one file of all is held out: by nerfstudio's lists, else every eighth."""
+    """Whether a frame of the single file is held out: by nerfstudio's lists, else every eighth."""
     lists = [frame.values.get(f"{split}_filenames") for split in ("test", "val")]
     names = [name for held in lists if isinstance(held, list) for name in held]
     return frame.values.get("file_path") in names if names else is_test(number)
 
 
 def starting_points(folder: Path, views: Sequence[View]) -> tuple[Tensor, Tensor]:
-    """What a scene starts from: positions (P,3) and colours (P,3) in [0,1].
+    """The initial points of a scene: positions (P,3) and colours (P,3) in [0,1].
 
-    Blender's scenes bring no points: random ones in their cube. A `transforms.json` may name a PLY (`ply_file_path`); without
-    one they are random in a cube around what the cameras look at.
+    Blender scenes have no points: they are random in the scenes' cube. A `transforms.json` may name a PLY (`ply_file_path`);
+    without one they are random in a cube around the point that the cameras look at.
     """
     if (folder / TRAIN).is_file() or not views:
         return random_points()
@@ -129,7 +129,7 @@ def _looked_at(views: Sequence[View]) -> tuple[Tensor, float]:
 
 
 def random_points() -> tuple[Tensor, Tensor]:
-    """Points to start from where a scene brings none: positions (P,3) in [-1.3,1.3]^3 and grey colours (P,3) in [0,1]."""
+    """Initial points for a scene without any: positions (P,3) in [-1.3,1.3]^3 and grey colours (P,3) in [0,1]."""
     generator = torch.Generator().manual_seed(SEED)
     points = (2.0 * torch.rand(POINTS, 3, generator=generator, dtype=torch.float32) - 1.0) * HALF_SIZE
     return points, torch.full((POINTS, 3), 0.5, dtype=torch.float32)

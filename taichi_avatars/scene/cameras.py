@@ -25,7 +25,7 @@ class Camera:
         cx, cy: principal point from the top left corner of the image, pixels.
         width, height: image size, pixels.
         near: Gaussians with view depth at or below this are culled, metres.
-        low_pass: variance that every splat gets on top, pixels^2, so that none falls between the pixels.
+        low_pass: variance added to every splat, pixels^2, so that none falls between the pixels.
     """
 
     world_to_camera: Tensor
@@ -45,7 +45,7 @@ class Camera:
         """A camera from a (4,4) world-to-camera matrix in OpenCV axes and intrinsics in pixels.
 
         Raises:
-            UserError: where the matrix is not a finite (4,4), the focal lengths not positive, or the size not positive.
+            UserError: if the matrix is not a finite (4,4), the focal lengths not positive, or the size not positive.
         """
         pose = torch.as_tensor(world_to_camera)
         if pose.shape != (4, 4):

@@ -1,4 +1,4 @@
-"""Capture folders of every kind: which kind one is, its splits, its FLAME parameters or points, and its extent."""
+"""Capture folders of every kind: their kind, splits, FLAME parameters or points, and extent."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 __all__ = ["Capture", "View", "capture_kind", "load_capture", "scene_extent"]
 
 Kind = Literal["head", "blender", "colmap"]
-REFINED = "refined.json"  # in a head capture whose FLAME parameters `refine` fitted to its pictures, held-out ones too
+REFINED = "refined.json"  # in a head capture whose FLAME parameters `refine` fitted to its images, held-out ones too
 EXTENT_FACTOR = 1.1
 HEAD_RADII = 5.0
 TYPICAL_HEAD_RADIUS = 0.1  # RMS distance of a head's vertices from their mean, metres
-ONE_PLACE = 1e-3  # of the points' radius: cameras closer together than this are in one place
+ONE_PLACE = 1e-3  # of the points' radius: cameras closer together than this count as one place
 
 
 @dataclass(frozen=True)
@@ -40,10 +40,10 @@ class Capture:
         train: views to train on.
         val: held-out cameras at training timesteps (novel view).
         test: held-out timesteps, or held-out images of a static scene.
-        flame: tracked FLAME parameters of all timesteps of all splits; None in a static scene or where no head was given.
-        points: positions (P,3) and colours (P,3) in [0,1] that a static scene starts from; None for a head capture.
-        extent: size of the scene that learning rates and density control are measured by, metres (paper's unit).
-        origin: of all coordinates here, in those of the capture's files; (0, 0, 0) unless those are far from their own.
+        flame: tracked FLAME parameters of all timesteps of all splits; None in a static scene or if no head was given.
+        points: initial positions (P,3) and colours (P,3) in [0,1] of a static scene; None for a head capture.
+        extent: size of the scene, metres (paper's unit); the unit of learning rates and density control.
+        origin: of all coordinates here, in those of the capture's files; (0, 0, 0) unless those are far from their origin.
     """
 
     path: Path
@@ -57,7 +57,7 @@ class Capture:
     origin: Origin = NOWHERE
 
     def remarks(self) -> list[str]:
-        """What was done to the capture while it was read, in one line each, for those who use it."""
+        """Changes made to the capture while reading it, one line each, for its users."""
         views = [*self.train, *self.val, *self.test]
         bent = {view.lens: view for view in views if view.lens is not None}
         lines = []
@@ -65,7 +65,7 @@ class Capture:
             count = sum(view.lens is not None for view in views)
             zoom = max(view.camera.fx * lens.width / (view.camera.width * lens.fx) for lens, view in bent.items())
             closer = f", and shown {100 * (zoom - 1):.1f} % closer at most, so that no border is empty" if zoom > 1.0005 else ""
-            lines.append(f"lens distortion is taken out of {count} of {len(views)} pictures as they are read{closer}")
+            lines.append(f"lens distortion is removed from {count} of {len(views)} images as they are read{closer}")
         if any(self.origin):
             place = ", ".join(f"{value:.15g}" for value in self.origin)
             lines.append(
@@ -76,7 +76,7 @@ class Capture:
 
 
 def capture_kind(path: Path | str) -> Kind | None:
-    """Which kind of capture a folder is; None where it is none."""
+    """The kind of capture that a folder is; None if it is none."""
     path = Path(path)
     if colmap.holds_model(path):
         return "colmap"
@@ -94,7 +94,7 @@ def where_instead(folder: Path) -> str:
 def load_configured(
     path: Path | str, config: TrainConfig, head: FlameModel | None, *, evaluation: bool = True, origin: Origin | None = None
 ) -> Capture:
-    """`load_capture` as a run's configuration has it."""
+    """`load_capture` with the options of a run's configuration."""
     return load_capture(
         path,
         head=head,
@@ -123,24 +123,24 @@ def load_capture(
     origin: Origin | None = None,
     on_problem: OnProblem = stop,
 ) -> Capture:
-    """Reads a capture folder. Images are looked for here and opened when they are used.
+    """Reads a capture folder. Images are located here and opened when they are used.
 
     Args:
         path: a head capture (has `canonical_flame_param.npz`), a COLMAP scene (`sparse/0/`) or a Blender scene.
-        head: the head model that the FLAME parameters belong to; without it they are not read.
+        head: the head model of the FLAME parameters; without it they are not read.
         evaluation: keep val and test apart; otherwise their views join the training views.
-        use_mask: make what lies outside the captured foreground masks background (head captures).
+        use_mask: replace everything outside the captured foreground masks by background (head captures).
         principal_point: where a head capture's `cy` is measured from: "bottom" as current VHAP writes it, "top" in sets
             exported before November 2024. A centred principal point is the same in both.
         resolution: 1, 2, 4 or 8 divide the image size; -1 keeps it up to a width of 1600; any other number is the width.
         images: the folder of a COLMAP scene that holds its images; other captures name every file.
         strict_paths: refuse files outside the folder, symbolic links followed.
-        camera: train on the views of this camera alone, by its name or number.
+        camera: train only on the views of this camera, by its name or index.
         origin: of a COLMAP scene, see `colmap.read_colmap`.
-        on_problem: called with each thing that is wrong; where it returns, what it concerns is left out.
+        on_problem: called with each problem; if it returns, the affected item is skipped.
 
     Raises:
-        UserError: a line that says which file, what is wrong and what to do, unless `on_problem` takes it.
+        UserError: a line with the file, what is wrong and what to do, unless `on_problem` handles it.
     """
     path = Path(path)
     if not path.is_dir():
@@ -168,7 +168,7 @@ def load_capture(
         splits = frames.splits
         flame = _read_flame(frames.flame_files, head)
     elif use_mask:
-        raise UserError(f"{path}: masks were asked for, but a static scene has none; leave the option out")
+        raise UserError(f"{path}: masks were asked for, but a static scene has none; omit the option")
     elif kind == "blender":
         splits = {
             **blender.read_blender_frames(path, resolution=resolution, strict_paths=strict_paths, on_problem=on_problem),
@@ -199,10 +199,10 @@ def load_capture(
 
 
 def scene_extent(views: list[View]) -> float:
-    """1.1 times the largest distance of a camera from the mean of all, metres; 0 where all are in one place."""
+    """1.1 times the largest distance of a camera from the mean of all, metres; 0 if all are in one place."""
     if not views:
         return 0.0
-    # Cameras that stand still are shared objects: a capture of many timesteps costs no more than one of few.
+    # Static cameras are shared objects: a capture of many timesteps costs no more than one of few.
     cameras = {id(view.camera): view.camera for view in views}
     counts = dict.fromkeys(cameras, 0.0)
     for view in views:
@@ -214,7 +214,7 @@ def scene_extent(views: list[View]) -> float:
 
 
 def _head_extent(views: list[View], head: FlameModel | None, flame: FlameSequence | None) -> float:
-    """One fixed camera would make every length of the optimisation 0, so the head sets the least (method, 5)."""
+    """A single fixed camera would make every length of the optimisation 0, so the head sets a minimum (docs/method.md, 11)."""
     radius = TYPICAL_HEAD_RADIUS if head is None or flame is None else _radius(flame.mesh(head, 0).canonical)
     return max(scene_extent(views), HEAD_RADII * radius)
 

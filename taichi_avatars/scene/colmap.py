@@ -50,12 +50,12 @@ class Registered:
 
 @dataclass(frozen=True)
 class Scene:
-    """What a COLMAP model holds.
+    """The contents of a COLMAP model.
 
     Attributes:
         views: in the order of their images' names.
         points: positions (P,3) float32 and colours (P,3) in [0,1].
-        origin: of these coordinates, in the model's own; (0, 0, 0) unless the model lies far from its own origin.
+        origin: of these coordinates, in the model's own; (0, 0, 0) unless the model lies far from its origin.
     """
 
     views: list[View]
@@ -72,18 +72,18 @@ def read_colmap(
     origin: Origin | None = None,
     on_problem: OnProblem = stop,
 ) -> Scene:
-    """A scene: its views, and the points that it starts from.
+    """A scene: its views and its initial points.
 
     Args:
         folder: holds `sparse/0/` and the images.
         images: the folder in it that holds the images, at any size.
         resolution: as `taichi_avatars.scene.views.target_size` takes it.
         strict_paths: refuse images outside the folder.
-        origin: to move the scene to; None for its middle where it is far from its own, else as it is.
-        on_problem: called with what is wrong; where it returns, the image is left out and reading goes on.
+        origin: the new origin of the scene; None for its centre if it is far from its own origin, else unchanged.
+        on_problem: called with each problem; if it returns, the image is skipped and reading continues.
 
     Raises:
-        UserError: for anything that is wrong, unless `on_problem` takes it.
+        UserError: for any problem, unless `on_problem` handles it.
     """
     cameras_file, images_file = _model_file(folder, "cameras"), _model_file(folder, "images")
     intrinsics = dict(_guarded(cameras_file, _cameras_bin, _cameras_txt))
@@ -102,7 +102,7 @@ def read_colmap(
 
 
 def holds_model(folder: Path) -> bool:
-    """Whether a folder is a COLMAP scene: an empty `sparse/`, as some tools leave it in other captures, makes none."""
+    """Whether a folder is a COLMAP scene; an empty `sparse/`, which some tools leave in other captures, is not enough."""
     return (folder / "sparse" / "0").is_dir() or any((folder / "sparse").glob("cameras.*"))
 
 
@@ -135,7 +135,7 @@ def _view(
         path = resolve(images, image.name, within)
     except UserError as error:
         raise UserError(f"{where}: {error}") from None
-    except (OSError, ValueError, RuntimeError) as error:  # a name with a zero byte, or links in a circle
+    except (OSError, ValueError, RuntimeError) as error:  # a name with a null byte, or circular links
         raise UserError(f"{where}: is not a valid file name ({error}); export the model again") from None
     if not path.is_file():
         raise UserError(f"{where}: the file {path} is missing; copy it there or remove it from the model")
@@ -156,7 +156,7 @@ def _view(
     view = View(camera, None, number, str(image.camera), name, path, None, lens if lens.bends else None)
     size = image_size(path)
     check_aspect(view, size)
-    # Scenes come with smaller copies of their images, while the model keeps the size that it was made from.
+    # Scenes may come with smaller copies of their images, while the model refers to the original size.
     return replace(view, camera=camera.resized(*target_size(*size, resolution)))
 
 
@@ -181,7 +181,7 @@ def _model_file(folder: Path, stem: str) -> Path:
 
 
 def _guarded(path: Path, binary, text) -> Iterator:
-    """What the reader of `path` yields, its failures as one line that names the file."""
+    """The result of the reader of `path`; its failures become one line that names the file."""
     try:
         if path.suffix == ".bin":
             data = Bytes(path.read_bytes())
@@ -228,7 +228,7 @@ def _lens(camera: int, model: str, width: int, height: int, values: Sequence[flo
     """The lens of a camera with these parameters, in the order of `MODELS`."""
     names = MODELS.get(model, "").split()
     if not names:
-        raise UserError(f"camera {camera} is of model {model}, which is not read; run COLMAP's image_undistorter first")
+        raise UserError(f"camera {camera} has the unsupported model {model}; run COLMAP's image_undistorter first")
     if len(values) != len(names):
         raise UserError(f"camera {camera}: {model} has {len(names)} parameters, got {len(values)}; export it again")
     k = dict(zip(names, values, strict=True))
@@ -267,9 +267,9 @@ def _images_bin(data: Bytes) -> Iterator[Registered]:
 
 
 def _images_txt(lines: list[str]) -> Iterator[Registered]:
-    """Images as lines of ID QW QX QY QZ TX TY TZ CAMERA NAME, each with its observations in the next line, or without.
+    """Images as lines of ID QW QX QY QZ TX TY TZ CAMERA NAME, each optionally followed by a line of observations.
 
-    COLMAP leaves that line empty where there are none; other programs leave it out, or empty lines between. Observations are
+    COLMAP leaves that line empty if there are none; other programs omit it, or insert empty lines. Observations are
     triples X Y POINT, so a line is an image where it has ten entries or more and is not numbers in threes.
     """
     for line in filter(None, lines):

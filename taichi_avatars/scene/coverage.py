@@ -1,4 +1,4 @@
-"""From which sides the cameras of a capture see the head: what no camera saw, training has to invent."""
+"""The sides from which the cameras of a capture see the head: training has to invent the others."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import torch
 from taichi_avatars.head.sequence import FlameSequence
 from taichi_avatars.scene.views import View
 
-ONE_SIDE = math.radians(30.0)  # around the middle direction; sixteen cameras in front of a head spread about twice as far
-LOW_DEGREE = 1  # of the colour, which is no harm with one side seen
+ONE_SIDE = math.radians(30.0)  # around the mean direction; sixteen cameras in front of a head spread about twice as far
+LOW_DEGREE = 1  # of the colour, which is harmless with one side seen
 
 
 def half_angle(views: list[View], flame: FlameSequence) -> float:
-    """Largest angle between the mean direction from which a head is seen and any other, radians.
+    """Largest angle between the mean viewing direction of a head and any other, radians.
 
-    Directions are the head's own: a head that turns in front of one camera is seen from several sides.
+    Directions are in the head's own axes: a head that turns in front of one camera is seen from several sides.
 
     Args:
         views: with timesteps of `flame`; at least one.
@@ -31,7 +31,7 @@ def half_angle(views: list[View], flame: FlameSequence) -> float:
 
 
 def one_sided(views: list[View], flame: FlameSequence | None, sh_degree: int) -> str | None:
-    """One line where the cameras see a head from one side only, with what to do about it; None where they do not.
+    """One line, with advice, if the cameras see a head from one side only; None otherwise.
 
     Args:
         sh_degree: that training is going to use.

@@ -1,4 +1,4 @@
-"""What a capture is and whether it is whole: its lists, pictures, masks and FLAME parameters."""
+"""Describes and checks a capture: its lists, images, masks and FLAME parameters."""
 
 from __future__ import annotations
 
@@ -58,24 +58,24 @@ def _head_capture(described: Description, path: Path, capture: Capture, masks: b
     if any(abs(camera.cy - 0.5 * camera.height) > 0.5 for camera in cameras):
         described.notes.append(
             "cy is off the centre: it is read as measured from the bottom of the image, as current VHAP writes it; "
-            "sets exported before November 2024 need `train --principal-point top`"
+            "captures exported before November 2024 need `train --principal-point top`"
         )
     if len(cameras) == 1:
         described.notes.append("a single fixed camera: the extent is set by the head's size")
     files = read_head_frames(path, use_mask=masks, on_problem=lambda _: None).flame_files
     describe_timesteps(described, files.values(), head)
-    with suppress(UserError):  # what is wrong with the files is listed already
+    with suppress(UserError):  # problems of the files are already listed
         remark = one_sided(capture.train, FlameSequence.from_frames(files), TrainConfig().sh_degree)
         described.notes += [remark] if remark else []
 
 
 def _every_frame_has_a_mask(described: Description, path: Path) -> bool:
-    """Whether the masks can be used at all; where not, everything but --use-mask works without them."""
+    """Whether the masks can be used at all; if not, everything but --use-mask works without them."""
     lacking = total = 0
     for name in listings(path):
         try:
             frames = read_transforms(path / name)
-        except UserError:  # met again, and noted, when the capture is read
+        except UserError:  # found again, and reported, when the capture is read
             continue
         total += len(frames)
         lacking += sum(frame.values.get("fg_mask_path") is None for frame in frames)

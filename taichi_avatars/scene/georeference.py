@@ -1,6 +1,6 @@
-"""Scenes in the coordinates of a survey (UTM, ...): millions of metres from their origin, where float32 has steps of 25 cm.
+"""Scenes in georeferenced coordinates (UTM, ...): millions of metres from their origin, where float32 has steps of 25 cm.
 
-Such a scene is moved to its middle in float64 before anything of it becomes float32. By how much, its `Origin` says: what is
+Such a scene is centred in float64 before any of it becomes float32. Its `Origin` is the offset: everything
 written with 64 bits (PLY, npz, cameras, camera paths) is in the scene's own coordinates again.
 """
 
@@ -11,12 +11,12 @@ import numpy as np
 Origin = tuple[float, float, float]
 
 NOWHERE: Origin = (0.0, 0.0, 0.0)
-FAR = 100.0  # times a scene's size that its middle may be from the origin: float32 then errs by less than 1e-5 of the size
+FAR = 100.0  # largest distance of a scene's centre from the origin, in sizes of the scene: float32 then errs by less than 1e-5
 LABEL = "origin"  # of the comment in a PLY
 
 
 def origin_of(positions: np.ndarray) -> Origin:
-    """The middle of positions (P,3) that are far from their origin, in whole metres where they spread over more than one.
+    """The centre of positions (P,3) that are far from their origin, in whole metres if they extend over more than one.
 
     (0, 0, 0) for any other scene, whose coordinates stay as they are.
     """
@@ -31,12 +31,12 @@ def origin_of(positions: np.ndarray) -> Origin:
 
 
 def as_comment(origin: Origin) -> str:
-    """The comment of a PLY that keeps an origin, to the last bit."""
+    """The comment of a PLY that stores an origin, bit-exactly."""
     return " ".join([LABEL, *map(repr, origin)])
 
 
 def from_comments(comments: list[str]) -> Origin | None:
-    """The origin that a PLY's comments name; None where they name none."""
+    """The origin in a PLY's comments; None if there is none."""
     for comment in comments:
         words = comment.split()
         if words[:1] == [LABEL] and len(words) == 4:

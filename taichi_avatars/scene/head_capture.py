@@ -20,7 +20,7 @@ TRAIN, ALL = "transforms_train.json", "transforms.json"
 
 @dataclass
 class HeadFrames:
-    """What the split files of a head capture list.
+    """The contents of a head capture's split files.
 
     Attributes:
         splits: views of "train", "val" and "test"; a missing or empty file is an empty list.
@@ -40,19 +40,19 @@ def read_head_frames(
     strict_paths: bool = False,
     on_problem: OnProblem = stop,
 ) -> HeadFrames:
-    """Reads the split files of a head capture; images and FLAME parameters are only looked for, not opened.
+    """Reads the split files of a head capture; images and FLAME parameters are located, not opened.
 
     Args:
         folder: holds `transforms_{train,val,test}.json`.
-        use_mask: take `fg_mask_path` along; every frame must then have one.
+        use_mask: read `fg_mask_path` as well; every frame must then have one.
         principal_point: where `cy` is measured from: "bottom" as current VHAP writes it, "top" in sets exported before
             November 2024. A centred principal point is the same in both.
         resolution: as `taichi_avatars.scene.views.target_size` takes it.
         strict_paths: refuse frames whose files lie outside the folder.
-        on_problem: called with what is wrong; where it returns, the frame is left out and reading goes on.
+        on_problem: called with each problem; if it returns, the frame is skipped and reading continues.
 
     Raises:
-        UserError: for anything that is wrong, unless `on_problem` takes it.
+        UserError: for any problem, unless `on_problem` handles it.
     """
     found = HeadFrames()
     cameras = CameraReader(resolution, principal_point)
@@ -81,13 +81,13 @@ def read_head_frames(
 
 
 def read_flame_files(folder: Path, splits: Sequence[str] | None = None) -> dict[int, Path]:
-    """Timestep -> file of its FLAME parameters, without regard to pictures and cameras.
+    """Timestep -> file of its FLAME parameters, regardless of images and cameras.
 
     Args:
-        splits: of which the files are wanted; None for all, also of a capture that lists none: those in `flame_param/`.
+        splits: whose files are returned; None for all, or those in `flame_param/` if the capture lists none.
 
     Raises:
-        UserError: where a frame names no file that is there.
+        UserError: if a frame names no existing file.
     """
     files: dict[int, Path] = {}
     names = listings(folder)
@@ -120,7 +120,7 @@ def _numbers(file: Path) -> list[str]:
 
 
 def lacks_pictures(folder: Path) -> bool:
-    """Whether a capture names pictures that are not there."""
+    """Whether a capture names images that are missing."""
     for path in filter(Path.is_file, (folder / name for name in listings(folder))):
         for frame in read_transforms(path):
             try:
@@ -131,13 +131,13 @@ def lacks_pictures(folder: Path) -> bool:
 
 
 def listings(folder: Path) -> list[str]:
-    """The names of the files that list the frames of the splits; of one file that lists all, where a folder has just that."""
+    """The names of the files that list the frames of the splits; the single file that lists all, if a folder has only that."""
     together = (folder / ALL).is_file() and not (folder / TRAIN).is_file()
     return [ALL] if together else [f"transforms_{split}.json" for split in SPLITS]
 
 
 def _hold_out(splits: dict[str, list[View]]) -> None:
-    """Splits one list of all frames: the last eighth of the timesteps is for testing, the end of a video."""
+    """Splits a single list of all frames: the last eighth of the timesteps, the end of a video, is for testing."""
     timesteps = sorted({view.timestep for view in splits["train"] if view.timestep is not None})
     last = set(timesteps[len(timesteps) - len(timesteps) // TEST_EVERY :])
     splits["test"] = [view for view in splits["train"] if view.timestep in last]
@@ -174,7 +174,7 @@ def _note_flame_file(known: dict[int, Path], frame: Frame, timestep: int, flame_
 
 
 def _make_names_unique(splits: dict[str, list[View]]) -> None:
-    """United sets hold an image "00012_08" of every sequence: the timestep's own number tells them apart."""
+    """United sets hold an image "00012_08" of every sequence: the timestep's own index tells them apart."""
     names = Counter(view.name for views in splits.values() for view in views)
     if all(count == 1 for count in names.values()):
         return

@@ -1,4 +1,4 @@
-"""Image files in: compositing over the background, masks, undistortion, resizing, and a stream of them in training order."""
+"""Reading image files: compositing over the background, masks, undistortion, resizing, and a stream in training order."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ def image_size(path: Path) -> tuple[int, int]:
 
 
 def check_image(path: Path) -> tuple[int, int]:
-    """Width and height of an image file that is whole: of a PNG all checksums are read, anything else is decoded.
+    """Width and height of an intact image file: all checksums of a PNG are verified, anything else is decoded.
 
     Raises:
-        UserError: where it is missing, broken or cut off.
+        UserError: if it is missing, broken or cut off.
     """
     with open_image(path) as image:
         size = image.size
@@ -55,19 +55,19 @@ def check_image(path: Path) -> tuple[int, int]:
 def load_image(view: View, background: Background = (0.0, 0.0, 0.0)) -> Tensor:
     """The image of a view as training and evaluation see it: (3,H,W) float32 in [0,1], at the size of the view's camera.
 
-    An RGBA image is composited as rgb*a + background*(1-a); with a mask, what lies outside it becomes background too.
+    An RGBA image is composited as rgb*a + background*(1-a); with a mask, everything outside it becomes background too.
 
     Args:
         background: red, green, blue in [0,1].
 
     Raises:
-        UserError: where a file is missing, broken, far too large or of another aspect ratio than the camera; names the file.
+        UserError: if a file is missing, broken, far too large or of another aspect ratio than the camera; names the file.
     """
     return torch.from_numpy(_as_float(decode(view, background)))
 
 
 def load_alpha(view: View) -> Tensor | None:
-    """The opacity of a view's image, (H,W) float32 in [0,1] at the size of its camera; None where the file has none.
+    """The alpha of a view's image, (H,W) float32 in [0,1] at the size of its camera; None if the file has none.
 
     Raises:
         UserError: as `load_image`.
@@ -89,7 +89,7 @@ def load_mask(path: Path, view: View) -> Tensor:
 
 
 def check_aspect(view: View, size: tuple[int, int]) -> None:
-    """Raises UserError where an image of `size` (width, height) cannot have been taken by the view's camera."""
+    """Raises UserError if an image of `size` (width, height) cannot have been taken by the view's camera."""
     (width, height), camera = size, view.camera
     # The camera's size may be rounded to whole pixels from any original size, which matters for tiny images.
     slack = ASPECT_TOLERANCE + 1.0 / min(width, height, camera.width, camera.height)
@@ -124,9 +124,9 @@ def decode(view: View, background: Background) -> np.ndarray:
 
 
 def decode_layer(view: View) -> np.ndarray:
-    """The image of a view before anything stands behind it.
+    """The image of a view before it is composited.
 
-    (H,W,4) uint8, colours times opacity, then opacity; of an opaque image (H,W,3). What lies outside a mask is transparent.
+    (H,W,4) uint8, premultiplied colours, then alpha; (H,W,3) for an opaque image. Everything outside a mask is transparent.
     Errors as `load_image`.
     """
     with open_image(view.image) as image:
@@ -142,7 +142,7 @@ def decode_layer(view: View) -> np.ndarray:
 
 
 def over(layer: Tensor, background: Background) -> Tensor:
-    """A layer (4,H,W), colours times opacity, over a colour; an opaque image (3,H,W) as it is."""
+    """A layer (4,H,W), premultiplied colours and alpha, over a colour; an opaque image (3,H,W) as it is."""
     if len(layer) == 3:
         return layer
     behind = torch.as_tensor(background, dtype=layer.dtype, device=layer.device)
@@ -150,7 +150,7 @@ def over(layer: Tensor, background: Background) -> Tensor:
 
 
 class StreamState(NamedTuple):
-    """Where an ImageStream stands: the next image it yields is number `position` of epoch `epoch`."""
+    """The position of an ImageStream: the next image it yields is number `position` of epoch `epoch`."""
 
     epoch: int
     position: int
@@ -159,25 +159,25 @@ class StreamState(NamedTuple):
 class ImageStream:
     """Endless epochs of (view, image), decoded ahead by threads; every epoch is a new permutation of all views.
 
-    The order depends on `seed` and the epoch's number alone, so a stream restored from `state()` goes on exactly where the
-    other stood. Decoded images are kept as uint8 until `cache_bytes` are used; what came first stays, since with random
-    permutations no other rule for what to keep hits more often.
+    The order depends on `seed` and the epoch's number alone, so a stream restored from `state()` continues exactly where the
+    other stopped. Decoded images are cached as uint8 until `cache_bytes` are used; the first ones stay, since with random
+    permutations no other policy has a higher hit rate.
 
     Args:
-        views: what to go through.
-        background: red, green, blue in [0,1]; None for images that are not composited yet, to be put `over` one.
+        views: the views to iterate over.
+        background: red, green, blue in [0,1]; None for images that are not yet composited, see `over`.
         seed: of the order.
         workers: threads that decode.
-        cache_bytes: bound on what the cache holds; a few images more are in flight.
-        part, parts: the images are dealt in turn to so many streams of the same seed, of which this is one; it goes through
-            all views, but decodes only the images that are its own.
+        cache_bytes: limit on the cache; a few more images are in flight.
+        part, parts: the images are dealt in turn to `parts` streams of the same seed, of which this is number `part`; it goes
+            through all views, but decodes only its own images.
 
     Yields:
-        (View, (3,H,W) float32 in [0,1]): the tensor is the caller's own, and None where the image is another stream's. Without
-            a background, (4,H,W) where the image has opacity: colours times opacity, and opacity.
+        (View, (3,H,W) float32 in [0,1]): the tensor is the caller's own, and None if the image is another stream's. Without
+            a background, (4,H,W) if the image has alpha: premultiplied colours, and alpha.
 
     Raises:
-        UserError: at the place in the order where a file is missing or broken, as `load_image`.
+        UserError: as `load_image`, when the missing or broken file is reached.
     """
 
     def __init__(
@@ -206,14 +206,14 @@ class ImageStream:
         self.restore(StreamState(0, 0))
 
     def state(self) -> StreamState:
-        """Where the stream stands; two whole numbers, to be kept in a checkpoint."""
+        """The position of the stream: two integers, to be saved in a checkpoint."""
         return self._next
 
     def restore(self, state: StreamState | tuple[int, int]) -> None:
         """Continue from a state of a stream of the same views and seed.
 
         Raises:
-            UserError: where it cannot be one, because it has more views.
+            UserError: if it cannot be one, because it has more views.
         """
         epoch, position = state
         if epoch < 0 or not 0 <= position < len(self._views):
@@ -229,7 +229,7 @@ class ImageStream:
         self._order = self._permutation(self._next.epoch)
 
     def close(self) -> None:
-        """Stop the threads; the stream is not used after this."""
+        """Stop the threads; the stream must not be used after this."""
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def __enter__(self) -> ImageStream:
@@ -271,7 +271,7 @@ class ImageStream:
         return np.random.default_rng([self._seed % 2**64, epoch]).permutation(len(self._views)).tolist()
 
     def _pixels(self, index: int) -> np.ndarray:
-        # numpy, not torch: torch would start a pool of threads of its own under every decoding thread
+        # numpy, not torch: torch would start its own thread pool under every decoding thread
         with self._lock:
             pixels = self._cache.get(index)
         if pixels is None:
@@ -299,7 +299,7 @@ def _shown(pixels: np.ndarray, view: View) -> np.ndarray:
 
 
 def _undistorted(pixels: np.ndarray, view: View, lens: Lens, size: tuple[int, int]) -> np.ndarray:
-    """Interpolated once, between the pixels of the file; then averaged where the file has more of them than is asked for."""
+    """Interpolated once, between the pixels of the file; then averaged if the file has more of them than requested."""
     from scipy.ndimage import map_coordinates
 
     finer = max(1, round(min(pixels.shape[1] / size[0], pixels.shape[0] / size[1])))
@@ -313,7 +313,7 @@ def _undistorted(pixels: np.ndarray, view: View, lens: Lens, size: tuple[int, in
 
 
 def _resized(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Smaller by averaging areas, as a coarser sensor would see it; larger by cubic interpolation."""
+    """Downscaled by averaging areas, as a coarser sensor would see it; upscaled by cubic interpolation."""
     if (pixels.shape[1], pixels.shape[0]) == size:
         return pixels
     smaller = size[0] <= pixels.shape[1] and size[1] <= pixels.shape[0]

@@ -1,4 +1,4 @@
-"""Lenses that bend straight lines: what the distortion of a picture was, and the pinhole that shows it without.
+"""Lens distortion: the distortion of an image, and the pinhole camera that shows it undistorted.
 
 Models and coefficients are OpenCV's and COLMAP's (Brown 1966 with radial and tangential terms; Kannala and Brandt 2006 for
 fisheye lenses), in normalised image coordinates x = X/Z, y = Y/Z, OpenCV axes.
@@ -14,18 +14,18 @@ import numpy as np
 from taichi_avatars.errors import UserError
 from taichi_avatars.scene.cameras import Camera
 
-LARGEST_ZOOM = 8.0  # of the pinhole over the lens: beyond, hardly a picture is left
+LARGEST_ZOOM = 8.0  # of the pinhole over the lens: beyond this, hardly any of the image is left
 SEARCH_STEPS = 40  # halvings of the interval that the zoom lies in
-BORDER = 65  # samples along each side of a picture, and of a grid over it, that stand for all of it
+BORDER = 65  # samples along each side of an image, and of a grid over it, that represent all of it
 
 
 @dataclass(frozen=True)
 class Lens:
-    """A camera as it took a picture: intrinsics in pixels, and its distortion.
+    """A real camera: intrinsics in pixels, and its distortion.
 
     Attributes:
         radial: k1, k2, ... of the polynomial 1 + k1 r^2 + k2 r^4 + ...; of a fisheye lens, of theta instead of r.
-        denominator: k4, k5, k6 of OpenCV's rational model, by whose polynomial the radial one is divided.
+        denominator: k4, k5, k6 of OpenCV's rational model, whose polynomial divides the radial one.
         tangential: p1, p2.
         fisheye: whether a ray at an angle of theta is seen at a distance of theta * (1 + k1 theta^2 + ...).
     """
@@ -43,11 +43,11 @@ class Lens:
 
     @property
     def bends(self) -> bool:
-        """Whether it is other than a pinhole."""
+        """Whether it differs from a pinhole."""
         return self.fisheye or any((*self.radial, *self.denominator, *self.tangential))
 
     def pixels(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Where in the picture, pixels, a ray with normalised coordinates x, y is seen."""
+        """The image position, pixels, of a ray with normalised coordinates x, y."""
         x, y = self.bent(x, y)
         return self.fx * x + self.cx, self.fy * y + self.cy
 
@@ -67,21 +67,21 @@ class Lens:
         )
 
     def zoom(self) -> float:
-        """By how much longer than the lens's the focal lengths of a pinhole must be, so that all of its picture was taken.
+        """Factor on the lens's focal lengths for a pinhole whose whole image lies inside the original.
 
-        1 where the lens shows less of the scene than the pinhole towards its borders (a fisheye, a barrel).
+        1 where the pinhole needs less of the scene towards its borders than the lens shows (a fisheye, a barrel).
 
         Raises:
-            UserError: where the coefficients fold the picture over in its middle.
+            UserError: if the coefficients fold the image over in its centre.
         """
         return _zoom(self)
 
     def sampling(self, camera: Camera, size: tuple[int, int], finer: int) -> np.ndarray:
-        """Where each sample of a pinhole's picture lies in the picture taken: (2, H*finer, W*finer) float32, rows then columns.
+        """Position of each sample of a pinhole's image in the original image: (2, H*finer, W*finer) float32, rows then columns.
 
         Args:
             camera: with the lens's axes and centre, such as `pinhole` makes, at any size.
-            size: width and height of the picture taken, which may be a smaller copy.
+            size: width and height of the original image, which may be a smaller copy.
             finer: samples per pixel along each axis.
         """
         x = ((np.arange(camera.width * finer) + 0.5) / finer - camera.cx) / camera.fx
@@ -92,7 +92,7 @@ class Lens:
 
 
 def pinhole(lens: Lens) -> tuple[float, float, float, float]:
-    """fx, fy, cx, cy of the pinhole, at the same size, whose whole picture a lens has taken.
+    """fx, fy, cx, cy of the pinhole, at the same size, whose whole image lies inside the lens's image.
 
     Raises:
         UserError: as `Lens.zoom`.
@@ -116,7 +116,7 @@ def _zoom(lens: Lens) -> float:
     grid = np.meshgrid((across - lens.cx) / lens.fx, (down - lens.cy) / lens.fy)
 
     def shown(zoom: float) -> bool:
-        """Whether the whole picture of the pinhole lies in the lens's, with every side the right way round."""
+        """Whether the whole image of the pinhole lies inside the lens's, with every side the right way round."""
         u, v = lens.pixels(grid[0] / zoom, grid[1] / zoom)
         u_x, v_x = np.diff(u, axis=1)[1:], np.diff(v, axis=1)[1:]
         u_y, v_y = np.diff(u, axis=0)[:, 1:], np.diff(v, axis=0)[:, 1:]

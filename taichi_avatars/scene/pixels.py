@@ -1,4 +1,4 @@
-"""Image files as 8-bit colours, opacities and mask weights, whatever they hold; what is not understood is refused by name."""
+"""Image files of any format as 8-bit colours, alpha and mask weights; unsupported contents are refused by name."""
 
 from __future__ import annotations
 
@@ -11,22 +11,29 @@ from PIL import Image
 from taichi_avatars.errors import UserError
 from taichi_avatars.files.damaged import damaged
 
-LARGEST_IMAGE = 80_000_000  # pixels: far above any capture, far below what a forged header can ask for
-UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)  # what Pillow raises
+LARGEST_IMAGE = 80_000_000  # pixels: far above any capture, far below what a forged header can claim
+UNREADABLE = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    struct.error,
+    Image.DecompressionBombError,
+)  # errors that Pillow raises
 LARGEST_LABEL = 31  # face parsers number 11 to 19 parts
-GREY_STEPS = {"L;2": 85, "L;4": 17}  # PNG's greys of fewer bits, by which Pillow multiplies them
+GREY_STEPS = {"L;2": 85, "L;4": 17}  # the factors by which Pillow scales PNG's greys of fewer bits
 
 
 def open_image(path: Path) -> Image.Image:
-    """An image file, opened and not yet decoded.
+    """An image file, opened but not yet decoded.
 
     Raises:
-        UserError: where it is missing, no image, or far too large.
+        UserError: if it is missing, not an image, or far too large.
     """
     try:
         image = Image.open(path)
     except FileNotFoundError as error:
-        raise UserError(f"{path}: the file is missing; copy it there or take its frame out of the capture") from error
+        raise UserError(f"{path}: the file is missing; copy it there or remove its frame from the capture") from error
     except UNREADABLE as error:
         raise damaged(path, f"cannot be read as an image ({error})", "export it again") from error
     if image.width * image.height > LARGEST_IMAGE:
@@ -36,10 +43,10 @@ def open_image(path: Path) -> Image.Image:
 
 
 def colours(path: Path, image: Image.Image) -> tuple[np.ndarray, np.ndarray | None]:
-    """Colours (H,W,3) uint8 and opacity (H,W) uint8, None where the file has none.
+    """Colours (H,W,3) uint8 and alpha (H,W) uint8, None if the file has none.
 
     Raises:
-        UserError: where it is broken, or holds numbers that are no colours.
+        UserError: if it is broken, or holds values that are not colours.
     """
     try:
         if _is_numbers(image):
@@ -62,10 +69,10 @@ def colours(path: Path, image: Image.Image) -> tuple[np.ndarray, np.ndarray | No
 def mask_weights(path: Path, image: Image.Image) -> np.ndarray:
     """(H,W) uint8: 255 where a mask is foreground.
 
-    Levels 0 and 1, two levels of any kind, 16 bits, numbers from 0 to 1 and masks in the opacity are understood.
+    Levels 0 and 1, any two levels, 16 bits, values from 0 to 1 and masks in the alpha channel are supported.
 
     Raises:
-        UserError: where it is broken, or its levels look like the numbers of parts.
+        UserError: if it is broken, or its levels look like class labels.
     """
     try:
         if _is_numbers(image):
@@ -82,7 +89,7 @@ def mask_weights(path: Path, image: Image.Image) -> np.ndarray:
         raise UserError(f"{path}: the image is broken or cut off ({error}); export it again") from error
     if opacity is None:
         return _stretched(path, grey)
-    if len(np.unique(grey)) == 1:  # one colour all over: the mask is in the opacity alone
+    if len(np.unique(grey)) == 1:  # a uniform colour: the mask is in the alpha channel
         return opacity
     return np.rint(_stretched(path, grey).astype(np.float32) * (opacity / np.float32(255.0))).astype(np.uint8)
 
@@ -93,7 +100,7 @@ def _is_numbers(image: Image.Image) -> bool:
 
 
 def _eight_bits(path: Path, values: np.ndarray) -> np.ndarray:
-    """(H,W) uint8 of numbers from 0 to 1, or of integers of 16 bits."""
+    """(H,W) uint8 from values from 0 to 1, or from 16-bit integers."""
     low, high = _range(path, values)
     if values.dtype.kind == "f":
         if low < 0.0 or high > 1.0:
@@ -121,7 +128,7 @@ def _stretched(path: Path, values: np.ndarray) -> np.ndarray:
         return np.where(values == high, 255, 0).astype(np.uint8)
     if high <= LARGEST_LABEL and bool((levels == np.rint(levels)).all()):
         raise UserError(
-            f"{path}: its {len(levels)} levels from {levels[0]:g} to {high:g} look like the numbers of parts, not like a mask; "
+            f"{path}: its {len(levels)} levels from {levels[0]:g} to {high:g} look like class labels, not like a mask; "
             "write 255 where the person is and 0 elsewhere"
         )
     if high <= 255:
@@ -137,19 +144,19 @@ def _range(path: Path, values: np.ndarray) -> tuple[float, float]:
 
 
 def _levelled(image: Image.Image) -> Image.Image:
-    """An image of one bit as one of eight: in the former Pillow before 13 does not heed the level that is transparent."""
+    """A 1-bit image as an 8-bit one: in the former Pillow before 13 ignores the transparent level."""
     key = image.info.get("transparency")
     if image.mode != "1" or key is None:
         return image
     levelled = image.convert("L")
-    levelled.info["transparency"] = 255 if key else 0  # which Pillow has called 1, too
+    levelled.info["transparency"] = 255 if key else 0  # which Pillow also calls 1
     return levelled
 
 
 def _scale_key(image: Image.Image) -> None:
-    """Brings the colour that a PNG calls transparent to the 8 bits that Pillow brings its pixels to, which it leaves out."""
+    """Scales a PNG's transparent colour to 8 bits, as Pillow does for the pixels but not for that colour."""
     key = image.info.get("transparency")
-    tiles = getattr(image, "tile", None)  # how the file holds its pixels, until they are decoded
+    tiles = getattr(image, "tile", None)  # how the file stores its pixels, until they are decoded
     raw = tiles[0][3] if image.format == "PNG" and tiles else None
     if isinstance(key, int) and raw in GREY_STEPS:
         image.info["transparency"] = key * GREY_STEPS[raw]

@@ -23,15 +23,15 @@ PrincipalPoint = Literal["bottom", "top"]
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".JPG", ".PNG", ".JPEG")  # for names without one, in this order
 RADIAL, TANGENTIAL = ("k1", "k2", "k3", "k4"), ("p1", "p2")
 UNKNOWN_LENS = ("k5", "k6", "s1", "s2", "s3", "s4", *(f"ftheta_p{number}" for number in range(5)))
-# What nerfstudio and COLMAP call cameras that are a pinhole with or without distortion, and fisheye lenses.
+# Names of nerfstudio and COLMAP for pinhole cameras with or without distortion, and for fisheye lenses.
 UNDISTORTED = {"PERSPECTIVE", "PINHOLE", "SIMPLE_PINHOLE"}
 PERSPECTIVE = {*UNDISTORTED, "SIMPLE_RADIAL", "RADIAL", "OPENCV", "FULL_OPENCV"}
 FISHEYE = {"OPENCV_FISHEYE", "FISHEYE", "SIMPLE_RADIAL_FISHEYE", "RADIAL_FISHEYE"}
-RIGID_TOLERANCE = 1e-2  # poses printed with three digits are still rotations; a scaled or sheared pose is far outside
+RIGID_TOLERANCE = 1e-2  # poses printed with three digits pass; a scaled or sheared pose is far outside
 
 
 def camera_entry(camera: Camera) -> dict[str, object]:
-    """What a frame of `transforms_*.json` says about its camera, as VHAP writes it."""
+    """The camera of a frame of `transforms_*.json`, as VHAP writes it."""
     camera_to_world = torch.linalg.inv(camera.world_to_camera.double()) @ OPENCV_FROM_OPENGL.double()
     return {
         "cx": camera.cx,
@@ -47,13 +47,13 @@ def camera_entry(camera: Camera) -> dict[str, object]:
 
 
 def read_transforms(path: Path, within: Path | None = None) -> list[Frame]:
-    """The frames of one split; an empty list where the file lists none.
+    """The frames of one split; an empty list if the file lists none.
 
     Args:
         within: the folder that the files of the frames must lie in; None for anywhere.
 
     Raises:
-        UserError: where the file is not JSON, or not of the form {"frames": [{...}, ...]}.
+        UserError: if the file is not JSON, or not of the form {"frames": [{...}, ...]}.
     """
     content = read_json(path)
     if not isinstance(content, dict):
@@ -69,7 +69,7 @@ def read_transforms(path: Path, within: Path | None = None) -> list[Frame]:
 
 
 def _with_shared(frame: dict[str, object], shared: dict[str, object]) -> dict[str, object]:
-    """A frame's keys, and those of the top level that it has neither under the same name nor in other words."""
+    """A frame's keys, and those of the top level that it does not have under the same or an equivalent name."""
     said: set[str] = set()
     if frame.get("camera_angle_x") is not None and frame.get("fl_x") is None:
         said |= {"fl_x", "fl_y"}
@@ -80,7 +80,7 @@ def _with_shared(frame: dict[str, object], shared: dict[str, object]) -> dict[st
 
 @dataclass(frozen=True)
 class Frame:
-    """One frame of a split: its own keys, and the file's top-level keys where it has none of that name."""
+    """One frame of a split: its own keys, and the file's top-level keys that it lacks."""
 
     source: Path
     number: int
@@ -91,7 +91,7 @@ class Frame:
         return UserError(f"{self.source}: frame {self.number} ({self.values.get('file_path', 'no file_path')}): {message}")
 
     def number_of(self, key: str) -> float | None:
-        """The finite number under `key`, None where there is none."""
+        """The finite number under `key`, None if there is none."""
         value = self.values.get(key)
         if value is None:
             return None
@@ -101,17 +101,17 @@ class Frame:
         return number
 
     def integer(self, key: str) -> int | None:
-        """The whole number under `key`, None where there is none."""
+        """The integer under `key`, None if there is none."""
         value = self.number_of(key)
         if value is not None and value != int(value):
             raise self.error(f"{key} must be a whole number, got {value!r}; export it again")
         return None if value is None else int(value)
 
     def file(self, key: str, suffixes: Sequence[str] = ()) -> Path | None:
-        """The existing file that `key` names, None where there is no such key.
+        """The existing file that `key` names, None if there is no such key.
 
         Args:
-            suffixes: tried one after the other where the name lacks one.
+            suffixes: tried in order if the name has none.
         """
         name = self.values.get(key)
         if name is None:
@@ -122,19 +122,19 @@ class Frame:
             path = resolve(self.source.parent, name, self.within)
         except UserError as error:
             raise self.error(f"{key}: {error}") from None
-        except (OSError, ValueError, RuntimeError) as error:  # a name with a zero byte, or links in a circle
+        except (OSError, ValueError, RuntimeError) as error:  # a name with a null byte, or circular links
             raise self.error(f"{key}: {name!r} is not a valid file name ({error}); export it again") from None
         if suffixes and not path.is_file():
             longer = [path.with_name(path.name + suffix) for suffix in suffixes]
             path = next((file for file in longer if file.is_file()), path if path.suffix else longer[0])
         if not path.is_file():
-            raise self.error(f"{key}: the file {path} is missing; copy it there or take the frame out of the list")
+            raise self.error(f"{key}: the file {path} is missing; copy it there or remove the frame from the list")
         return path
 
 
 @dataclass
 class CameraReader:
-    """Turns frames into cameras at the wanted size. Frames of a camera that stands still share one Camera.
+    """Converts frames to cameras at the requested size. Frames of a static camera share one Camera.
 
     Attributes:
         resolution: as `target_size` takes it.
@@ -146,11 +146,11 @@ class CameraReader:
     _known: dict[tuple[object, ...], Camera] = field(default_factory=dict)
 
     def camera(self, frame: Frame, image: Path) -> tuple[Camera, Lens | None]:
-        """The pinhole camera of a frame, and the lens that its picture was taken through; None where that bends nothing.
+        """The pinhole camera of a frame, and the lens of its image; None if that has no distortion.
 
         Raises:
-            UserError: where the pose is not a rigid (4,4) matrix, the intrinsics are missing or make no camera, or the lens is
-                of a kind that this program does not know.
+            UserError: if the pose is not a rigid (4,4) matrix, the intrinsics are missing or invalid, or the lens is
+                of an unknown kind.
         """
         numbers = _pose_numbers(frame)
         width, height = frame.integer("w"), frame.integer("h")
@@ -206,7 +206,7 @@ def _lens(frame: Frame, width: int, height: int, intrinsics: tuple[float, float,
 
 
 def _pose_numbers(frame: Frame) -> list[float]:
-    """The 16 numbers of a frame's camera-to-world matrix, row by row, checked to be finite. The last row may be left out."""
+    """The 16 numbers of a frame's camera-to-world matrix, row-major, checked to be finite. The last row may be missing."""
     rows = frame.values.get("transform_matrix")
     if isinstance(rows, list) and len(rows) == 3:
         rows = [*rows, [0.0, 0.0, 0.0, 1.0]]
@@ -216,7 +216,7 @@ def _pose_numbers(frame: Frame) -> list[float]:
     if len(numbers) != 16:
         raise frame.error("transform_matrix must be 4 rows of 4 numbers; export it again")
     if not all(math.isfinite(number) for number in numbers):
-        raise frame.error("transform_matrix holds NaN or Inf; the tracking of this camera failed: leave it out or track again")
+        raise frame.error("transform_matrix holds NaN or Inf; the tracking of this camera failed: remove it or track again")
     return numbers
 
 

@@ -1,4 +1,4 @@
-"""What one image of a capture is, and what every reader of captures needs: sizes, paths, and what to do with a problem."""
+"""One image of a capture, and what every reader of captures needs: sizes, paths, and the handling of problems."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ class View:
     """One image of a capture and the camera that took it.
 
     Attributes:
-        camera: at the size that the image is to be used in; frames of one fixed camera share one object.
-        timestep: the data set's own index (it need not start at 0), None in a static scene.
-        camera_index: the data set's number of the camera.
-        camera_id: the data set's name of the camera.
+        camera: at the size in which the image is used; frames of one fixed camera share one object.
+        timestep: the dataset's own index (it need not start at 0), None in a static scene.
+        camera_index: the dataset's index of the camera.
+        camera_id: the dataset's name of the camera.
         name: unique in the capture, as in file names: "00012_08".
         image: the image file, of any size with the camera's aspect ratio.
-        mask: foreground mask to apply, None where none was asked for.
-        lens: of the image and the mask, whose distortion is taken out when they are read; None where there is none.
+        mask: foreground mask to apply, None if not requested.
+        lens: of the image and the mask, whose distortion is removed when they are read; None if there is none.
     """
 
     camera: Camera
@@ -46,33 +46,33 @@ OnProblem = Callable[[UserError], None]
 
 
 def of_camera(views: list[View], camera: str | None) -> list[View]:
-    """The views of one camera, by its name or number; all where `camera` is None."""
+    """The views of one camera, by its name or index; all if `camera` is None."""
     return [view for view in views if camera is None or camera in (view.camera_id, str(view.camera_index))]
 
 
 def is_test(position: int) -> bool:
-    """Whether the image at `position` in the order of names is held out for testing, where a scene does not say."""
+    """Whether the image at `position` in the order of names is held out for testing, if a scene does not say."""
     return position % TEST_EVERY == 0
 
 
 def in_order(views: Sequence[View]) -> list[View]:
-    """Camera by camera, in the order of time: as the files of rendered views are numbered."""
+    """Camera by camera, in temporal order: as the files of rendered views are numbered."""
     return sorted(views, key=lambda view: (view.camera_index, view.timestep or 0, view.name))
 
 
 def stop(problem: UserError) -> None:
-    """The strict way to meet a problem in a capture: raise it. `info` gives a list's `append` instead and sees them all."""
+    """The strict handler of problems in a capture: raises them. `info` passes a list's `append` instead to collect them all."""
     raise problem
 
 
 def target_size(width: int, height: int, resolution: int) -> tuple[int, int]:
-    """Width and height in pixels to use an image of `width` x `height` in.
+    """Width and height in pixels at which to use an image of `width` x `height`.
 
     Args:
         resolution: 1, 2, 4 or 8 divide the size; -1 keeps it up to a width of 1600 pixels; any other number is the width.
 
     Raises:
-        UserError: where `resolution` is none of these.
+        UserError: if `resolution` is none of these.
     """
     if resolution == -1:
         wanted = min(width, LARGEST_DEFAULT_WIDTH)
@@ -86,28 +86,26 @@ def target_size(width: int, height: int, resolution: int) -> tuple[int, int]:
 
 
 def resolve(folder: Path, name: str, within: Path | None = None) -> Path:
-    """The file that a capture calls `name`, which may lead out of the folder, as sets that unite several sequences do.
+    """The file that a capture calls `name`, which may lead out of the folder, as in united sets of several sequences.
 
     Args:
         within: the folder that it must not lead out of, symbolic links followed; None for no such limit.
 
     Raises:
-        UserError: where it leads out of `within`.
+        UserError: if it leads out of `within`.
     """
     path = _found(folder, name)
     if within is not None and not path.resolve().is_relative_to(within.resolve()):
-        raise UserError(
-            f"{name!r} leads out of {within}, to {path.resolve()}; copy the file there, or leave --strict-paths out"
-        )
+        raise UserError(f"{name!r} leads out of {within}, to {path.resolve()}; copy the file there, or omit --strict-paths")
     return path
 
 
 def _found(folder: Path, name: str) -> Path:
     path = folder / name
-    if not path.exists() and "\\" in name:  # written on Windows, where it is what "/" is elsewhere
+    if not path.exists() and "\\" in name:  # written on Windows, where it is the separator
         return _found(folder, name.replace("\\", "/"))
     if not path.exists():
-        # Behind a symbolic link ".." is the parent of the link's target; where that misses, it was meant from the link.
+        # After a symbolic link ".." is the parent of the link's target; if that is missing, the link's own parent was meant.
         unlinked = Path(os.path.normpath(folder.absolute() / name))
         if unlinked.exists():
             return unlinked

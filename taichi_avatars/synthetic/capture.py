@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -84,12 +84,12 @@ def frontal(count: int) -> int:
     return count // 2
 
 
-def with_tracking_error(motion: FlameSequence, seed: int) -> FlameSequence:
-    """The motion as a tracker would have found it: every parameter off by a little, smoothly in time."""
+def with_tracking_error(motion: FlameSequence, seed: int, sizes: Mapping[str, float] = TRACKING_ERROR) -> FlameSequence:
+    """The motion as a tracker would have found it: every parameter off by a little, smoothly in time. sizes: of the errors."""
     random = np.random.default_rng([seed, 50])
     index = np.arange(len(motion.timesteps), dtype=np.float64)
     changed = {}
-    for name, size in TRACKING_ERROR.items():
+    for name, size in sizes.items():
         value = getattr(motion, name)
         errors = [drift(index, random, 24.0, 6.0) * size / math.sqrt(value.shape[1]) for _ in range(value.shape[1])]
         changed[name] = value + torch.from_numpy(np.stack(errors, 1)).float()

@@ -1,4 +1,4 @@
-"""Times of calls, and what they depend on."""
+"""Times of calls, and the machine they were measured on."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from taichi_avatars.timing.launches import wait
 
 @dataclass(frozen=True)
 class Timing:
-    """Milliseconds of one call: median and least of several, and CPU time of all threads together (median)."""
+    """Milliseconds of one call: median and minimum of several, and CPU time of all threads together (median)."""
 
     median_ms: float
     min_ms: float
@@ -24,7 +24,7 @@ class Timing:
 
 
 def timed(call: Callable[[], object], repeats: int) -> Timing:
-    """Times `repeats` calls after two that do not count: compilation, memory."""
+    """Times `repeats` calls after two warm-up calls, for compilation and memory."""
     call()
     call()
     wait()
@@ -39,7 +39,7 @@ def timed(call: Callable[[], object], repeats: int) -> Timing:
 
 
 def machine() -> dict[str, object]:
-    """What the numbers depend on."""
+    """The machine that the numbers depend on."""
     return {
         "processor": processor(),
         "backend": runtime.backend(),

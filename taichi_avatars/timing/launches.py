@@ -1,4 +1,4 @@
-"""What kernels were launched, and how long each took. Nothing in the kernels or ops knows of it."""
+"""Records kernel launches and their durations. The kernels and ops know nothing of it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Launch(NamedTuple):
 
 
 def wait() -> None:
-    """Until all that was launched is done. On the CPU it is."""
+    """Waits until all launched kernels are done. On the CPU they already are."""
     if runtime.on_gpu():
         from taichi_avatars.engine import ti
 
@@ -35,7 +35,7 @@ def wait() -> None:
 
 @contextmanager
 def recorded_launches(on_launch: Callable[[Launch], None] | None = None) -> Iterator[list[Launch]]:
-    """Every kernel launched inside, timed around the launch.
+    """Context that records every kernel launched inside, timed around the launch.
 
     Taichi's own profiler has to be switched on before the first kernel compiles, for the life of the process, keeps every
     launch in memory and does not exist for Vulkan. On the CPU a launch returns when the kernel is done; elsewhere it is

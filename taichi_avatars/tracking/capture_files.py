@@ -20,13 +20,15 @@ from taichi_avatars.tracking.points import EYES_BY_GAZE, GAZE, JAW_POSE, POSE, R
 IMAGES, PARAMETERS = "images", "flame_param"
 
 
-def sequence_of(frames: Tensor, shape: Tensor, center: Tensor) -> FlameSequence:
-    """Parameters (T,P) of frames as the head takes them, in a world whose origin is at `center` (3,)."""
+def sequence_of(frames: Tensor, shape: Tensor, center: Tensor, offset: Tensor | None = None) -> FlameSequence:
+    """Parameters (T,P) of frames, and the static offset (V,3), as the head takes them, in a world with its origin at `center`
+    (3,).
+    """
     still = torch.zeros(len(frames), 3)
     eyes = frames[:, GAZE] @ EYES_BY_GAZE.T
     place = frames[:, TRANSLATION] - center
     turns = (frames[:, ROTATION].clone(), still, frames[:, JAW_POSE].clone(), eyes, place)
-    return FlameSequence(list(range(len(frames))), shape, frames[:, POSE:].clamp(0, 1), *turns)
+    return FlameSequence(list(range(len(frames))), shape, frames[:, POSE:].clamp(0, 1), *turns, static_offset=offset)
 
 
 def image_name(timestep: int, video: int) -> str:
@@ -36,16 +38,18 @@ def image_name(timestep: int, video: int) -> str:
 def write_parameters(folder: Path, head: FlameModel, sequence: FlameSequence) -> None:
     """flame_param/ with one file per timestep, motion.npz with all of them, canonical_flame_param.npz and head.json."""
     (folder / PARAMETERS).mkdir(exist_ok=True)
-    shape = sequence.shape.numpy()
+    constant: dict[str, Any] = {"shape": sequence.shape.numpy()}
+    if sequence.static_offset is not None:
+        constant["static_offset"] = sequence.static_offset[None].numpy()
     moving = {name: value.numpy() for name, value in sequence.moving().items()}
     for row, timestep in enumerate(sequence.timesteps):
         values: dict[str, Any] = {name: value[row : row + 1] for name, value in moving.items()}
-        np.savez(folder / PARAMETERS / f"{timestep:05d}.npz", shape=shape, **values)
+        np.savez(folder / PARAMETERS / f"{timestep:05d}.npz", **constant, **values)
     sequence.save_npz(folder / "motion.npz")
     still: dict[str, Any] = {name: np.zeros((1, value.shape[1]), np.float32) for name, value in moving.items()}
     still["jaw_pose"][0, 0] = 0.3
     still["static_offset"] = np.zeros((1, head.num_vertices, 3), np.float32)
-    np.savez(folder / "canonical_flame_param.npz", shape=shape, **still)
+    np.savez(folder / "canonical_flame_param.npz", **{**still, **constant})
     write_head_json(folder, head)
 
 

@@ -12,7 +12,8 @@ from torch import Tensor
 from taichi_avatars.faces.landmarks import RIGHT_IRIS
 from taichi_avatars.head.flame import FlameModel
 from taichi_avatars.tracking.banded import FrameEquations
-from taichi_avatars.tracking.points import POSE, HeadPoints, Placed
+from taichi_avatars.tracking.contours import Contours
+from taichi_avatars.tracking.points import POSE, Landmarks, Placed
 from taichi_avatars.tracking.priors import IDENTITY_PER_FRAME, OUT_OF_RANGE, FramePriors, frame_priors
 
 ROBUST = 4.0  # standard deviations at which a landmark's influence falls (Geman and McClure)
@@ -72,15 +73,19 @@ def face_sizes(landmarks: Tensor) -> Tensor:
 
 
 class ClipEquations:
-    """Residuals of a clip and their linearisation."""
+    """Residuals of a clip and their linearisation.
 
-    def __init__(self, head: FlameModel, points: HeadPoints, clip: Clip) -> None:
-        self.points, self.clip, self.center = points, clip, clip.center
+    Args:
+        contours: where the head's outline should be in some of the frames.
+    """
+
+    def __init__(self, head: FlameModel, places: Landmarks, clip: Clip, contours: Contours | None = None) -> None:
+        self.points, self.clip, self.center, self.contours = places.points, clip, clip.center, contours
         self.usable = clip.usable
-        self.target = torch.nan_to_num(clip.landmarks[:, points.landmark, :2])
+        self.target = torch.nan_to_num(clip.landmarks[:, places.number, :2])
         size = face_sizes(torch.nan_to_num(clip.landmarks[..., :2]))[:, None]
-        together = torch.where(points.landmark < RIGHT_IRIS, CORRELATED, 1.0)
-        self.sigma = together * (points.sigma * size).clamp(min=FINEST)
+        together = torch.where(places.number < RIGHT_IRIS, CORRELATED, 1.0)
+        self.sigma = together * (places.sigma * size).clamp(min=FINEST)
         self.priors: FramePriors = frame_priors(head, clip.expressions, clip.seconds, clip.scene)
         self.count = max(int(self.usable.sum()), 1)
 
@@ -112,7 +117,12 @@ class ClipEquations:
         total = 0.0
         for part in self.chunks():
             squared = self.residuals(self.points.place(frames[part], shape), part, math.exp(log_focal)).square().sum(2)
-            total += float((visible[part] * ROBUST**2 * squared / (ROBUST**2 + squared)).double().sum())
+            total += float((visible[part] * robust(squared)).double().sum())
+            if self.contours is not None:
+                at = self.contours.part(part)
+                placed = at.points.place(frames[part], shape)
+                squared = at.residuals(self.project(placed.world, math.exp(log_focal))).square()
+                total += float((at.weight * robust(squared)).double().sum())
         off = frames - self.priors.mean
         total += float((off.square() * self.priors.precision).double().sum())
         total += float((frames.diff(dim=0).square() * self.priors.ties).double().sum())
@@ -158,23 +168,34 @@ class ClipEquations:
     def _derivatives(
         self, frames: Tensor, shape: Tensor, log_focal: float, visible: Tensor, part: slice, shared: bool
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Weighted residuals (N,2K,1) and their derivatives by the frames (N,2K,P) and by what is shared (N,2K,S+1)."""
+        """Weighted residuals (N,R,1) and their derivatives by the frames (N,R,P) and by what is shared (N,R,S+1)."""
         focal = math.exp(log_focal)
         placed = self.points.place(frames, shape)
         residuals = self.residuals(placed, part, focal)
-        weight = visible.sqrt() * ROBUST**2 / (ROBUST**2 + residuals.square().sum(2))  # its square is the robust weight
+        weight = visible.sqrt() * influence(residuals.square().sum(2))
         scale = (weight / self.sigma[part])[..., None]
-        x, y, z = placed.world.unbind(2)
-        zero = torch.zeros_like(x)
-        by_place = torch.stack([-focal / z, zero, focal * x / z**2, zero, focal / z, -focal * y / z**2], 2).unflatten(2, (2, 3))
-        by_frame, by_shape = placed.derivatives(by_place * scale[..., None])
-        weighted = (residuals * weight[..., None]).flatten(1, 2)[..., None]
+        screen = scale[..., None] * _screen(placed.world, focal)
+        blocks = [self._block(placed, residuals * weight[..., None], screen, shared)]
+        if self.contours is not None:
+            at = self.contours.part(part)
+            placed = at.points.place(frames, shape)
+            residuals = at.residuals(self.project(placed.world, focal))
+            weight = at.weight.sqrt() * influence(residuals.square())
+            along = ((weight / at.sigma)[..., None] * at.normal)[:, :, None]
+            blocks.append(self._block(placed, (residuals * weight)[..., None], along @ _screen(placed.world, focal), shared))
+        weighted, by_frame, by_shared = (torch.cat(parts, 1) for parts in zip(*blocks, strict=True))
+        return weighted, by_frame, by_shared
+
+    def _block(self, placed: Placed, residuals: Tensor, screen: Tensor, shared: bool) -> tuple[Tensor, Tensor, Tensor]:
+        """Of points whose residuals (N,K,R) change with their places by screen (N,K,R,3): as `_derivatives` gives them."""
+        by_frame, by_shared = placed.derivatives(screen, shared)
+        residuals, by_frame = residuals.flatten(1, 2)[..., None], by_frame.flatten(1, 2)
         if not shared:
-            return weighted, by_frame.flatten(1, 2), by_frame.new_zeros(len(frames), 2 * self.points.count, 0)
-        by_focal = (self.project(placed.world, focal) - self.center) * scale
-        if self.clip.focal_spread == 0:
-            by_focal = torch.zeros_like(by_focal)
-        return weighted, by_frame.flatten(1, 2), torch.cat([by_shape, by_focal[..., None]], -1).flatten(1, 2)
+            return residuals, by_frame, by_shared.flatten(1, 2)
+        # A longer focal length moves points in the picture as moving them aside in the world would.
+        flat = placed.world * torch.tensor([1.0, 1.0, 0.0])
+        by_focal = (screen @ flat[..., None]) if self.clip.focal_spread else torch.zeros_like(by_shared[..., :1])
+        return residuals, by_frame, torch.cat([by_shared, by_focal], -1).flatten(1, 2)
 
     def _add_priors(self, frames: Tensor, matrix: np.ndarray, gradient: np.ndarray) -> None:
         precision, ties = self.priors.precision.double(), self.priors.ties.double()
@@ -192,3 +213,20 @@ class ClipEquations:
         inside = np.arange(frames.shape[1])
         matrix[:, inside, inside] += diagonal.numpy()
         gradient += slope.numpy()
+
+
+def robust(squared: Tensor) -> Tensor:
+    """What squared residuals cost (Geman and McClure 1987)."""
+    return ROBUST**2 * squared / (ROBUST**2 + squared)
+
+
+def influence(squared: Tensor) -> Tensor:
+    """Square root of the weight that makes least squares of it."""
+    return ROBUST**2 / (ROBUST**2 + squared)
+
+
+def _screen(world: Tensor, focal: float) -> Tensor:
+    """(...,2,3) derivative of a picture by places (...,3) in the world."""
+    x, y, z = world.unbind(-1)
+    zero = torch.zeros_like(x)
+    return torch.stack([-focal / z, zero, focal * x / z**2, zero, focal / z, -focal * y / z**2], -1).unflatten(-1, (2, 3))

@@ -19,7 +19,6 @@ from taichi_avatars.scene.views import View
 
 L1_SHARE = 0.8  # of the image loss; the rest is 1 - SSIM
 DIFFERENCE = 1e-3  # radians, metres, units of expression
-PROBES_PER_VIEW = 2
 SAME_COLOUR = 2.5 / 255  # by which a pixel of the background may differ from it
 LEAST_COVERAGE = 0.01
 
@@ -127,24 +126,20 @@ class Actor:
         along = self.shape.jacobian(numbers, offset).T @ slope.flatten() / count if gradient else None
         return Evidence(loss / count, l1 / count, error / count, along)
 
-    def probe(self, numbers: Tensor, offset: Tensor | None, views: Sequence[View], generator: torch.Generator) -> Tensor:
-        """(n,P) random samples q of what a picture shows: E[q q^T] is the mean over its pixels of dI dI^T.
+    def probe(self, numbers: Tensor, offset: Tensor | None, view: View, count: int, generator: torch.Generator) -> Tensor:
+        """(count,P) random samples q of what a picture shows: E[q q^T] is the mean over its pixels of dI dI^T.
 
         That is the Gauss-Newton matrix of a mean squared error, without any derivative of single pixels: signs drawn for all of
         them are taken backwards through the renderer, and what belongs to different pixels averages out (Hutchinson 1990).
         """
-        vertices = self.shape.vertices(numbers, offset)
-        turned = self.shape.jacobian(numbers, offset).T
-        found = []
-        for view in views:
-            leaf = vertices.clone().requires_grad_()
-            image = self._image(leaf, view)
-            for again in range(PROBES_PER_VIEW):
-                signs = torch.randint(0, 2, image.shape, generator=generator).float() * 2.0 - 1.0
-                scaled = (signs / signs.numel() ** 0.5).to(image.device)
-                (slope,) = torch.autograd.grad(image, leaf, scaled, retain_graph=again + 1 < PROBES_PER_VIEW)
-                found.append(turned @ slope.flatten())
-        return torch.stack(found)
+        leaf = self.shape.vertices(numbers, offset).requires_grad_()
+        image = self._image(leaf, view)
+        slopes = []
+        for again in range(count):
+            signs = torch.randint(0, 2, image.shape, generator=generator).float() * 2.0 - 1.0
+            scaled = (signs / signs.numel() ** 0.5).to(image.device)
+            slopes.append(torch.autograd.grad(image, leaf, scaled, retain_graph=again + 1 < count)[0].flatten())
+        return torch.stack(slopes) @ self.shape.jacobian(numbers, offset)
 
     def _image(self, vertices: Tensor, view: View) -> Tensor:
         world, _ = to_world(self.gaussians, vertices, self.head)

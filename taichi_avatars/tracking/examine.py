@@ -16,7 +16,7 @@ from taichi_avatars.faces.networks import load_networks
 from taichi_avatars.head.flame import FlameModel
 from taichi_avatars.tracking.coverage import coverage, turn_angles
 from taichi_avatars.tracking.looking import Watched, face_of, watch
-from taichi_avatars.tracking.points import POSE, ROTATION, HeadPoints, rotation_matrix
+from taichi_avatars.tracking.points import POSE, ROTATION, Landmarks, rotation_matrix
 from taichi_avatars.tracking.source import PICTURES, Source, open_source
 from taichi_avatars.tracking.start import first_guess
 from taichi_avatars.tracking.tracked import LIKELY_FOCAL
@@ -78,10 +78,10 @@ def examine(path: Path, bar: Bar) -> dict[str, Any]:
 def _shown(watched: Watched, source: Source) -> dict[str, Any]:
     person, seen = face_of(watched)
     head = FlameModel.builtin()
-    points = HeadPoints.of(head)
+    places = Landmarks.of(head)
     center = torch.tensor([0.5 * watched.width, 0.5 * watched.height])
     focal = LIKELY_FOCAL * max(watched.width, watched.height)
-    frames = first_guess(points, torch.from_numpy(seen.points)[:, points.landmark], center, focal, POSE)
+    frames = first_guess(places, torch.from_numpy(seen.points)[:, places.number], center, focal, POSE)
     yaw, pitch = turn_angles(rotation_matrix(frames[:, ROTATION])[0].numpy())
     strengths = find_expressions(np.nan_to_num(seen.points))
     by_name = {name: strengths[:, k] for k, name in enumerate(load_networks().blendshapes.names)}

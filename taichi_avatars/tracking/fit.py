@@ -17,7 +17,7 @@ from torch import Tensor
 from taichi_avatars.head.flame import FlameModel
 from taichi_avatars.tracking.banded import Eliminated
 from taichi_avatars.tracking.clip_equations import Clip, ClipEquations
-from taichi_avatars.tracking.points import POSE, HeadPoints
+from taichi_avatars.tracking.points import POSE, Landmarks
 from taichi_avatars.tracking.start import first_guess
 
 MOST_STEPS = 14
@@ -33,7 +33,7 @@ class ClipFit:
     """What was found for a video of T frames.
 
     Attributes:
-        frames: (T,P) parameters, as `HeadPoints` has them, in a world whose origin is the camera, y up, which looks along -z.
+        frames: (T,P) parameters, as `Landmarks` has them, in a world whose origin is the camera, y up, which looks along -z.
         focal: pixels.
         residual: (T,) root mean square distance between landmarks in sight and their places, pixels; NaN without landmarks.
     """
@@ -47,6 +47,7 @@ class ClipFit:
 class Fit:
     """Attributes:
     shape: (S,) identity.
+    offset: (V,3) metres, what the mesh lacks of hair and skull; None where landmarks alone were fitted.
     clips: of each video.
     steps: that were taken over all frames.
     """
@@ -54,10 +55,13 @@ class Fit:
     shape: Tensor
     clips: list[ClipFit]
     steps: int
+    offset: Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)
-class _State:
+class State:
+    """What is looked for: (T,P) frames and log_focals of each video, and the person's shape (S,)."""
+
     frames: list[Tensor]
     shape: Tensor
     log_focals: list[float]
@@ -72,22 +76,27 @@ def fit(head: FlameModel, clips: Sequence[Clip], progress: Callable[[int, int], 
     Args:
         progress: called with frames done and all.
     """
-    points = HeadPoints.of(head)
+    places = Landmarks.of(head)
     total = sum(len(clip) for clip in clips)
     share = min(1.0, TOGETHER / max(total, 1))
     chosen = [_spread(clip, max(2, round(share * len(clip)))) for clip in clips]
     parts = [clip.part(rows) for clip, rows in zip(clips, chosen, strict=True)]
-    state, steps = _solve([ClipEquations(head, points, part) for part in parts], _start(points, parts, head), shared=True)
+    state, steps = solve([ClipEquations(head, places, part) for part in parts], _start(places, parts, head), shared=True)
     done, fits = 0, []
     for clip, rows, part, known, log_focal in zip(clips, chosen, parts, state.frames, state.log_focals, strict=True):
         frames = known
         if len(part) < len(clip):
-            frames = _in_windows(head, points, clip, _between(clip, rows, known), state.shape, log_focal, done, total, progress)
+
+            def equations_of(rows: Tensor, _: Tensor, clip: Clip = clip) -> ClipEquations:
+                return ClipEquations(head, places, clip.part(rows))
+
+            report = (lambda n, first=done: progress(first + n, total)) if progress is not None else None
+            frames = in_windows(equations_of, _between(clip, rows, known), state.shape, log_focal, report)
         done += len(clip)
         if progress is not None:
             progress(done, total)
-        residual = _residual(ClipEquations(head, points, clip), frames, state.shape, math.exp(log_focal))
-        fits.append(ClipFit(frames, math.exp(log_focal), residual))
+        focal = math.exp(log_focal)
+        fits.append(ClipFit(frames, focal, residual(ClipEquations(head, places, clip), frames, state.shape, focal)))
     return Fit(state.shape, fits, steps)
 
 
@@ -100,14 +109,14 @@ def _spread(clip: Clip, count: int) -> Tensor:
     return usable[torch.linspace(0, len(usable) - 1, count).round().long()].unique()
 
 
-def _start(points: HeadPoints, clips: Sequence[Clip], head: FlameModel) -> _State:
+def _start(places: Landmarks, clips: Sequence[Clip], head: FlameModel) -> State:
     frames = []
     for clip in clips:
-        seen = torch.where(clip.usable[:, None, None], clip.landmarks[:, points.landmark], torch.nan)
-        guess = first_guess(points, seen, clip.center, clip.focal, POSE + head.n_expr)
+        seen = torch.where(clip.usable[:, None, None], clip.landmarks[:, places.number], torch.nan)
+        guess = first_guess(places, seen, clip.center, clip.focal, POSE + head.n_expr)
         guess[:, POSE:] = clip.expressions
         frames.append(guess)
-    return _State(frames, torch.zeros(head.n_shape), [math.log(clip.focal) for clip in clips])
+    return State(frames, torch.zeros(head.n_shape), [math.log(clip.focal) for clip in clips])
 
 
 def _between(clip: Clip, rows: Tensor, known: Tensor) -> Tensor:
@@ -121,35 +130,41 @@ def _between(clip: Clip, rows: Tensor, known: Tensor) -> Tensor:
     return (1 - share) * known[left] + share * known[right]
 
 
-def _in_windows(
-    head: FlameModel,
-    points: HeadPoints,
-    clip: Clip,
+def in_windows(
+    equations_of: Callable[[Tensor, Tensor], ClipEquations],
     start: Tensor,
     shape: Tensor,
     log_focal: float,
-    done: int,
-    total: int,
-    progress: Callable[[int, int], None] | None,
+    progress: Callable[[int], None] | None = None,
 ) -> Tensor:
-    """Every frame with identity and focal length held; windows overlap, and of what two share the later has the second half."""
+    """Every frame with identity and focal length held; windows overlap, and of what two share the later has the second half.
+
+    Args:
+        equations_of: makes those of some rows, which are at (N,P).
+        start: (T,P) of all frames.
+        progress: called with frames done.
+    """
     out = start.clone()
-    for first in range(0, len(clip), WINDOW - OVERLAP):
-        rows = torch.arange(first, min(first + WINDOW, len(clip)))
-        equations = ClipEquations(head, points, clip.part(rows))
-        state, _ = _solve([equations], _State([out[rows]], shape, [log_focal]), shared=False)
+    for first in range(0, len(start), WINDOW - OVERLAP):
+        rows = torch.arange(first, min(first + WINDOW, len(start)))
+        state, _ = solve([equations_of(rows, out[rows])], State([out[rows]], shape, [log_focal]), shared=False)
         skip = OVERLAP // 2 if first else 0
         out[rows[skip:]] = state.frames[0][skip:]
         if progress is not None:
-            progress(done + int(rows[-1]) + 1, total)
-        if rows[-1] == len(clip) - 1:
+            progress(int(rows[-1]) + 1)
+        if rows[-1] == len(start) - 1:
             break
     return out
 
 
-def _solve(equations: Sequence[ClipEquations], state: _State, shared: bool) -> tuple[_State, int]:
+def solve(equations: Sequence[ClipEquations], state: State, shared: bool, most: int = MOST_STEPS) -> tuple[State, int]:
+    """Levenberg and Marquardt's method, with at most so many steps; says how many were taken.
+
+    Args:
+        shared: whether identity and focal lengths are looked for too.
+    """
     damping, steps = FIRST_DAMPING, 0
-    while steps < MOST_STEPS:
+    while steps < most:
         steps += 1
         visible = [e.visibility(f, state.shape) for e, f in zip(equations, state.frames, strict=True)]
         linear = [
@@ -170,12 +185,12 @@ def _solve(equations: Sequence[ClipEquations], state: _State, shared: bool) -> t
     return state, steps
 
 
-def _cost(equations: Sequence[ClipEquations], state: _State, visible: Sequence[Tensor]) -> float:
+def _cost(equations: Sequence[ClipEquations], state: State, visible: Sequence[Tensor]) -> float:
     rows = zip(equations, state.frames, state.log_focals, visible, strict=True)
     return sum(e.cost(frames, state.shape, log_focal, v) for e, frames, log_focal, v in rows)
 
 
-def _moved(state: _State, linear: Sequence[tuple], damping: float, shared: bool) -> _State:
+def _moved(state: State, linear: Sequence[tuple], damping: float, shared: bool) -> State:
     """The state after a step."""
     eliminated: list[Eliminated] = [frames.eliminate(damping) for frames, _, _ in linear]
     if not shared:
@@ -196,10 +211,10 @@ def _moved(state: _State, linear: Sequence[tuple], damping: float, shared: bool)
         for f, e, column in zip(state.frames, eliminated, columns, strict=True)
     ]
     focals = [log_focal + float(change) for log_focal, change in zip(state.log_focals, step[size:], strict=True)]
-    return _State(frames, state.shape + torch.from_numpy(step[:size]).float(), focals)
+    return State(frames, state.shape + torch.from_numpy(step[:size]).float(), focals)
 
 
-def _residual(equations: ClipEquations, frames: Tensor, shape: Tensor, focal: float) -> Tensor:
+def residual(equations: ClipEquations, frames: Tensor, shape: Tensor, focal: float) -> Tensor:
     """(T,) root mean square distance of the landmarks in sight, pixels; NaN where there are none."""
     out = torch.full((len(frames),), torch.nan)
     for part in equations.chunks():

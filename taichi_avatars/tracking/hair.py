@@ -13,10 +13,10 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
-from taichi_avatars.faces.segmentation import segment
 from taichi_avatars.head.flame import FlameModel
 from taichi_avatars.scene.cameras import Camera
-from taichi_avatars.tracking.matte import MARGINS, Matting, connected, onto, opacity
+from taichi_avatars.tracking.matte import MARGINS, Matting, connected, onto
+from taichi_avatars.tracking.silhouettes import Silhouette
 
 DIRECTIONS = 160  # evenly over the sphere
 USUAL = 0.3  # quantile over the pictures that show a direction in the outline
@@ -41,14 +41,13 @@ class HairSurvey:
         self._directions = _sphere(DIRECTIONS)
         self._of_triangle = (_from_middle(self.matting.head) @ self._directions.T).argmax(1)
 
-    def look(self, picture: np.ndarray, vertices: Tensor, camera: Camera) -> None:
-        """Takes one picture (H,W,3) uint8 of the fitted head (V,3) in."""
+    def look(self, silhouette: Silhouette, vertices: Tensor, camera: Camera) -> None:
+        """Takes one picture of the fitted head (V,3) in."""
         outline = self.matting.outline(vertices, camera)
         if outline is None:
             return
-        region = self.matting.region(vertices, camera)
         scale = outline.camera.width / camera.width
-        alpha = opacity(onto(segment(picture, region), region.scaled(scale), outline.inside.shape))
+        alpha = onto(silhouette.alpha, silhouette.region.scaled(scale), outline.inside.shape)
         beyond = (outline.distance > 0) & (outline.distance * outline.pixel <= MARGINS["scalp"])
         alpha = connected(np.where(beyond | outline.inside, alpha, 0), outline.inside)
         found = np.full(DIRECTIONS, np.nan)

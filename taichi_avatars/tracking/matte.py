@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -11,7 +11,6 @@ from scipy import ndimage
 from torch import Tensor
 
 from taichi_avatars.faces.regions import Region
-from taichi_avatars.faces.segmentation import segment
 from taichi_avatars.head.flame import FlameModel
 from taichi_avatars.ops.mesh import rasterize_depth
 from taichi_avatars.scene.cameras import Camera
@@ -61,33 +60,30 @@ class Matting:
         self.head = head
         self.margin = _widest(head) if margin is None else margin
 
-    def cut_out(self, picture: np.ndarray, vertices: Tensor, camera: Camera) -> np.ndarray:
+    def cut_out(
+        self, picture: np.ndarray, vertices: Tensor, camera: Camera, region: Region, segmented: np.ndarray
+    ) -> np.ndarray:
         """(H,W,4) uint8: the head's colours, not mixed with what is behind it, and how much of each pixel it covers.
 
         Args:
             picture: (H,W,3) uint8, as the camera saw it.
             vertices: (V,3) of the fitted head, world.
+            region: square round the head, and `segmented` (N,N) its opacity.
         """
-        region = self.region(vertices, camera)
-        alpha = opacity(onto(segment(picture, region), region, picture.shape))
+        out = np.zeros((*picture.shape[:2], 4), np.uint8)
         allowed, surely = self.limit(vertices, camera)
-        alpha = connected(alpha * allowed, surely)
-        out = np.zeros((*alpha.shape, 4), np.uint8)
-        rows, columns = np.nonzero(alpha.any(1))[0], np.nonzero(alpha.any(0))[0]
-        if len(rows):
-            around = round(COARSE * max(alpha.shape))
-            part = tuple(slice(max(0, at[0] - around), at[-1] + around + 1) for at in (rows, columns))
-            colors = foreground(picture[part].astype(np.float32) / 255, alpha[part])
-            out[part] = (np.concatenate([colors, alpha[part][..., None]], 2) * 255 + 0.5).astype(np.uint8)
-            out[out[..., 3] == 0] = 0
+        rows, columns = np.nonzero(allowed.any(1))[0], np.nonzero(allowed.any(0))[0]
+        if not len(rows):
+            return out
+        around = round(COARSE * max(allowed.shape))
+        part = tuple(slice(max(0, at[0] - around), at[-1] + around + 1) for at in (rows, columns))
+        inside = replace(region, x=region.x - part[1].start, y=region.y - part[0].start)
+        alpha = onto(segmented, inside, allowed[part].shape)
+        alpha = connected(alpha * allowed[part], surely[part])
+        covers = (alpha * 255 + 0.5).astype(np.uint8)
+        out[part][..., :3] = foreground(picture[part], alpha) * (covers > 0)[..., None]
+        out[part][..., 3] = covers
         return out
-
-    def region(self, vertices: Tensor, camera: Camera) -> Region:
-        """The square round the whole head."""
-        seen = _project(vertices, camera)
-        low, high = seen.amin(0), seen.amax(0)
-        middle, size = 0.5 * (low + high), float((high - low).max())
-        return Region(float(middle[0]), float(middle[1]), HEAD_IN_REGION * size)
 
     def limit(self, vertices: Tensor, camera: Camera) -> tuple[np.ndarray, np.ndarray]:
         """Where the head may be, (H,W) 1 falling to 0 beyond its silhouette, late at the hair and at once at the neck; and the
@@ -115,6 +111,14 @@ class Matting:
         return Outline(coarse, pixel, inside, triangle, distance, triangle[rows, columns])
 
 
+def head_region(vertices: Tensor, camera: Camera) -> Region:
+    """The square round a whole head."""
+    seen = _project(vertices, camera)
+    low, high = seen.amin(0), seen.amax(0)
+    middle, size = 0.5 * (low + high), float((high - low).max())
+    return Region(float(middle[0]), float(middle[1]), HEAD_IN_REGION * size)
+
+
 def _widest(head: FlameModel) -> Tensor:
     """(F,) metres of each triangle, of the part that all its corners belong to."""
     margin = torch.full((head.num_vertices,), MARGINS["skin"])
@@ -130,60 +134,57 @@ def opacity(segmented: np.ndarray) -> np.ndarray:
 
 def connected(alpha: np.ndarray, surely: np.ndarray) -> np.ndarray:
     """Alpha (H,W) without what nothing opaque leads to from the places (H,W) that surely belong: other people, posters."""
-    labels = np.asarray(ndimage.label(alpha > CONNECTS)[0])  # pyright: ignore[reportIndexIssue]
-    belongs = np.unique(labels[surely & (labels > 0)])
-    return np.where((labels == 0) | np.isin(labels, belongs), alpha, 0).astype(np.float32)
+    labels = np.asarray(ndimage.label(alpha > CONNECTS)[0], np.int32)  # pyright: ignore[reportIndexIssue]
+    belongs = np.zeros(int(labels.max()) + 1, bool)
+    belongs[labels[surely]] = True
+    belongs[0] = True  # between and round them
+    return np.where(belongs[labels], alpha, 0).astype(np.float32)
 
 
 def foreground(picture: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    """Colours (H,W,3) of what alpha (H,W) says is in front, in [0, 1] as the picture: Forte 2021, "Approximate Fast Foreground
+    """Colours (H,W,3) of what alpha (H,W) says is in front, uint8 as the picture: Forte 2021, "Approximate Fast Foreground
     Colour Estimation". Colours of front and back nearby are the means weighted by alpha; what then remains is the front's.
     """
     size = max(alpha.shape)
-    small, thin = picture[::SHRINK, ::SHRINK], alpha[::SHRINK, ::SHRINK, None]
+    small, thin = picture[::SHRINK, ::SHRINK].astype(np.float32), alpha[::SHRINK, ::SHRINK, None]
     front, back = _nearby(small, small, thin, round(COARSE * size / SHRINK))
     front = _remains(small, front, back, thin)
     front, back = _nearby(front, back, thin, max(1, round(FINE * size / SHRINK)))
     out = picture.copy()
     rows, columns = np.nonzero((alpha > 0) & (alpha < 1))  # elsewhere the picture shows one of the two alone
     near = rows // SHRINK, columns // SHRINK
-    out[rows, columns] = _remains(picture[rows, columns], front[near], back[near], alpha[rows, columns, None])
+    out[rows, columns] = _remains(picture[rows, columns], front[near], back[near], alpha[rows, columns, None]) + 0.5
     return out
 
 
 def _nearby(front: np.ndarray, back: np.ndarray, alpha: np.ndarray, reach: int) -> tuple[np.ndarray, np.ndarray]:
-    """Means of the front's colours and of the back's round every pixel."""
+    """Means of the front's colours and of the back's in the square round every pixel."""
     size = 2 * reach + 1
-    weight = _mean(alpha, size)
-    return _mean(front * alpha, size) / (weight + 1e-5), _mean(back * (1 - alpha), size) / (1 - weight + 1e-5)
+    return _weighted(front, alpha, size), _weighted(back, 1 - alpha, size)
+
+
+def _weighted(values: np.ndarray, weight: np.ndarray, size: int) -> np.ndarray:
+    """Means of (H,W,C) weighted by (H,W,1); 0 where there is no weight."""
+    around = ndimage.uniform_filter(values * weight, size, mode="constant", axes=(0, 1))
+    return around / (ndimage.uniform_filter(weight, size, mode="constant", axes=(0, 1)) + 1e-5)
 
 
 def _remains(picture: np.ndarray, front: np.ndarray, back: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    return (front + alpha * (picture - alpha * front - (1 - alpha) * back)).clip(0, 1)
-
-
-def _mean(values: np.ndarray, size: int) -> np.ndarray:
-    """Over squares, of (H,W,C)."""
-    rows = torch.from_numpy(np.ascontiguousarray(values)).permute(2, 0, 1)[None]
-    rows = torch.nn.functional.avg_pool2d(rows, (1, size), 1, (0, size // 2), count_include_pad=False)
-    rows = torch.nn.functional.avg_pool2d(rows, (size, 1), 1, (size // 2, 0), count_include_pad=False)
-    return rows[0].permute(1, 2, 0).numpy()
+    return (front + alpha * (picture - alpha * front - (1 - alpha) * back)).clip(0, 255)
 
 
 def onto(values: np.ndarray, region: Region, shape: tuple[int, ...]) -> np.ndarray:
-    """An upright region's own pixels as pixels of the picture, 0 outside."""
-    left, top, right, bottom = region.bounds()
-    scale = len(values) / region.size
-    # Image.transform samples the place that a pixel's centre goes to.
-    affine = (scale, 0, -left * scale, 0, scale, -top * scale)
-    size = (shape[1], shape[0])
-    placed = Image.fromarray(values).transform(size, Image.Transform.AFFINE, affine, Image.Resampling.BILINEAR)
-    out = np.asarray(placed).copy()
-    out[: max(0, round(top))] = 0
-    out[max(0, round(bottom)) :] = 0
-    out[:, : max(0, round(left))] = 0
-    out[:, max(0, round(right)) :] = 0
-    return out
+    """An upright region's own pixels (N,N) as pixels of the picture, between them by bilinear interpolation, 0 outside."""
+    left, top, _, _ = region.bounds()
+    scale, last = len(values) / region.size, len(values) - 1
+    out = values
+    for start, length in ((top, shape[0]), (left, shape[1])):
+        at = (np.arange(length) + 0.5 - start) * scale - 0.5
+        low = np.floor(at.clip(0, max(last - 1, 0))).astype(int)
+        share = (at - low).clip(0, 1).astype(np.float32)[:, None]
+        seen = ((at > -0.5) & (at < last + 0.5))[:, None]
+        out = (out[low] * (seen * (1 - share)) + out[(low + 1).clip(max=last)] * (seen * share)).T
+    return np.ascontiguousarray(out)
 
 
 def _project(vertices: Tensor, camera: Camera) -> Tensor:

@@ -40,9 +40,12 @@ class Overlay:
             used: whether the fit is trusted: landmarks are green, else red.
         """
         mesh, alpha = shade_mesh(vertices, self.faces, camera, vertex_colors=self.colors, supersample=1)
-        weight = (MESH * alpha).numpy()[..., None]
-        out = picture * (1 - weight) + MESH * 255 * mesh.permute(1, 2, 0).numpy() * (alpha.numpy()[..., None] > 0)
-        out = out.clip(0, 255).astype(np.uint8)
+        out = picture.copy()
+        rows, columns = alpha.any(1).nonzero()[:, 0].tolist(), alpha.any(0).nonzero()[:, 0].tolist()
+        if rows:
+            part = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+            weight = 1 - MESH * alpha[part].numpy()[..., None]
+            out[part] = picture[part] * weight + (255 * MESH) * mesh[:, part[0], part[1]].permute(1, 2, 0).numpy()
         if landmarks is not None:
             x, y = landmarks[:, 0].astype(int), landmarks[:, 1].astype(int)
             inside = (x >= 0) & (y >= 0) & (x < picture.shape[1]) & (y < picture.shape[0])

@@ -3,30 +3,32 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from taichi_avatars.bars import Bar
 from taichi_avatars.faces.networks import one_thread
+from taichi_avatars.files.png import encode_rgba
 from taichi_avatars.head.flame import FlameModel
 from taichi_avatars.scene.cameras import Camera
 from taichi_avatars.tracking import capture_files as files
 from taichi_avatars.tracking.choosing import Choice
-from taichi_avatars.tracking.fit import ClipFit
+from taichi_avatars.tracking.fit import ClipFit, Fit
 from taichi_avatars.tracking.hair import HairSurvey
 from taichi_avatars.tracking.matte import Matting
 from taichi_avatars.tracking.overlay import Overlay
+from taichi_avatars.tracking.silhouettes import Silhouette
 from taichi_avatars.tracking.source import TimedFrame, video_frames
 from taichi_avatars.tracking.tracked import Tracked
 from taichi_avatars.tracking.views import Framing, frame_head, whole_picture
 from taichi_avatars.video.mp4 import write_mp4
 
-FILM_SIZE, FILM_RATE = 640, 15  # pixels of the longer side of tracking.mp4, and pictures a second
+FILM_SIZE, FILM_RATE = 480, 10  # pixels of the longer side of tracking.mp4, and pictures a second
 OVERLAY = "tracking.mp4"
 SURVEYED = 40  # pictures
 
@@ -39,16 +41,19 @@ class Pictures:
         head: FlameModel,
         one: Tracked,
         own: ClipFit,
-        shape: Tensor,
+        found: Fit,
         center: Tensor,
         choice: Choice,
+        silhouettes: Mapping[int, Silhouette],
         size: int,
         number: int,
     ) -> None:
         self.one, self.choice, self.number, self.head = one, choice, number, head
-        self.sequence = files.sequence_of(own.frames, shape, center)
+        self.silhouettes = silhouettes
+        self.sequence = files.sequence_of(own.frames, found.shape, center, found.offset)
         source, looked = one.watched.source, (one.watched.width, one.watched.height)
         native = (source.width, source.height)
+        self.looked = looked
         rows = np.concatenate([choice.rows("train"), choice.rows("test")])
         self.whole = whole_picture(native, looked, own.focal, min(FILM_SIZE, max(looked)))
         camera = whole_picture(looked, looked, own.focal, max(looked)).camera(-center)
@@ -70,19 +75,22 @@ class Pictures:
         fps = max(1, round(1 / float(np.median(spacing)))) if len(spacing) else round(rate)
         every = -(-fps // FILM_RATE)
         with one_thread():
-            self._survey(rate)
-            write_mp4(folder / name, self._frames(folder, rate, every, bar), max(1, round(fps / every)), preset="veryfast")
+            self._survey()
+            write_mp4(folder / name, self._frames(folder, rate, every, bar), max(1, round(fps / every)), preset="ultrafast")
         return folder / name
 
-    def _survey(self, rate: float) -> None:
+    def _survey(self) -> None:
         """Learns how far the hair goes from some of the pictures."""
-        chosen = set(self.rows[:: max(1, len(self.rows) // SURVEYED)].tolist())
         survey = HairSurvey(self.matting)
-        for frame in video_frames(self.one.watched.source, rate):
-            if frame.number in chosen:
-                picture = self.framing.cut(frame.picture((self.framing.read_width, self.framing.read_height)))
-                survey.look(picture, self.vertices(frame.number), self.camera)
+        for row in self.rows[:: max(1, len(self.rows) // SURVEYED)].tolist():
+            if row in self.silhouettes:
+                survey.look(self._silhouette(row), self.vertices(row), self.camera)
         self.matting = Matting(self.head, survey.margins())
+
+    def _silhouette(self, row: int) -> Silhouette:
+        """In the pictures of the capture."""
+        seen = self.silhouettes[row]
+        return replace(seen, region=self.framing.placed(seen.region, self.looked))
 
     def _frames(self, folder: Path, rate: float, every: int, bar: Bar) -> Iterator[np.ndarray]:
         for frame in video_frames(self.one.watched.source, rate):
@@ -105,10 +113,11 @@ class Pictures:
         path = folder / files.IMAGES / files.image_name(self.one.first + row, self.number)
         if path.is_file():
             return  # from before an interrupt
-        rgba = self.matting.cut_out(self.framing.cut(picture), vertices, self.camera)
+        seen = self._silhouette(row)
+        rgba = self.matting.cut_out(self.framing.cut(picture), vertices, self.camera, seen.region, seen.alpha)
         # Whole or not at all, so that it can be trusted after an interrupt; all of the folder is put in place later.
         temporary = path.with_suffix(".unfinished")
-        Image.fromarray(rgba).save(temporary, "png", compress_level=1)
+        temporary.write_bytes(encode_rgba(rgba))
         os.replace(temporary, path)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -44,22 +44,21 @@ def rotation_matrix(r: Tensor) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True, eq=False)
 class HeadPoints:
-    """K points on the head's surface. A frame's parameters are P = 12 + E numbers: rotation 3, translation 3, jaw 3,
-    gaze (yaw to the person's left, pitch downwards, vergence) 3, expressions E; the neck is straight.
+    """K points on the head's surface, the same in all frames or, with a leading axis T, others in each.
+
+    A frame's parameters are P = 12 + E numbers: rotation 3, translation 3, jaw 3, gaze (yaw to the person's left, pitch
+    downwards, vergence) 3, expressions E; the neck is straight. A person's are S: identity, then offsets of the scalp where
+    `tracking.offsets` is used.
 
     Attributes:
-        landmark: (K,) numbers of the network's landmarks.
-        sigma: (K,) standard deviation along an axis, of the face's size.
         template: (K,3) of the mean head, metres.
-        directions: (K,3,S+E) by identity, then expression.
+        directions: (K,3,S+E) by identity and offsets, then expression.
         normals: (K,3) of the mean head.
         weights: (K,5) skinning.
         joints: (5,3) of the mean head; joint_directions (5,3,S+E).
         n_shape: S.
     """
 
-    landmark: Tensor
-    sigma: Tensor
     template: Tensor
     directions: Tensor
     normals: Tensor
@@ -69,46 +68,55 @@ class HeadPoints:
     n_shape: int
 
     @staticmethod
-    def of(head: FlameModel) -> HeadPoints:
-        """Those of the landmarks on the built-in head."""
-        with np.load(FILE, allow_pickle=False) as file:
-            landmark, triangle, barycentric, sigma = (
-                torch.from_numpy(file[name]) for name in ("landmark", "triangle", "barycentric", "sigma")
-            )
+    def of_vertices(head: FlameModel, offsets: Tensor | None = None) -> HeadPoints:
+        """All vertices of the built-in head. offsets: (V,3,O), metres per unit of what is added to identity."""
         assert head.rig.regressor is not None  # the built-in head's joints follow its vertices
-        corners = head.faces[triangle.long()]
-        at = barycentric[..., None]
-        basis = vertex_basis(head)
-        normals = (vertex_normals(head.v_template, head.faces)[corners] * at).sum(1)
+        basis, n_shape = vertex_basis(head), head.n_shape
+        if offsets is not None:
+            basis = torch.cat([basis[..., :n_shape], offsets, basis[..., n_shape:]], 2)
+            n_shape += offsets.shape[2]
         return HeadPoints(
-            landmark.long(),
-            sigma,
-            (head.v_template[corners] * at).sum(1),
-            (basis[corners] * at[..., None]).sum(1),
-            torch.nn.functional.normalize(normals, dim=1),
-            (head.rig.weights[corners] * at).sum(1),
+            head.v_template,
+            basis,
+            vertex_normals(head.v_template, head.faces),
+            head.rig.weights,
             head.rig.regressor.T @ head.v_template,
             torch.einsum("vj,vck->jck", head.rig.regressor, basis),
-            head.n_shape,
+            n_shape,
+        )
+
+    def between(self, corners: Tensor, shares: Tensor) -> HeadPoints:
+        """Points between some of these: corners (K,C) or (T,K,C) by their numbers, with shares (...,C) that add up to 1."""
+        at = shares[..., None]
+        return replace(
+            self,
+            template=(self.template[corners] * at).sum(-2),
+            directions=(self.directions[corners] * at[..., None]).sum(-3),
+            normals=torch.nn.functional.normalize((self.normals[corners] * at).sum(-2), dim=-1),
+            weights=(self.weights[corners] * at).sum(-2),
         )
 
     @property
     def count(self) -> int:
-        return len(self.landmark)
+        return self.template.shape[-2]
 
     def place(self, frames: Tensor, shape: Tensor) -> Placed:
         """Points in the world for T frames (T,P) of a person with identity `shape` (S,)."""
         coefficients = torch.cat([shape.expand(len(frames), -1), frames[:, POSE:]], 1)
         joints = self.joints + torch.einsum("jck,tk->tjc", self.joint_directions, coefficients)
-        surface = self.template + (coefficients @ self.directions.flatten(0, 1).T).unflatten(1, (-1, 3))
+        if self.directions.ndim == 3:
+            moved = (coefficients @ self.directions.flatten(0, 1).T).unflatten(1, (-1, 3))
+        else:
+            moved = (self.directions.flatten(1, 2) @ coefficients[..., None]).view(len(frames), -1, 3)
+        surface = self.template + moved
         gaze = frames[:, GAZE] @ EYES_BY_GAZE.T.to(frames.dtype)
         turns = [rotation_matrix(r) for r in (frames[:, JAW_POSE], gaze[:, :3], gaze[:, 3:])]
         root = joints[:, None, 0]
         arms = []  # from a joint to the points, turned
-        local = self.weights[:, :2].sum(1)[:, None] * (surface - root)
+        local = self.weights[..., :2].sum(-1)[..., None] * (surface - root)
         for joint, (turn, _) in zip((JAW, LEFT_EYE, RIGHT_EYE), turns, strict=True):
             arm = (surface - joints[:, None, joint]) @ turn.mT
-            local = local + self.weights[:, joint, None] * (arm + (joints[:, joint] - joints[:, 0])[:, None])
+            local = local + self.weights[..., joint, None] * (arm + (joints[:, joint] - joints[:, 0])[:, None])
             arms.append(arm)
         rotation, jacobian = rotation_matrix(frames[:, ROTATION])
         world = local @ rotation.mT + root + frames[:, None, TRANSLATION]
@@ -132,16 +140,17 @@ class Placed:
     rotation: Tensor
     jacobian: Tensor
 
-    def derivatives(self, screen: Tensor) -> tuple[Tensor, Tensor]:
+    def derivatives(self, screen: Tensor, shared: bool = True) -> tuple[Tensor, Tensor]:
         """How pictures of the points move.
 
         That joints move with identity and expression is left out: it moves whole parts by little, which the next step corrects.
 
         Args:
-            screen: (T,K,2,3) derivative of the picture by a point's place in the world.
+            screen: (T,K,R,3) derivative of R numbers in the picture by a point's place in the world.
+            shared: whether those by the person's parameters are asked for.
 
         Returns:
-            By the frame's parameters (T,K,2,P) and by identity (T,K,2,S).
+            By the frame's parameters (T,K,R,P) and by the person's (T,K,R,S), or (T,K,R,0).
         """
         weights, count = self.points.weights, len(self.world)
         in_head = screen @ self.rotation[:, None]
@@ -149,10 +158,10 @@ class Placed:
         columns = [-(screen @ turned) @ self.jacobian[:, None], screen]
         eyes = torch.zeros(*in_head.shape[:3], 3, dtype=screen.dtype)
         by_gaze = EYES_BY_GAZE.to(screen.dtype).unflatten(0, (2, 3))
-        mixed = weights[:, :2].sum(1)[:, None, None] * in_head
+        mixed = weights[..., :2].sum(-1)[..., None, None] * in_head
         for k, joint in enumerate((JAW, LEFT_EYE, RIGHT_EYE)):
             turn, jacobian = self.turns[k]
-            here = weights[:, joint, None, None] * in_head
+            here = weights[..., joint, None, None] * in_head
             swing = -(here @ cross_matrix(self.arms[k])) @ jacobian[:, None]
             if joint == JAW:
                 columns.append(swing)
@@ -160,11 +169,40 @@ class Placed:
                 eyes = eyes + swing @ by_gaze[k - 1]
             mixed = mixed + here @ turn[:, None]
         columns.append(eyes)
-        # One product per point, over all frames: (K, 2T, 3) x (K, 3, S+E).
-        by_point = mixed.transpose(0, 1).reshape(self.points.count, 2 * count, 3)
-        linear = (by_point @ self.points.directions).view(self.points.count, count, 2, -1).transpose(0, 1)
-        shape = self.points.n_shape
+        shape = self.points.n_shape if shared else 0
+        directions = self.points.directions if shared else self.points.directions[..., self.points.n_shape :]
+        if directions.ndim == 3:
+            # One product per point, over all frames: (K, RT, 3) x (K, 3, S+E).
+            by_point = mixed.transpose(0, 1).reshape(self.points.count, -1, 3)
+            linear = (by_point @ directions).view(self.points.count, count, screen.shape[2], -1).transpose(0, 1)
+        else:
+            linear = mixed @ directions
         return torch.cat([*columns, linear[..., shape:]], -1), linear[..., :shape]
+
+
+@dataclass(frozen=True, eq=False)
+class Landmarks:
+    """The network's landmarks on the built-in head.
+
+    Attributes:
+        number: (K,) of each, as the network has them.
+        sigma: (K,) standard deviation along an axis, of the face's size.
+        points: where they sit.
+    """
+
+    number: Tensor
+    sigma: Tensor
+    points: HeadPoints
+
+    @staticmethod
+    def of(head: FlameModel, offsets: Tensor | None = None) -> Landmarks:
+        """offsets: as `HeadPoints.of_vertices` takes them."""
+        with np.load(FILE, allow_pickle=False) as file:
+            number, triangle, barycentric, sigma = (
+                torch.from_numpy(file[name]) for name in ("landmark", "triangle", "barycentric", "sigma")
+            )
+        points = HeadPoints.of_vertices(head, offsets).between(head.faces[triangle.long()], barycentric)
+        return Landmarks(number.long(), sigma, points)
 
 
 def vertex_basis(head: FlameModel) -> Tensor:

@@ -20,7 +20,7 @@ from taichi_avatars.head.sequence import FlameSequence
 from taichi_avatars.scene.views import View
 from taichi_avatars.tracking.refine import STAGES, STAGES_OF_ONE_CAMERA, Errors, State
 
-ARRAYS = ("corrections", "fitted", "scores", "matrix")
+ARRAYS = ("corrections", "fitted", "scores", "matrices")
 
 
 def digest(avatar: Avatar, sequence: FlameSequence, groups: Sequence[Sequence[View]], errors: Errors, seed: int) -> str:

@@ -5,14 +5,15 @@ explain best what the pictures show. Energy of the corrections c of a timestep, 
 
     evidence * (number of pictures) * loss / (loss at first) + |c|^2 / 2 + sum over its neighbours in time |c - c'|^2 / 2
 
-Levenberg-Marquardt with one Gauss-Newton matrix for all timesteps (`evidence.Actor.probe`): it belongs to the avatar and its
-cameras far more than to a pose.
+Quasi-Newton steps (BFGS; Nocedal and Wright 2006, 6.1 and procedure 18.2) that begin with a Gauss-Newton matrix. That belongs
+to the avatar, its cameras and the size of the pictures far more than to a pose: all timesteps of a stage share one
+(`evidence.Actor.probe`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -22,12 +23,12 @@ from taichi_avatars.errors import UserError
 from taichi_avatars.evaluation.scores import decibel
 from taichi_avatars.head.sequence import FlameSequence
 from taichi_avatars.scene.views import View
-from taichi_avatars.tracking.evidence import PROBES_PER_VIEW, Actor, Evidence, Pictures, shrunk
+from taichi_avatars.tracking.evidence import Actor, Evidence, Pictures, shrunk
 from taichi_avatars.training.interrupts import held_back
 
-PROBES = 5  # per parameter, that the Gauss-Newton matrix is made of
+PROBED, PROBES = 40, 2  # views at most, and probes per parameter, that the Gauss-Newton matrix is made of
 SMALLEST_GAIN = 0.003  # of the energy, that a step must promise to be worth its pictures
-DAMPING, RELIEF, LEAST_DAMPING = 4.0, 0.5, 0.05
+LEAST_CURVATURE = 0.2  # along a step, against what was expected there: less is noise of the images
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Stage:
     steps: int
 
 
-STAGES = (Stage(divide=2, every=2, steps=3), Stage(divide=1, every=1, steps=2))
+STAGES = (Stage(divide=2, every=4, steps=2), Stage(divide=1, every=2, steps=2))
 # One camera sees less and is tracked worse: more steps; a second pass knows what the neighbours found.
 STAGES_OF_ONE_CAMERA = (Stage(divide=1, every=1, steps=5), Stage(divide=1, every=1, steps=3))
 
@@ -55,7 +56,7 @@ class Errors:
     pose: float = 0.003
     translation: float = 0.0003
     expression: float = 0.02
-    evidence: float = 20.0
+    evidence: float = 60.0
     eyes: float | None = None  # as pose
 
     def sigma(self, widths: Mapping[str, int]) -> Tensor:
@@ -67,7 +68,7 @@ class Errors:
 
 @dataclass(frozen=True)
 class Fitted:
-    """A timestep after a stage. before, after: PSNR of its pictures as tracked and as refined, dB; 0 but in the last."""
+    """A timestep after a stage. before, after: PSNR of the pictures looked at, tracked and refined, dB; 0 but in the last."""
 
     timestep: int
     before: float
@@ -82,19 +83,20 @@ class State:
         corrections: (T,P) of the rows of the sequence.
         fitted: (stages,T) whether a stage has been done.
         scores: (T,2) PSNR before and after, dB.
-        matrix: (P,P) Gauss-Newton matrix of a picture, empty before it is known.
+        matrices: (stages,P,P) Gauss-Newton matrix of a picture, 0 before it is known.
     """
 
     corrections: Tensor
     fitted: Tensor
     scores: Tensor
-    matrix: Tensor = field(default_factory=lambda: torch.zeros(0, 0))
+    matrices: Tensor
 
     @staticmethod
     def of(sequence: FlameSequence) -> State:
         table = sequence.table()
         done = torch.zeros(len(STAGES), len(table), dtype=torch.bool)
-        return State(torch.zeros_like(table), done, torch.zeros(len(table), 2))
+        matrices = torch.zeros(len(STAGES), table.shape[1], table.shape[1])
+        return State(torch.zeros_like(table), done, torch.zeros(len(table), 2), matrices)
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,6 @@ class _Problem:
     sequence: FlameSequence
     table: Tensor
     sigma: Tensor
-    matrix: Tensor
     evidence: float
     stages: tuple[Stage, ...]
 
@@ -148,11 +149,14 @@ def refine(
     actor, table = Actor(avatar, sequence, background), sequence.table()
     several = any(len(views) > 1 for rows in shown for views in rows.values())
     stages = STAGES if several else STAGES_OF_ONE_CAMERA
-    if not state.matrix.numel():
-        state.matrix = _matrix(actor, sequence, table, shown, stages[0], torch.Generator().manual_seed(seed))
     sigma = errors.sigma(sequence.widths())
-    problem = _Problem(actor, sequence, table, sigma, state.matrix, errors.evidence, stages)
-    for number in range(len(stages)):
+    problem = _Problem(actor, sequence, table, sigma, errors.evidence, stages)
+    for number, stage in enumerate(stages):
+        if not bool(state.matrices[number].any()):
+            known = number > 0 and stages[number - 1].divide == stage.divide
+            generator = torch.Generator().manual_seed(seed)
+            matrix = state.matrices[number - 1] if known else _matrix(actor, sequence, table, shown, stage, generator)
+            state.matrices[number] = matrix
         for rows in shown:
             for row, views in rows.items():
                 if not state.fitted[number, row]:
@@ -187,11 +191,12 @@ def _matrix(
 ) -> Tensor:
     """(P,P) mean over pixels, and over views spread evenly over all, of dI dI^T."""
     views = [(row, view) for rows in shown for row, of_row in rows.items() for view in of_row[:: stage.every]]
-    wanted = -(-PROBES * table.shape[1] // PROBES_PER_VIEW)
+    chosen = [views[place * len(views) // PROBED] for place in range(PROBED)] if len(views) > PROBED else views
+    each = -(-PROBES * table.shape[1] // len(chosen))
     probes = []
-    for row, view in views[:: max(1, len(views) // wanted)]:
+    for row, view in chosen:
         offset = _offset(sequence, row)
-        probes.append(actor.probe(table[row], offset, shrunk([view], stage.divide), generator))
+        probes.append(actor.probe(table[row], offset, shrunk([view], stage.divide)[0], each, generator))
     found = torch.cat(probes)
     return found.T @ found / len(found)
 
@@ -205,7 +210,7 @@ def _fit(problem: _Problem, state: State, number: int, row: int, views: list[Vie
     begin = state.corrections[row].clone()
     if number == 0 and weight:  # a neighbour has been fitted: what it found is a better start than none
         begin = centre / weight
-    found, evidence = _minimum(problem, begin, tracked, offset, pictures, centre, weight, stage.steps)
+    found, evidence = _minimum(problem, state.matrices[number], begin, tracked, offset, pictures, centre, weight, stage.steps)
     scores = state.scores[row]
     if last:
         before = actor.evidence(tracked, offset, pictures, gradient=False)
@@ -229,6 +234,7 @@ def _neighbours(problem: _Problem, state: State, number: int, row: int, rows: li
 
 def _minimum(
     problem: _Problem,
+    matrix: Tensor,
     correction: Tensor,
     tracked: Tensor,
     offset: Tensor | None,
@@ -237,38 +243,46 @@ def _minimum(
     weight: float,
     steps: int,
 ) -> tuple[Tensor, Evidence]:
-    """The best correction (P,) that some steps of Levenberg-Marquardt find, and the evidence for it."""
-    actor, sigma = problem.actor, problem.sigma
+    """The best correction (P,) that some steps find, and the evidence for it."""
+    actor, variance = problem.actor, problem.sigma.square()
     now = actor.evidence(tracked + correction, offset, pictures)
     share = problem.evidence * len(pictures.views) / max(now.loss, 1e-8)
-    # Where nothing but background is, nothing differs: what differs elsewhere is more than the mean says.
-    curvature = share * problem.matrix * pictures.coverage / max(now.l1, 1e-8)
-    prior = torch.diag((1.0 + weight) / sigma.square())
 
     def energy(at: Tensor, loss: float) -> float:
         # |c|^2 + sum w |c - c'|^2, less what does not depend on c
-        return share * loss + 0.5 * float((((1.0 + weight) * at - 2.0 * centre) * at / sigma.square()).sum())
+        return share * loss + 0.5 * float((((1.0 + weight) * at - 2.0 * centre) * at / variance).sum())
 
-    damping, best = 1.0, energy(correction, now.loss)
+    def slope(at: Tensor, seen: Evidence) -> Tensor:
+        assert seen.gradient is not None
+        return share * seen.gradient + ((1.0 + weight) * at - centre) / variance
+
+    # Where nothing but background is, nothing differs: what differs elsewhere is more than the mean says.
+    curvature = share * matrix * pictures.coverage / max(now.l1, 1e-8) + torch.diag((1.0 + weight) / variance)
+    best, here = energy(correction, now.loss), slope(correction, now)
     for step in range(steps):
-        assert now.gradient is not None
-        slope = share * now.gradient + ((1.0 + weight) * correction - centre) / sigma.square()
-        move = torch.linalg.solve(damping * curvature + prior, slope)
-        promised = float(slope @ move - 0.5 * move @ (curvature + prior) @ move)
-        if damping <= 1.0 and promised < SMALLEST_GAIN * share * now.loss:
+        move = torch.linalg.solve(curvature, here)
+        if 0.5 * float(here @ move) < SMALLEST_GAIN * share * now.loss:
             break
         trial = correction - move
         seen = actor.evidence(tracked + trial, offset, pictures, gradient=step + 1 < steps)
         gained = best - energy(trial, seen.loss)
-        if gained <= 0.0:
-            damping *= DAMPING
-            continue
-        if gained > 0.7 * promised:
-            damping = max(RELIEF * damping, LEAST_DAMPING)
-        correction, now, best = trial, seen, best - gained
-        if now.gradient is None:
-            break
+        there = None if seen.gradient is None else slope(trial, seen)
+        if there is not None:  # a step that led too far tells of it, too
+            curvature = with_secant(curvature, move, here - there)
+        if gained > 0.0:
+            correction, now, best = trial, seen, best - gained
+            here = here if there is None else there
     return correction, now
+
+
+def with_secant(curvature: Tensor, move: Tensor, change: Tensor) -> Tensor:
+    """BFGS: the curvature (P,P) that explains how the slope changed (P,) along a move (P,), damped as Powell does."""
+    expected = curvature @ move
+    along, seen = float(move @ expected), float(move @ change)
+    if seen < LEAST_CURVATURE * along:
+        kept = (1.0 - LEAST_CURVATURE) * along / (along - seen)
+        change = kept * change + (1.0 - kept) * expected
+    return curvature - torch.outer(expected, expected) / along + torch.outer(change, change) / float(move @ change)
 
 
 def _offset(sequence: FlameSequence, row: int) -> Tensor | None:

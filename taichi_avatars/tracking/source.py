@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -13,7 +14,7 @@ import av
 import av.error
 import numpy as np
 from av.video.frame import VideoFrame
-from av.video.reformatter import Colorspace, Interpolation
+from av.video.reformatter import Colorspace, Interpolation, VideoReformatter
 from PIL import ExifTags, Image, ImageOps
 
 from taichi_avatars.errors import UserError
@@ -26,6 +27,9 @@ FULL_FRAME = math.hypot(36, 24)  # millimetres: the diagonal that "35 mm equival
 HIGH_DEFINITION = 720  # lines from which an unstated colour matrix is BT.709
 KNOWN_MATRICES = (Colorspace.ITU601, Colorspace.ITU709, Colorspace.SMPTE240M, Colorspace.FCC)
 FOCAL_KEYS = ("com.apple.quicktime.camera.focal_length.35mm_equivalent", "focal_length_in_35mm_film", "focallengthin35mmformat")
+
+
+Scalers = dict[tuple[int, int], VideoReformatter]  # by size: what one has prepared serves the next frame
 
 
 @dataclass(frozen=True)
@@ -128,6 +132,7 @@ def _open_video(path: Path) -> Source:
 
 def _video_frames(source: Source) -> Iterator[tuple[float, Callable[[tuple[int, int]], np.ndarray]]]:
     begin: float | None = None
+    scalers: Scalers = defaultdict(VideoReformatter)
     try:
         with av.open(str(source.path)) as container:
             stream = container.streams.video[0]
@@ -136,23 +141,32 @@ def _video_frames(source: Source) -> Iterator[tuple[float, Callable[[tuple[int, 
                 time = frame.time
                 if time is not None and begin is None:
                     begin = time
-                yield -math.inf if time is None or begin is None else time - begin, partial(_upright, frame)
+                yield -math.inf if time is None or begin is None else time - begin, partial(_upright, frame, scalers)
     except av.error.FFmpegError:
         return  # what came before is good
 
 
-def _upright(frame: VideoFrame, size: tuple[int, int]) -> np.ndarray:
+def _upright(frame: VideoFrame, scalers: Scalers, size: tuple[int, int]) -> np.ndarray:
     turns = _quarter_turns(frame)
     width, height = size if turns % 2 == 0 else size[::-1]
     matrix = frame.colorspace
     if matrix not in KNOWN_MATRICES:
         matrix = Colorspace.ITU709 if frame.height >= HIGH_DEFINITION else Colorspace.ITU601
-    if is_high(frame):
-        deep = frame.reformat(width, height, "rgb48le", src_colorspace=matrix, interpolation=Interpolation.AREA)
-        picture = to_8_bit(deep.to_ndarray(), frame)
-    else:
-        shown = frame.reformat(width, height, "rgb24", src_colorspace=matrix, interpolation=Interpolation.AREA)
-        picture = shown.to_ndarray()
+    high = is_high(frame)
+    shown = (
+        scalers[size]
+        .reformat(
+            frame,
+            width,
+            height,
+            "rgb48le" if high else "rgb24",
+            src_colorspace=matrix,
+            interpolation=Interpolation.AREA,
+            threads=1,  # of which each would cost more to wake than it saves
+        )
+        .to_ndarray()
+    )
+    picture = to_8_bit(shown, frame) if high else shown
     return np.ascontiguousarray(np.rot90(picture, turns))
 
 

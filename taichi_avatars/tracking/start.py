@@ -7,7 +7,7 @@ import torch
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
-from taichi_avatars.tracking.points import ROTATION, TRANSLATION, HeadPoints
+from taichi_avatars.tracking.points import ROTATION, TRANSLATION, Landmarks
 
 # Landmarks that expressions hardly move: nose, forehead, corners of the eyes, temples, chin.
 RIGID = (
@@ -17,7 +17,7 @@ RIGID = (
 IMAGE_FROM_WORLD = np.diag([1.0, -1.0, -1.0])  # image axes (x right, y down, z forward) of the world's (y up, z back)
 
 
-def first_guess(points: HeadPoints, landmarks: Tensor, center: Tensor, focal: float, size: int) -> Tensor:
+def first_guess(places: Landmarks, landmarks: Tensor, center: Tensor, focal: float, size: int) -> Tensor:
     """Rotation and translation of T frames, (T,size) with the rest zero; frames without landmarks take their neighbour's.
 
     The network sees a face from straight ahead, wherever it is in the picture; its turn is relative to the ray there.
@@ -27,11 +27,11 @@ def first_guess(points: HeadPoints, landmarks: Tensor, center: Tensor, focal: fl
         center: (2,) principal point; focal: pixels.
         size: parameters per frame.
     """
-    chosen = torch.isin(points.landmark, torch.tensor(RIGID))
-    model = points.template[chosen].double().numpy()
+    chosen = torch.isin(places.number, torch.tensor(RIGID))
+    model = places.points.template[chosen].double().numpy()
     middle = model.mean(0)
     model = model - middle
-    root = points.joints[0].double().numpy()
+    root = places.points.joints[0].double().numpy()
     out = np.zeros((len(landmarks), size), np.float32)
     seen = []
     for t, frame in enumerate(landmarks[:, chosen].double().numpy()):

@@ -6,11 +6,12 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from taichi_avatars.bars import OpenBar
@@ -19,12 +20,14 @@ from taichi_avatars.files.atomic import writing
 from taichi_avatars.files.json import write_json
 from taichi_avatars.head.flame import FlameModel
 from taichi_avatars.tracking import capture_files as files
-from taichi_avatars.tracking.choosing import choose
-from taichi_avatars.tracking.fit import Fit, fit
+from taichi_avatars.tracking.choosing import Choice, choose
+from taichi_avatars.tracking.fit import ClipFit, Fit, fit
+from taichi_avatars.tracking.fit_outlines import fit_outlines
 from taichi_avatars.tracking.looking import FILM, Watched, watch
 from taichi_avatars.tracking.pictures import Pictures
 from taichi_avatars.tracking.points import POSE, TRANSLATION
 from taichi_avatars.tracking.report import frame_report, video_report
+from taichi_avatars.tracking.silhouettes import Silhouette, look_at_silhouettes
 from taichi_avatars.tracking.source import Source, open_source
 from taichi_avatars.tracking.tracked import Tracked, check_views, coverage_of, examined
 
@@ -96,8 +99,19 @@ def track(
         found = fit(head, [one.clip for one in tracked], bar.update)
     for one, own in zip(tracked, found.clips, strict=True):
         check_views(one, own.frames)
+    choices = [
+        choose(one.seen, own.residual.numpy(), own.frames.numpy(), POSE, settings.test)
+        for one, own in zip(tracked, found.clips, strict=True)
+    ]
+    silhouettes = [
+        _silhouettes(head, one, own, found, choice, settings.rate, open_bar)
+        for one, own, choice in zip(tracked, found.clips, choices, strict=True)
+    ]
+    with open_bar("fit outlines", first, "frames") as bar:
+        teaching = [torch.from_numpy(choice.rows("train")) for choice in choices]
+        found = fit_outlines(head, [one.clip for one in tracked], found, silhouettes, teaching, bar.update)
     with writing(out):
-        report = _write(work / "capture", head, tracked, found, settings, open_bar)
+        report = _write(work / "capture", head, tracked, found, choices, silhouettes, settings, open_bar)
         _put_in_place(work / "capture", out)
         shutil.rmtree(work, ignore_errors=True)
     return {key: value for key, value in report.items() if key != "frames"}
@@ -138,18 +152,37 @@ def _watch(source: Source, file: Path, rate: float, open_bar: OpenBar) -> Watche
     return watched
 
 
+def _silhouettes(
+    head: FlameModel, one: Tracked, own: ClipFit, found: Fit, choice: Choice, rate: float, open_bar: OpenBar
+) -> dict[int, Silhouette]:
+    """Of the pictures of a video that are cut out later."""
+    rows = np.concatenate([choice.rows("train"), choice.rows("test")])
+    sequence, looked = files.sequence_of(own.frames, found.shape, torch.zeros(3)), (one.watched.width, one.watched.height)
+    with open_bar(f"outline of {one.watched.source.path.name}", len(rows), "frames") as bar:
+        return look_at_silhouettes(
+            one.watched.source, rate, looked, own.focal, lambda row: sequence.mesh(head, row).vertices, rows, bar.update
+        )
+
+
 def _write(
-    folder: Path, head: FlameModel, tracked: Sequence[Tracked], found: Fit, settings: Settings, open_bar: OpenBar
+    folder: Path,
+    head: FlameModel,
+    tracked: Sequence[Tracked],
+    found: Fit,
+    choices: Sequence[Choice],
+    silhouettes: Sequence[Mapping[int, Silhouette]],
+    settings: Settings,
+    open_bar: OpenBar,
 ) -> dict[str, Any]:
     center = torch.cat([c.frames[one.clip.usable][:, TRANSLATION] for c, one in zip(found.clips, tracked, strict=True)])
     center = center.median(0).values
     splits: dict[str, list[dict[str, object]]] = {"train": [], "test": []}
-    sequence = files.sequence_of(torch.cat([c.frames for c in found.clips]), found.shape, center)
+    sequence = files.sequence_of(torch.cat([c.frames for c in found.clips]), found.shape, center, found.offset)
     report: dict[str, Any] = {"videos": [], "shape": [round(v, 4) for v in found.shape.tolist()], "frames": []}
     films = []
     for number, (one, own) in enumerate(zip(tracked, found.clips, strict=True)):
-        choice = choose(one.seen, own.residual.numpy(), own.frames.numpy(), POSE, settings.test)
-        pictures = Pictures(head, one, own, found.shape, center, choice, settings.size, number)
+        choice = choices[number]
+        pictures = Pictures(head, one, own, found, center, choice, silhouettes[number], settings.size, number)
         with open_bar(f"cut out {one.watched.source.path.name}", len(one.clip), "frames") as bar:
             films.append(pictures.write(folder, settings.rate, bar))
         for split in splits:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from taichi_avatars.faces.regions import Region
 from taichi_avatars.scene.cameras import Camera
 
 # Of the space that the mesh takes in all pictures: what hair and loose fits add to it.
@@ -36,6 +37,11 @@ class Framing:
 
     def cut(self, picture: np.ndarray) -> np.ndarray:
         return np.ascontiguousarray(picture[self.top : self.top + self.height, self.left : self.left + self.width])
+
+    def placed(self, region: Region, looked: tuple[int, int]) -> Region:
+        """A square in pictures of the looked-at size (width, height) as one in what is kept."""
+        region = region.scaled(self.read_width / looked[0])
+        return replace(region, x=region.x - self.left, y=region.y - self.top)
 
     def camera(self, center: Tensor) -> Camera:
         """The video's camera, at `center` (3,) in a world whose axes are its own: x right, y up, z back."""

@@ -1,4 +1,4 @@
-"""The sound of a file, to be put under a video."""
+"""The sound of a file, to be muxed into a video."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from taichi_avatars.errors import UserError
 
 CODEC, RATE, LAYOUT, BIT_RATE = "aac", 48_000, "stereo", 160_000
 FRAME_SAMPLES = 1024  # of AAC
-TREMBLE = 0.02  # seconds that a file's clock may be off before the sound is moved: coarse clocks round to 1 or 10 ms
+TREMBLE = 0.02  # tolerance in seconds of a file's clock before the sound is moved: coarse clocks round to 1 or 10 ms
 
 
 class Soundtrack:
-    """Encodes the sound of an audio file, or of a video, into a file that is being written, as far as its video has come.
+    """Encodes the sound of an audio file, or of a video, into a file that is being written, up to the end of its video.
 
-    Sound is heard when the file's clock says, from its first picture on: late or with gaps, where it is so.
+    Sound follows the file's clock, from its first picture on, including late starts and gaps.
 
     Args:
         path: what PyAV reads: wav, mp3, m4a, ogg, mp4, mov, ...
 
     Raises:
-        UserError: where the file is missing, broken, or has no sound.
+        UserError: if the file is missing, broken, or has no sound.
     """
 
     def __init__(self, path: Path | str, container: OutputContainer) -> None:
@@ -43,7 +43,7 @@ class Soundtrack:
         self.stream.bit_rate = BIT_RATE
 
     def play_to(self, seconds: float) -> None:
-        """Writes what is heard before a moment; where the file ends earlier there is silence."""
+        """Writes the sound up to a moment; silence after the end of the file."""
         while self.waiting is not None and self.samples < seconds * RATE:
             frame, self.waiting = self.waiting, next(self.frames, None)
             frame.pts = self.samples
@@ -51,18 +51,18 @@ class Soundtrack:
             self.container.mux(self.stream.encode(frame))
 
     def end(self) -> None:
-        """Writes what the encoder still holds."""
+        """Flushes the encoder."""
         self.frames.close()
         self.container.mux(self.stream.encode(None))
 
 
 def check_sound(path: Path | str) -> None:
-    """Raises a UserError where a file has no sound to take: before the work of a whole video, not after it."""
+    """Raises a UserError if a file has no sound: before the work of a whole video, not after it."""
     frames = _frames(Path(path))
     found = next(frames, None)
     frames.close()
     if found is None:
-        raise UserError(f"{path}: its sound is empty; give another file or leave --audio out")
+        raise UserError(f"{path}: its sound is empty; give another file or omit --audio")
 
 
 def _frames(path: Path) -> Generator[AudioFrame, None, None]:
@@ -81,10 +81,10 @@ def _frames(path: Path) -> Generator[AudioFrame, None, None]:
 
 
 def _in_time(container: InputContainer, stream: AudioStream) -> Iterator[AudioFrame]:
-    """The decoded frames, one directly behind the other: silence where the sound begins late or has a gap, and without what
-    is heard before the first picture or twice."""
+    """The decoded frames without gaps: silence fills a late start or a gap; sound before the first picture, and overlaps, are
+    dropped."""
     beginning = _beginning(container, stream)
-    samples = 0  # heard so far
+    samples = 0  # duration so far
     for frame in container.decode(stream):
         early = 0
         if frame.time is not None:
@@ -102,7 +102,7 @@ def _in_time(container: InputContainer, stream: AudioStream) -> Iterator[AudioFr
 
 
 def _beginning(container: InputContainer, stream: AudioStream) -> float:
-    """When the first picture is shown, in the file's seconds; without pictures (a cover is none), when the sound begins."""
+    """Time of the first picture, in the file's seconds; without pictures (cover art does not count), start of the sound."""
     for video in container.streams.video:
         moves = not video.disposition & Disposition.attached_pic
         if moves and video.start_time is not None and video.time_base is not None:
@@ -113,7 +113,7 @@ def _beginning(container: InputContainer, stream: AudioStream) -> float:
 
 
 def _silence(like: AudioFrame, samples: int) -> Iterator[AudioFrame]:
-    """So many samples of nothing in the format of a frame, in frames of a second at most."""
+    """This many samples of silence in the format of a frame, in frames of at most a second."""
     while samples > 0:
         count = min(samples, like.sample_rate)
         yield _frame_of(np.zeros_like(like.to_ndarray(), shape=_shape(like, count)) + _zero(like), like)
@@ -131,7 +131,7 @@ def _shape(like: AudioFrame, samples: int) -> tuple[int, int]:
 
 
 def _zero(like: AudioFrame) -> int:
-    """What silence is: bytes without a sign have it in the middle."""
+    """The value of silence: unsigned bytes have it in the middle."""
     return 128 if like.format.name.startswith("u8") else 0
 
 

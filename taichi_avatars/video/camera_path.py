@@ -1,4 +1,4 @@
-"""Camera paths: key frames in a JSON file, a camera for every moment."""
+"""Camera paths: key frames in a JSON file, interpolated to a camera at any time."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ class CameraPath:
     Attributes:
         times: (K,) seconds, increasing.
         positions: (K,3) metres.
-        quats: (K,4) x,y,z,w as roma has them: camera axes (OpenCV) into those of the path.
-        targets: (K,3) metres, what a key looks at; NaN for one given by a matrix.
+        quats: (K,4) x,y,z,w as in roma: camera axes (OpenCV) to those of the path.
+        targets: (K,3) metres, the point that a key looks at; NaN for one given by a matrix.
         fov_y: (K,) radians.
-        of_head: whether the path is in the head's own axes (its left, up and forward, from its middle) or in the world's.
+        of_head: whether the path is in the head's own axes (its left, up and forward, from its centre) or in the world's.
     """
 
     times: Tensor
@@ -46,9 +46,9 @@ class CameraPath:
     def at(self, seconds: float, place: Place, width: int, height: int) -> Camera:
         """The camera at a moment; before the first key and after the last it stands still.
 
-        Positions and fields of view run along a cubic through the keys (Catmull-Rom for keys at any times), rotations along
-        the shortest arc between two of them. Between two keys that look at something the camera goes on looking at it: a
-        turn of its own would lose it where the way is bent.
+        Positions and fields of view follow a cubic through the keys (non-uniform Catmull-Rom), rotations the shortest arc
+        between two of them. Between two keys with targets the camera keeps looking at the target: an interpolated rotation
+        would lose it on a curved path.
 
         Args:
             place: of the head.
@@ -85,7 +85,7 @@ def read_camera_path(path: Path | str) -> CameraPath:
 
 
 def camera_path(content: object, origin: str) -> CameraPath:
-    """The same from the content of such a file; errors begin with where it is from."""
+    """The same from the content of such a file; errors begin with its origin."""
     keys = content.get("keys") if isinstance(content, dict) else None
     if not isinstance(content, dict) or not isinstance(keys, list) or not keys:
         raise UserError(f'{origin}: not a camera path: want an object with a list "keys" of key frames')
@@ -96,7 +96,7 @@ def camera_path(content: object, origin: str) -> CameraPath:
     times = torch.tensor([time for time, _, _, _ in read], dtype=torch.float64)
     late = (times.diff() <= 0).nonzero()
     if len(late):
-        raise UserError(f"{origin}: key frame {int(late[0]) + 1}: its time is not after the one before; sort them by time")
+        raise UserError(f"{origin}: key frame {int(late[0]) + 1}: its time is not after the previous one; sort them by time")
     poses = torch.stack([pose for _, pose, _, _ in read])
     quats = roma.rotmat_to_unitquat(poses[:, :3, :3])
     targets = torch.stack([target for _, _, target, _ in read])
@@ -105,7 +105,7 @@ def camera_path(content: object, origin: str) -> CameraPath:
 
 
 def shifted(keys: list[dict[str, Any]], by: Origin) -> list[dict[str, Any]]:
-    """Key frames of a file that `camera_path` takes, moved in the world, in 64 bits; the same ones where `by` is 0."""
+    """Key frames of a file that `camera_path` takes, moved in the world, in 64 bits; unchanged if `by` is 0."""
     if not any(by):
         return keys
     moved = []
@@ -124,7 +124,7 @@ def shifted(keys: list[dict[str, Any]], by: Origin) -> list[dict[str, Any]]:
 
 
 def _read_key(key: Any, where: str) -> tuple[float, Tensor, Tensor, float]:
-    """Time, camera to the path's axes (4,4) with OpenCV axes, what it looks at (3,), and the field of view in radians."""
+    """Time, camera to the path's axes (4,4) with OpenCV axes, target (3,), and the field of view in radians."""
     if not isinstance(key, dict):
         raise UserError(f"{where}: want an object, got {type(key).__name__}")
     unknown = sorted(set(key) - KEYS)
@@ -148,7 +148,7 @@ def _read_key(key: Any, where: str) -> tuple[float, Tensor, Tensor, float]:
     up = _numbers(key.get("up", [0.0, 1.0, 0.0]), (3,), f"{where}: up")
     rotation = _looking(target - position, up)
     if rotation is None:
-        raise UserError(f"{where}: it looks straight along up, or at its own place; give another up, look_at or position")
+        raise UserError(f"{where}: it looks straight along up, or at its own position; give another up, look_at or position")
     pose = torch.eye(4, dtype=torch.float64)
     pose[:3, :3], pose[:3, 3] = rotation, position
     return time, pose, target, math.radians(fov)
@@ -159,7 +159,7 @@ def _looking(forward: Tensor, up: Tensor) -> Tensor | None: ...
 @overload
 def _looking(forward: Tensor, up: Tensor, otherwise: Tensor) -> Tensor: ...
 def _looking(forward: Tensor, up: Tensor, otherwise: Tensor | None = None) -> Tensor | None:
-    """OpenCV's axes in columns (3,3) of a camera that looks along a direction; `otherwise` where up is along it too."""
+    """OpenCV's axes in columns (3,3) of a camera that looks along a direction; `otherwise` if up is parallel to it."""
     right = torch.linalg.cross(forward, up)
     if not float(right.norm()) > 1e-6 * float(forward.norm() * up.norm()):
         return otherwise
@@ -179,7 +179,7 @@ def _numbers(value: Any, shape: tuple[int, ...], where: str) -> Tensor:
 
 
 def _interval(times: Tensor, seconds: float) -> tuple[int, float]:
-    """The key before a moment and the share of the way to the next."""
+    """The key before a moment and the fraction of the way to the next."""
     if len(times) == 1:
         return 0, 0.0
     left = int(torch.searchsorted(times, seconds, right=True).clamp(1, len(times) - 1)) - 1
@@ -187,7 +187,7 @@ def _interval(times: Tensor, seconds: float) -> tuple[int, float]:
 
 
 def _cubic(times: Tensor, values: Tensor, seconds: float) -> Tensor:
-    """Values (K,C) at a moment, on the cubic whose slopes at a key are those of the parabola through it and its neighbours."""
+    """Values (K,C) at a moment, on the cubic whose slope at a key is that of the parabola through it and its neighbours."""
     if len(times) == 1:
         return values[0]
     left, u = _interval(times, seconds)

@@ -1,16 +1,16 @@
-"""A mark on films: that what they show was made."""
+"""A label on films: that their content is synthetic."""
 
 from __future__ import annotations
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-SHARE, SMALLEST = 0.035, 11  # height of the letters, of the picture's, and in pixels
+SHARE, SMALLEST = 0.035, 11  # height of the letters: fraction of the image's, and minimum in pixels
 PAPER, INK = (0, 0, 0, 150), (255, 255, 255, 255)
 
 
 def labelled(picture: np.ndarray, text: str | None) -> np.ndarray:
-    """(H,W,3) uint8 with a line of text in the lower left corner; the same picture where there is none."""
+    """(H,W,3) uint8 with a line of text in the lower left corner; the image unchanged if there is none."""
     if not text:
         return picture
     image = Image.fromarray(picture)

@@ -1,4 +1,4 @@
-"""Frames to mp4, through the libraries that come with PyAV: no ffmpeg binary is needed."""
+"""Frames to mp4, through the libraries bundled with PyAV: no ffmpeg binary is needed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import cast
 import av
 import numpy as np
 from av.container import OutputContainer
-from av.video.reformatter import ColorRange, Colorspace, Interpolation
+from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 from av.video.stream import VideoStream
 from torch import Tensor
 
@@ -23,7 +23,7 @@ from taichi_avatars.video.audio import Soundtrack
 
 BT709 = 1  # ITU-T H.273: the same number for primaries, transfer and matrix
 LIMITED_RANGE = 1  # H.273: luma 16 to 235
-# Visually lossless. The encoder holds as many frames as it looks ahead: its usual forty only cost memory at this quality.
+# Visually lossless. The encoder buffers its lookahead frames: the default of forty only costs memory at this quality.
 H264_OPTIONS = {"crf": "17", "preset": "medium", "rc-lookahead": "10"}
 FFMPEG_QP2LAMBDA = 118
 MPEG4_QUALITY = 2  # 1 is best, 31 worst
@@ -37,36 +37,37 @@ def write_mp4(
     audio: Path | str | None = None,
     preset: str = H264_OPTIONS["preset"],
 ) -> int:
-    """Writes frames as an mp4 (yuv420p, BT.709) that browsers and players show; h264, or mpeg4 where PyAV has no libx264.
+    """Writes frames as an mp4 (yuv420p, BT.709) that browsers and players show; h264, or mpeg4 if PyAV has no libx264.
 
-    Frames are taken one by one, so they may be rendered as they are asked for. Nothing is left under `path` where that fails.
+    Frames are consumed one by one, so they may be rendered on demand. Nothing is left at `path` on failure.
 
     Args:
         frames: (H,W,3) uint8 arrays or (3,H,W) float tensors in [0,1] (values outside are clamped), all of one size.
-            An odd height or width grows by one repeated row or column, since the format stores colour for 2x2 pixels.
+            An odd height or width is padded by repeating a row or column, since the format stores colour for 2x2 pixels.
         fps: frames per second.
-        audio: an audio file, or a video whose sound is taken; cut where the frames end.
-        preset: of libx264: a faster one makes larger files.
+        audio: an audio file, or a video whose sound is used; cut at the end of the frames.
+        preset: of libx264; a faster one makes larger files.
 
     Returns:
         Number of frames.
 
     Raises:
-        UserError: where there is no frame, or the audio cannot be read.
-        ValueError: where a frame has another shape, type or size.
+        UserError: if there is no frame, or the audio cannot be read.
+        ValueError: if a frame has another shape, type or size.
     """
     images = (as_uint8(frame) for frame in frames)
     first = next(images, None)
     if first is None:
         raise UserError(f"{path}: a video needs at least one frame, got none; check the choice of timesteps and camera")
-    count = 0
+    count, converter = 0, VideoReformatter()
     with atomic_path(path) as temporary, av.open(str(temporary), "w", options={"movflags": "faststart"}) as container:
         stream = _open_stream(container, first.shape, fps, preset)
         sound = None if audio is None else Soundtrack(audio, container)
         for image in chain([first], images):
             if image.shape != first.shape:
                 raise ValueError(f"frame {count}: got size {image.shape}, the first frame has {first.shape}")
-            frame = av.VideoFrame.from_ndarray(_padded(image), format="rgb24").reformat(
+            frame = converter.reformat(
+                av.VideoFrame.from_ndarray(_padded(image), format="rgb24"),
                 format="yuv420p",
                 dst_colorspace=Colorspace.ITU709,
                 dst_color_range=ColorRange.MPEG,

@@ -1,4 +1,4 @@
-"""Motion in, video out: an avatar performs what somebody else did."""
+"""Motion in, video out: an avatar driven by another motion."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ from taichi_avatars.video.viewpoints import captured_camera, facing, frontal_cam
 Panel = Literal["driver", "avatar", "mesh", "overlay", "novel"]
 PANELS: tuple[Panel, ...] = ("driver", "avatar", "mesh", "overlay", "novel")
 SWING_SECONDS = 8.0  # of one orbit, there and back
-ASIDE = math.radians(35.0)  # swing of the second camera where the first stands still
-GAP = 4  # pixels between two panels
+ASIDE = math.radians(35.0)  # swing of the second camera if the first is fixed
+GAP = 4  # gap between two panels, pixels
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,11 +40,11 @@ class Staging:
     """How a performance is filmed.
 
     Attributes:
-        camera: where it stands at the first frame; with a path, what gives the size of the picture.
+        camera: the camera of the first frame; with a path, only its image size is used.
         place: of the head, which an orbiting camera swings around.
         orbit: angle of the swing to each side, radians; 0 for a fixed camera.
         background: red, green, blue in [0,1].
-        path: that the camera takes instead, see `camera_path.read_camera_path`.
+        path: of the camera, instead of an orbit, see `camera_path.read_camera_path`.
     """
 
     camera: Camera
@@ -79,14 +79,14 @@ def stage(
 
     Args:
         size: width and height of the picture, pixels; without a `camera_id`.
-        camera_id: a camera of the motion's capture, or, where the motion has none, of `own_views`; else one that stands in
+        camera_id: a camera of the motion's capture, or, if the motion has none, of `own_views`; None for one in
             front of the head.
         own_views: the capture that the avatar was trained on.
         orbit: angle that the camera swings to each side, radians.
         path: of a camera, instead of both.
 
     Raises:
-        UserError: where there is no such camera.
+        UserError: if there is no such camera.
     """
     actor = drive(avatar, motion)
     if camera_id is None:
@@ -94,9 +94,9 @@ def stage(
         return actor, Staging(frontal_camera(where, *size), where, orbit, background, path)
     views = motion.views or own_views
     if not views:
-        raise UserError(f"camera {camera_id}: neither the motion nor the avatar has a capture with cameras; leave it out")
+        raise UserError(f"camera {camera_id}: neither the motion nor the avatar has a capture with cameras; omit it")
     camera = captured_camera(views, camera_id)
-    if not motion.views:  # the motion took place somewhere else
+    if not motion.views:  # the motion was captured at another place
         actor = moved(actor, to=avatar)
     return actor, Staging(camera, place(actor), orbit, background)
 
@@ -104,19 +104,19 @@ def stage(
 def film(
     actor: Avatar, staging: Staging, fps: float, panels: Sequence[Panel] = ("avatar",), driver: Mapping[int, View] | None = None
 ) -> Iterator[np.ndarray]:
-    """Frames (H,W,3) uint8 of a performance, rendered one by one as they are asked for; of those, this process's share.
+    """Frames (H,W,3) uint8 of a performance, rendered one by one on demand; of those, this process's share.
 
     Args:
-        actor: its sequence is what is shown, from the first timestep to the last.
-        panels: what stands side by side, all at the height of the staging's camera.
-        driver: images of who performed the motion, by timestep, for the panel of this name.
+        actor: its sequence is rendered from the first timestep to the last.
+        panels: shown side by side, all at the height of the staging's camera.
+        driver: images of the performer, by timestep, for the panel of this name.
 
     Raises:
-        UserError: where the driver is to be shown and has no images.
+        UserError: if the driver should be shown and has no images.
     """
     assert actor.sequence is not None
     if "driver" in panels and not driver:
-        raise UserError("the motion has no images: it cannot be shown beside the avatar; leave driver out of --show")
+        raise UserError("the motion has no images to show beside the avatar; omit driver from --show")
     background = (float(staging.background[0]), float(staging.background[1]), float(staging.background[2]))
     for index, timestep in ranks.share(list(enumerate(actor.sequence.timesteps))):
         camera, aside = staging.at(index / fps), staging.aside(index / fps)
@@ -150,12 +150,12 @@ def reenact(
 ) -> int:
     """Films a performance into an mp4; returns the number of frames.
 
-    Inside `ranks.started` each process renders its share, and the first one writes.
+    Within `ranks.started` each process renders its share, and the first one writes.
 
     Args:
         panels, driver: see `film`.
         audio: see `mp4.write_mp4`.
-        label: a mark on every frame.
+        label: text on every frame.
         on_frame: called with the number of frames done.
     """
 
@@ -176,7 +176,7 @@ def reenact(
 
 
 def driver_images(motion: Motion, camera_id: str | None, actor: Avatar) -> dict[int, View]:
-    """Images of the motion's own capture by timestep: of one camera, or of the one that looks most straight into the face."""
+    """Images of the motion's own capture by timestep: of one camera, or of the most frontal one."""
     if not motion.views:
         return {}
     chosen = camera_id or facing(motion.views, place(actor))
@@ -185,7 +185,7 @@ def driver_images(motion: Motion, camera_id: str | None, actor: Avatar) -> dict[
 
 
 def _driver(view: View | None, all_views: Mapping[int, View], height: int, background: Background) -> np.ndarray:
-    """The driver's image at a height; empty where there is none at this time."""
+    """The driver's image at a height; empty if there is none at this time."""
     sample = view or next(iter(all_views.values()))
     width = round(sample.camera.width * height / sample.camera.height)
     if view is None:

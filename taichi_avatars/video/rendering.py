@@ -1,4 +1,4 @@
-"""Views of a capture rendered into the folders that other tools read: frames, truth, mesh overlay, and a video of each."""
+"""Renders views of a capture into the folders that other tools read: frames, ground truth, mesh overlay, a video of each."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from taichi_avatars.scene.views import View, in_order
 from taichi_avatars.video.mp4 import write_mp4
 
 RENDERS, TRUTH, MESHES = "renders", "gt", "renders_mesh"
-FAST_PNG = 3  # zlib level: a third of the time of the default, a few percent larger
+FAST_PNG = 3  # zlib level: a third of the default's time, a few percent larger
 
 
 @torch.no_grad()
@@ -36,20 +36,20 @@ def render_views(
     mesh: MeshStyle | None = None,
     on_view: Callable[[int], None] | None = None,
 ) -> list[Path]:
-    """Renders views into `folder`/{renders,gt,renders_mesh}/00000.png ... and one mp4 of each; whole or not at all.
+    """Renders views into `folder`/{renders,gt,renders_mesh}/00000.png ... and one mp4 of each; atomically.
 
-    The views are numbered camera by camera, in the order of time. Inside `ranks.started` each process writes its share.
+    The views are numbered camera by camera, in temporal order. Within `ranks.started` each process writes its share.
 
     Args:
-        folder: `<model>/<split>/ours_<iteration>`; what these names held before is replaced.
-        mesh: how the mesh lies over them; None for none, which is what an unbound scene has.
-        on_view: called with the number of views done, by about as many as there are processes.
+        folder: `<model>/<split>/ours_<iteration>`; earlier contents of these names are replaced.
+        mesh: the overlay of the mesh; None for none, as for an unbound scene.
+        on_view: called with the number of views done, in steps of about the number of processes.
 
     Returns:
         The videos.
 
     Raises:
-        UserError: where there are no views or an image cannot be read.
+        UserError: if there are no views or an image cannot be read.
     """
     if not views:
         raise UserError(f"{folder}: there are no views to render; choose another split or camera")

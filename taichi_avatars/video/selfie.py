@@ -1,4 +1,4 @@
-"""Films the built-in subject with one hand-held camera: a video as people make it, and what is true of every frame."""
+"""Films the built-in subject with one hand-held camera: a realistic video, and the ground truth of every frame."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from taichi_avatars.synthetic.selfie import Selfie, stage_selfie
 from taichi_avatars.video.mp4 import write_mp4
 
 PERSON = "person_masks"
-SHORTEST = 2.0  # seconds: in less, nobody can turn
+SHORTEST = 2.0  # seconds: minimum time for a person to turn
 
 
 def write_selfie(
@@ -46,22 +46,22 @@ def write_selfie(
     force: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
-    """Writes `video.mp4` and `truth/`, whole or not at all.
+    """Writes `video.mp4` and `truth/`, atomically.
 
-    `truth/` is a head capture as a tracker without fault would leave it: pictures of the head with transparency, true
+    `truth/` is a head capture as a perfect tracker would produce it: images of the head with alpha, true
     parameters and cameras, the last tenth held out; and beside it the masks of the whole person.
 
     Args:
-        out: a folder that does not exist, is empty, or was made here, which is then replaced.
+        out: a folder that does not exist, is empty, or was made here and is then replaced.
         seed: of the person, the room and the performance.
         width, height: pixels.
-        seconds, fps: of the video; every frame of it is in the truth.
+        seconds, fps: of the video; every frame is in `truth/`.
         supersample: samples per pixel along each axis.
         force: replaces whatever folder `out` is.
         progress: called with the number of frames done and of all.
 
     Raises:
-        UserError: for sizes that make no video, or where `out` is something else that would be lost.
+        UserError: for invalid sizes, or if `out` is something else that would be lost.
     """
     out = Path(out)
     least = {"width": (width, 16), "height": (height, 16), "seconds": (seconds, SHORTEST), "fps": (fps, 1)}
@@ -74,7 +74,7 @@ def write_selfie(
 
 
 def _filmed(selfie: Selfie, truth: Path, supersample: int, progress: Callable[[int, int], None] | None) -> Iterator[Tensor]:
-    """The frames of the film; what is true of each is saved on the way."""
+    """The frames of the film; saves the ground truth of each on the way."""
     make_picture_folders(truth)
     (truth / PERSON).mkdir()
     total, pending = len(selfie.cameras), list[Future[None]]()

@@ -1,4 +1,4 @@
-"""A resting head seen from all the sides that its video showed."""
+"""A turntable film of a resting head, over the sides covered by its video."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ SIZE = (480, 640)  # pixels
 
 @dataclass(frozen=True)
 class Turn:
-    """left, right: how far the camera goes round the head to the person's own left and right, radians.  frames: of the film."""
+    """left, right: angles of the camera to the person's own left and right, radians.  frames: of the film."""
 
     left: float
     right: float
     frames: int
 
     def yaw(self, frame: int) -> float:
-        """Of the camera, to the person's left: from the front to one side, to the other, and back."""
+        """Angle of the camera to the person's left: from the front to one side, to the other, and back."""
         swing = math.sin(2.0 * math.pi * frame / self.frames)
         return swing * (self.left if swing > 0.0 else self.right)
 
@@ -46,7 +46,7 @@ def write_turntable(
     on_frame: Callable[[int], None],
     label: str | None = None,
 ) -> None:
-    """Films the head in the one of these timesteps whose expression and turn are the most ordinary.
+    """Films the head in the most typical of these timesteps, by expression and rotation.
 
     Args:
         path: an .mp4.
@@ -70,7 +70,7 @@ def write_turntable(
 
 
 def resting(avatar: Avatar, timesteps: Sequence[int]) -> Avatar:
-    """The avatar in one timestep alone: the nearest to the median of all numbers but the place."""
+    """The avatar in a single timestep: the nearest to the median of all parameters except the translation."""
     sequence = avatar.sequence
     assert sequence is not None
     rows = torch.tensor([sequence.row(timestep) for timestep in timesteps])

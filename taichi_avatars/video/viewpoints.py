@@ -1,4 +1,4 @@
-"""Cameras to show an avatar from: in front of it at a distance that fits its size, and swinging around it."""
+"""Viewpoints of an avatar: in front of it at a distance that fits its size, and swinging around it."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from taichi_avatars.scene.cameras import Camera
 from taichi_avatars.scene.views import View
 
 FOV_Y = math.radians(18.0)  # a portrait lens
-MARGIN = 1.12  # free space around the head
-NOD = 0.2  # height of the swing's figure of eight, as a share of its width
+MARGIN = 1.12  # margin around the head
+NOD = 0.2  # height of the swing's figure of eight, as a fraction of its width
 
 
 def frontal_camera(place: Place, width: int, height: int) -> Camera:
-    """A camera in front of a head, level with it, at a distance where all of its motion fits into the picture.
+    """A camera in front of a head, level with it, at a distance where all of its motion fits into the image.
 
     Args:
         place: of the head over its motion, see `avatar.place.place`.
@@ -48,7 +48,7 @@ def orbiting(camera: Camera, place: Place, phase: float, angle: float) -> Camera
 
 
 def swung(camera: Camera, place: Place, yaw: float, pitch: float) -> Camera:
-    """The camera moved around a head, still looking at it as before.
+    """The camera rotated about a head, whose centre keeps its place in the image.
 
     Args:
         yaw: to the head's own left, radians; pitch: downwards.
@@ -56,7 +56,7 @@ def swung(camera: Camera, place: Place, yaw: float, pitch: float) -> Camera:
     rotation = place.rotation.double()
     turn = rotation @ roma.euler_to_rotmat("YX", [yaw, pitch], dtype=torch.float64) @ rotation.T
     center = place.center.double()
-    back = torch.eye(4, dtype=torch.float64)  # the world turned the other way, which is the camera's swing seen from it
+    back = torch.eye(4, dtype=torch.float64)  # the inverse rotation of the world, equivalent to the camera's swing
     back[:3, :3] = turn.T
     back[:3, 3] = center - turn.T @ center
     pose = camera.world_to_camera.detach().double() @ back
@@ -66,10 +66,10 @@ def swung(camera: Camera, place: Place, yaw: float, pitch: float) -> Camera:
 
 
 def captured_camera(views: list[View], camera_id: str) -> Camera:
-    """The camera of a capture that has this name or number.
+    """The camera of a capture with this name or index.
 
     Raises:
-        UserError: naming those that there are.
+        UserError: listing the existing ones.
     """
     for view in views:
         if camera_id in (view.camera_id, str(view.camera_index)):
@@ -79,7 +79,7 @@ def captured_camera(views: list[View], camera_id: str) -> Camera:
 
 
 def facing(views: list[View], place: Place) -> str:
-    """Name of the camera that looks most straight into a face."""
+    """Name of the most frontal camera."""
     forward = place.rotation[:, 2]
 
     def straightness(view: View) -> float:

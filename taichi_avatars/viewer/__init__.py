@@ -1,1 +1,1 @@
-"""The web viewer: an avatar in the browser, rendered by our own rasterizer, alone or while it is trained."""
+"""The web viewer: an avatar in the browser, rendered by our own rasterizer, finished or during training."""

@@ -1,4 +1,4 @@
-"""Where the viewer listens."""
+"""The viewer's server and its address."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ EVERYWHERE = ("0.0.0.0", "::")
 
 
 def check_address(host: str, port: int) -> str | None:
-    """Makes sure that a viewer can listen; returns what its user must know where others could reach it.
+    """Checks that a viewer can listen; returns a warning if others could reach it.
 
     Raises:
-        UserError: where viser is not installed, or this machine has no such address.
+        UserError: if viser is not installed, or this machine has no such address.
     """
     if importlib.util.find_spec("viser") is None:
         raise UserError("the viewer needs viser, which is not installed: pip install 'taichi-avatars[viewer]'")
@@ -46,7 +46,7 @@ def check_address(host: str, port: int) -> str | None:
 
 
 def listen(host: str, port: int, label: str) -> viser.ViserServer:
-    """Starts the server; on the next free port where this one is taken."""
+    """Starts the server; on the next free port if this one is taken."""
     import viser
 
     _push_on_the_loop()
@@ -59,33 +59,33 @@ def listen(host: str, port: int, label: str) -> viser.ViserServer:
 
 @cache
 def _push_on_the_loop() -> None:
-    """Has viser queue all messages on the thread of its event loop.
+    """Makes viser queue all messages on the thread of its event loop.
 
-    It does so on the caller's, where it sets an asyncio.Event that the loop may be waiting for. That is not safe: at some fifty
-    pictures a second it raised, or left a browser waiting for ever, within minutes.
+    By default it uses the caller's, and sets an asyncio.Event that the loop may be waiting for. That is not thread-safe: at
+    some fifty pictures a second it raised, or left a browser waiting forever, within minutes.
     """
     from viser.infra._async_message_buffer import AsyncMessageBuffer
 
     push = AsyncMessageBuffer.push
 
     def push_here(self: AsyncMessageBuffer, message: Any) -> None:
-        if not self.done:  # the browser is still there
+        if not self.done:  # the browser is still connected
             push(self, message)
 
     def push_there(self: AsyncMessageBuffer, message: Any) -> None:
-        with suppress(RuntimeError):  # the loop is closed: the server has stopped, and nobody takes the message
+        with suppress(RuntimeError):  # the loop is closed: the server has stopped, and nobody receives the message
             self.event_loop.call_soon_threadsafe(push_here, self, message)
 
     AsyncMessageBuffer.push = push_there
 
 
 def _refused(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """What a browser sent and viser could not take: one line, where asyncio would print a traceback."""
+    """Browser messages that viser could not handle become one line, instead of asyncio's traceback."""
     error = context.get("exception")
-    print(f"viewer: refused what a browser sent ({type(error).__name__}: {error})", file=sys.stderr, flush=True)
+    print(f"viewer: refused a browser's message ({type(error).__name__}: {error})", file=sys.stderr, flush=True)
 
 
 def url(host: str, port: int) -> str:
-    """What to type into a browser on this machine."""
+    """The address for a browser on this machine."""
     name = "localhost" if host in (*OWN, *EVERYWHERE) else f"[{host}]" if ":" in host else host
     return f"http://{name}:{port}"

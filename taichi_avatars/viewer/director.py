@@ -1,4 +1,4 @@
-"""The viewer's camera path: key frames, their preview, files, and the film that is shot along them."""
+"""The viewer's camera path: key frames, their preview, files, and films along them."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 
 LARGEST_FILE = 1 << 20  # bytes of JSON: thousands of key frames
 MOST_KEYS, LONGEST = 1000, 600.0  # seconds
-STEP, SHORTEST_STEP, LONGEST_STEP = 2.0, 0.1, 60.0  # seconds from one key frame to the next: to begin with, and bounds
+STEP, SHORTEST_STEP, LONGEST_STEP = 2.0, 0.1, 60.0  # seconds from one key frame to the next: initial value, and bounds
 
 
 @dataclass(frozen=True)
 class Film:
-    """A film to shoot: the path, and what gives the picture at a moment, (H,W,3) uint8."""
+    """A film to render: the path, and the function that returns the picture at a moment, (H,W,3) uint8."""
 
     path: CameraPath
     picture: Callable[[float], np.ndarray]
@@ -49,10 +49,10 @@ class _Cancelled(Exception):
 
 
 class Director:
-    """Key frames and their controls. Clicks are passed on to the viewer, which calls the methods here on its own thread.
+    """Key frames and their controls. Clicks are passed to the viewer, which calls the methods here on its own thread.
 
     Attributes:
-        keys: key frames as a camera path's file has them, see docs/formats.md; about the origin of what is looked at.
+        keys: key frames as in a camera path's file, see docs/formats.md; relative to the subject's origin.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Director:
         self._folder, self._cancel = folder, threading.Event()
         self._films: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._filming = False
-        # One thread for all films: memory that a thread has used once is kept for it.
+        # One thread for all films: memory once used by a thread stays reserved for it.
         threading.Thread(target=self._work, daemon=True, name="viewer-film").start()
         with gui.add_folder("Camera path"):
             self._list = gui.add_markdown("")
@@ -97,7 +97,7 @@ class Director:
         return self._moving is not None and self._moving.value is True
 
     def add(self, camera: viser.CameraHandle) -> None:
-        """A key frame where a browser looks from, some seconds after the last one."""
+        """Adds a key frame at a browser's view, some seconds after the last one."""
         if len(self.keys) >= MOST_KEYS:
             raise UserError(f"the camera path has {MOST_KEYS} key frames already; remove some")
         step = number(self._step.value, SHORTEST_STEP, LONGEST_STEP, STEP)
@@ -108,7 +108,7 @@ class Director:
             "up": [float(v) for v in camera.up_direction],
             "fov_y": min(max(math.degrees(camera.fov), SMALLEST_FOV), LARGEST_FOV),
         }
-        camera_path({"keys": [*self.keys, key]}, "this view")  # before it is kept: a browser may say anything
+        camera_path({"keys": [*self.keys, key]}, "this view")  # before it is stored: browsers are untrusted
         self.keys.append(key)
         self._describe()
 
@@ -120,26 +120,28 @@ class Director:
         """The path along the key frames.
 
         Raises:
-            UserError: where there are none.
+            UserError: if there are none.
         """
         if not self.keys:
             raise UserError("the camera path has no key frames yet; look from somewhere and add one")
         return camera_path({"keys": self.keys}, "the camera path")
 
     def as_json(self) -> bytes:
-        """The file that `reenact --camera-path` takes too."""
+        """The content of a file for `reenact --camera-path`."""
         self.path()
         return json.dumps({"frame": "world", "keys": shifted(self.keys, self._origin)}, indent=1).encode()
 
     def load(self) -> None:
-        """Takes the key frames of the uploaded file.
+        """Loads the key frames of the uploaded file.
 
         Raises:
-            UserError: where it is no camera path, or one that is not in world space.
+            UserError: if it is not a camera path, or not in world space.
         """
         file = self._upload.value
         if len(file.content) > LARGEST_FILE:
-            raise UserError(f"{file.name}: {len(file.content)} bytes are no camera path; want at most {LARGEST_FILE}")
+            raise UserError(
+                f"{file.name}: {len(file.content)} bytes are too many for a camera path; want at most {LARGEST_FILE}"
+            )
         content = parse_json(file.content, file.name)
         path = camera_path(content, file.name)
         assert isinstance(content, dict)
@@ -152,17 +154,17 @@ class Director:
         self._describe()
 
     def shoot(self, film: Film, name: str, done: Callable[[Path | None, str], None]) -> None:
-        """Films on the thread for it.
+        """Renders a film on its thread.
 
         Args:
-            name: of the file, without its number and ending.
-            done: called with the mp4, or None and why there is none.
+            name: of the file, without its number and suffix.
+            done: called with the mp4, or None and the reason.
 
         Raises:
-            UserError: where one is being shot already.
+            UserError: if one is already being made.
         """
         if self._filming:
-            raise UserError("a film is being shot already; wait for it or cancel it")
+            raise UserError("a film is already being made; wait for it or cancel it")
         self._cancel.clear()
         self._filming = True
         self._films.put(lambda: self._shoot(film, name, done))
@@ -187,7 +189,7 @@ class Director:
             done(path, f"{count} frames")
         except _Cancelled:
             done(None, "cancelled")
-        except Exception as error:  # whatever it was, it ends this film and not the thread
+        except Exception as error:  # any error ends this film but not the thread
             done(None, str(error) or type(error).__name__)
         finally:
             self._bar.visible = self._cancel_button.visible = False

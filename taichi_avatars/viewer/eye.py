@@ -1,4 +1,4 @@
-"""Where a browser looks from, and the camera that draws what it sees."""
+"""A browser's viewpoint, and the camera for it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from taichi_avatars.scene.cameras import Camera
 
-NEAR = 0.02  # metres: people look at eyelashes
+NEAR = 0.02  # metres: close enough for eyelashes
 FARTHEST = 1e6  # metres from the world's origin
 NARROWEST, WIDEST = math.radians(0.5), math.radians(170.0)
 MOST_ASPECT = 8.0  # of a window's sides
@@ -28,7 +28,7 @@ class Eye:
         position: world, metres.
         fov_y: radians.
         aspect: width of the window over its height.
-        shift: what the principal point is away from the middle, in heights of the picture: some captures' cameras need it.
+        shift: offset of the principal point from the centre, in heights of the picture: some captures' cameras need it.
     """
 
     quat: tuple[float, float, float, float]
@@ -38,10 +38,10 @@ class Eye:
     shift: tuple[float, float] = (0.0, 0.0)
 
     def camera(self, height: int, full_height: int) -> Camera:
-        """The camera of a picture with so many rows.
+        """The camera of a picture with this many rows.
 
-        Where these are fewer than the full picture's, the splats keep the blur that they have there: with one that grows with
-        the pixels, hair would swell while somebody moves the camera, and shrink when it comes to rest.
+        With fewer rows than the full picture, the splats keep the low-pass filter of the full picture: with one that grows with
+        the pixels, hair would swell while the camera moves, and shrink when it comes to rest.
         """
         width = max(1, round(height * self.aspect))
         focal = 0.5 * height / math.tan(0.5 * self.fov_y)
@@ -60,7 +60,7 @@ class Eye:
 
 
 def eye_of(camera: Camera) -> Eye:
-    """The eye that sees what a camera sees, in a window of its shape."""
+    """The eye with the view of a camera, in a window of its shape."""
     rotation = camera.world_to_camera[:3, :3].detach().double().T
     x, y, z, w = roma.rotmat_to_unitquat(rotation).tolist()
     px, py, pz = camera.center.detach().double().tolist()
@@ -70,9 +70,9 @@ def eye_of(camera: Camera) -> Eye:
 
 
 def read_eye(reported: Any, shift: tuple[float, float] = (0.0, 0.0)) -> Eye | None:
-    """The eye that a browser reports, as viser's camera handles have it; None where that is not one to be drawn from.
+    """The eye that a browser reports, as in viser's camera handles; None if it is not valid.
 
-    A browser is a stranger: what it says may be anything.
+    Browsers are untrusted: the report may be anything.
     """
     try:
         quat, position = _floats(reported.wxyz, 4), _floats(reported.position, 3)

@@ -1,4 +1,4 @@
-"""The viewer of a training run: it draws between two steps, on the thread that trains."""
+"""The viewer of a training run: it draws between two steps, on the training thread."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from taichi_avatars.viewer.viewer import Viewer
 if TYPE_CHECKING:
     from taichi_avatars.training.run import Run
 
-SHARE = 0.04  # of the time that pictures may take while nobody moves anything
-MOST_POINTS = 400  # of a curve; then every second one goes
+SHARE = 0.04  # fraction of the time that pictures may take while nothing moves
+MOST_POINTS = 400  # of a curve; beyond that every second one is dropped
 CURVES_EVERY = 1.0  # seconds
 
 
 class LiveViewer:
-    """Shows a run while it trains, lets people pause it, and draws its curves.
+    """Shows a run during training, can pause it, and draws its curves.
 
-    `between_steps` and `on_event` are for `training.trainer.train`. Training with it is bit for bit the same as without.
+    `between_steps` and `on_event` are for `training.trainer.train`. Training with it is bit-identical to training without.
 
     Args:
         folder: for films.
-        ready: called with the address as soon as browsers may come.
+        ready: called with the address once browsers may connect.
     """
 
     def __init__(self, folder: Path, host: str, port: int, ready: Callable[[str], None]) -> None:
@@ -44,7 +44,7 @@ class LiveViewer:
             self._curves.note(event)
 
     def between_steps(self, run: Run) -> None:
-        """Draws what browsers are due; stays here while the run is paused."""
+        """Draws the pictures that browsers are due; blocks while the run is paused."""
         viewer = self._viewer or self._open(run)
         if not viewer.busy:
             return
@@ -76,7 +76,7 @@ class LiveViewer:
 
 
 class _Curves:
-    """The tab of a run: how far it is, loss and PSNR, and the button that pauses it."""
+    """The tab of a run: progress, loss and PSNR, and the button that pauses it."""
 
     def __init__(self, viewer: Viewer, toggle: Callable[[], None]) -> None:
         import viser.uplot as uplot
@@ -89,7 +89,7 @@ class _Curves:
         self._shown_at = 0.0
         with viewer.panel.tabs.add_tab("Training"):
             self._text = gui.add_markdown("")
-            # Several processes would wait for this one, but not as long as a person may pause.
+            # Other processes would wait for this one, but not as long as a user may pause.
             self._button = None if ranks.together() else gui.add_button("Pause training")
             empty = np.zeros(1), np.zeros(1)
             plots = []

@@ -1,4 +1,4 @@
-"""The viewer's tab of live motion: what arrives, and what is made of it."""
+"""The viewer's tab of live motion: statistics of the source, and its processing."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ if TYPE_CHECKING:
     import viser
 
 MOST_SMOOTHING = 4.0
-TICK = 0.02  # seconds between poses where none arrives: the last one settles, or fades
+TICK = 0.02  # seconds between poses if none arrives: the last one settles, or fades
 SAID_EVERY = 0.5  # seconds
 
 
 class LiveTab:
-    """Controls of live motion, and the pose of the moment. All but the clicks belongs to the thread that draws.
+    """Controls of live motion, and the current pose. Everything but the clicks runs on the drawing thread.
 
     Attributes:
         version: changes with the pose.
-        pose: the present one; None while the tab is switched off or nothing has come.
+        pose: the current one; None while the tab is switched off or nothing has arrived.
 
     Args:
-        act: called with what a click asks for: its name and the browser that clicked.
+        act: called with the action of a click and the browser that clicked.
         wake: called when there is something new to draw.
     """
 
@@ -65,11 +65,11 @@ class LiveTab:
 
     @property
     def due(self) -> float | None:
-        """Seconds until another pose is worth a look; None where nothing moves."""
+        """Seconds until another pose should be drawn; None if nothing moves."""
         return None if self.pose is None else TICK
 
     def advance(self, now: float) -> bool:
-        """Takes the pose of this moment; returns whether it is another one."""
+        """Takes the pose of this moment; returns whether it has changed."""
         self._performer.filter.amount = number(self._smoothing.value, 0.0, MOST_SMOOTHING, 1.0)
         pose = self._performer.pose(now) if self._on.value is True else None
         row = None if pose is None else pose.row
@@ -85,7 +85,7 @@ class LiveTab:
         return True
 
     def drawn(self) -> None:
-        """A picture of the pose is finished."""
+        """Called when a picture of the pose is finished."""
         if self._arrival:
             self._latencies.append(time.monotonic() - self._arrival)
             self._arrival = 0.0
@@ -97,7 +97,7 @@ class LiveTab:
         self._performer.forget_neutral()
 
     def show(self, now: float) -> None:
-        """Says what arrives, not more often than people read."""
+        """Shows statistics of the source, no more often than people can read."""
         passed = now - self._said_at
         if passed < SAID_EVERY:
             return

@@ -1,4 +1,4 @@
-"""What a picture of the viewer shows, apart from where it is seen from."""
+"""The settings of a viewer's picture, apart from the viewpoint."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ Layer = Literal["splats", "depth", "alpha", "nothing"]
 Overlay = Literal["nothing", "mesh", "wireframe", "Gaussians per face"]
 Parameters = Literal["fine-tuned", "tracked"]
 
-HEIGHT, SMALLEST_HEIGHT, LARGEST_HEIGHT = 802, 100, 1600  # pixels of the full picture: to begin with, and what it may have
+HEIGHT, SMALLEST_HEIGHT, LARGEST_HEIGHT = 802, 100, 1600  # pixels of the full picture: initial value, and bounds
 LAYERS: tuple[Layer, ...] = ("splats", "depth", "alpha", "nothing")
 OVERLAYS: tuple[Overlay, ...] = ("nothing", "mesh", "wireframe", "Gaussians per face")
 
 
 @dataclass(frozen=True)
 class Pose:
-    """What the sliders add to the pose of the timeline. Angles in radians.
+    """The sliders' offsets to the pose of the timeline. Angles in radians.
 
     Attributes:
         jaw, neck: three angles each, about the head's left, up and forward.
@@ -32,18 +32,18 @@ class Pose:
 
 @dataclass(frozen=True)
 class Look:
-    """Everything that browsers share about the picture.
+    """The settings of the picture that all browsers share.
 
     Attributes:
         layer: what is drawn of the Gaussians.
-        overlay: what of the mesh lies over it, and
+        overlay: how the mesh is drawn over it, and
         opacity: how opaque, 0 to 1.
         scale: the Gaussians' sizes are multiplied by this.
         sh_degree: bands of the colour, 0 to 3.
         background: red, green, blue in [0,1].
         parameters: the FLAME parameters of the avatar's file, or those that the capture was tracked with.
         neutral: the neutral face instead of the timeline's expression, jaw, neck and eyes.
-        pose: what the sliders add.
+        pose: the sliders' offsets.
     """
 
     layer: Layer = "splats"

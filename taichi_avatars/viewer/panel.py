@@ -1,4 +1,4 @@
-"""The viewer's controls, and what they say about the picture. A browser is a stranger: every value is checked when read."""
+"""The viewer's controls and the settings read from them. Browsers are untrusted: every value is checked when read."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import viser
 
 FIRST_EXPRESSIONS, MORE_EXPRESSIONS = 10, 50
-NAMED, UNNAMED = 1.0, 3.0  # how far a slider goes: blend shapes end at 1, FLAME's components are standard deviations
+NAMED, UNNAMED = 1.0, 3.0  # range of a slider: blend shapes end at 1, FLAME's components are standard deviations
 LARGEST_ANGLE = 40.0  # degrees
 SPEEDS = {"1/4": 0.25, "1/2": 0.5, "1": 1.0, "2": 2.0}
 NO_CAMERA = "(free)"
@@ -32,7 +32,7 @@ class Panel:
 
     Args:
         changed: called when the picture may have changed.
-        act: called with what a click asks for: its name and the browser that clicked.
+        act: called with the action of a click and the browser that clicked.
     """
 
     def __init__(
@@ -125,7 +125,7 @@ class Panel:
         return handle
 
     def _from_a_browser(self, name: str) -> Callable[[Any], None]:
-        """A callback for what people do; what the viewer sets itself is no news to it."""
+        """A callback for changes by users; those made by the viewer itself are ignored."""
 
         def told(event: Any) -> None:
             if event.client_id is not None:
@@ -134,7 +134,7 @@ class Panel:
         return told
 
     def look(self) -> Look:
-        """The picture that the controls ask for."""
+        """The look set by the controls."""
         subject = self._subject
         bound = subject.avatar.head is not None
         red, green, blue = (number(channel, 0, 255, 0) / 255 for channel in _triple(self._background.value))
@@ -175,7 +175,7 @@ class Panel:
             slider.value = 0.0
 
     def show_time(self, index: int, count: int, playing: bool) -> None:
-        """Moves the timeline's controls to where the playback is."""
+        """Moves the timeline's controls to the playback position."""
         if self.time.max != max(count - 1, 1):
             self.time.max = max(count - 1, 1)
         if self.time.value != index:
@@ -185,11 +185,11 @@ class Panel:
             self.play.label = label
 
     def show_statistics(self, picture: Drawing, rate: float, gaussians: int) -> None:
-        """Says what the last picture was and took.
+        """Shows the statistics of the last picture.
 
         Args:
             rate: pictures per second.
-            gaussians: that there are.
+            gaussians: their total number.
         """
         height, width = picture.image.shape[:2]
         speed = f"**{rate:.0f} fps**" if rate >= 1.5 else "**At rest**"
@@ -198,19 +198,19 @@ class Panel:
         self.statistics.content = text
 
     def show_split(self) -> str:
-        """Offers the cameras of the chosen split; returns its name."""
+        """Lists the cameras of the chosen split; returns its name."""
         split = chosen(self.split, [ALL, *self._subject.splits])
         self.camera.options = [NO_CAMERA, *self._subject.cameras(split)]
         return split
 
 
 def chosen(handle: Any, options: Sequence[Choice]) -> Choice:
-    """What a dropdown says, the first option where it says something else."""
+    """The value of a dropdown, or its first option if the value is invalid."""
     return next((option for option in options if option == handle.value), options[0])
 
 
 def number(value: object, low: float, high: float, otherwise: float) -> float:
-    """A number that a control says, within its bounds; `otherwise` where it says something else."""
+    """The number of a control, clamped to its bounds; `otherwise` if it is invalid."""
     if not isinstance(value, int | float) or not math.isfinite(value):
         return otherwise
     return min(max(float(value), low), high)

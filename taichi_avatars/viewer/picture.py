@@ -1,4 +1,4 @@
-"""One picture of the viewer: an avatar in a pose, seen by a camera, as a look asks for."""
+"""One picture of the viewer: an avatar in a pose, seen by a camera, with a look."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from taichi_avatars.scene.cameras import Camera
 from taichi_avatars.viewer.look import Look
 
 WIRE_COLOR = (0.25, 0.85, 1.0)
-SOLID = 0.5  # of alpha, from which on a pixel has a depth worth showing
+SOLID = 0.5  # minimum alpha of a pixel with a meaningful depth
 
 
 @dataclass(frozen=True, eq=False)
 class Drawing:
-    """A picture and what it took.
+    """A picture and its cost.
 
     Attributes:
         image: (H,W,3) uint8.
@@ -41,7 +41,7 @@ class Drawing:
 
 @dataclass(frozen=True, eq=False)
 class PosedAvatar:
-    """An avatar in a pose, before any camera: what pictures from several places share.
+    """An avatar in a pose, before any camera: shared by pictures from several viewpoints.
 
     Attributes:
         mesh: of its head; None for an unbound scene.
@@ -60,7 +60,7 @@ def posed(avatar: Avatar, flame: HeadPose | None, scale: float = 1.0) -> PosedAv
     """Poses an avatar.
 
     Args:
-        avatar: its Gaussians lie where kernels run.
+        avatar: with its Gaussians on the kernels' device.
         flame: its pose, as `Avatar.mesh` takes it; None for an unbound scene.
         scale: the Gaussians' sizes are multiplied by this.
     """
@@ -102,7 +102,7 @@ def draw(still: PosedAvatar, camera: Camera, look: Look) -> Drawing:
 
 
 def _layer(out: Rendering, look: Look) -> Tensor:
-    """(3,H,W) of what is to be seen of the Gaussians."""
+    """(3,H,W) of the chosen layer of the Gaussians."""
     if look.layer == "splats":
         return out.image
     if look.layer == "alpha":
@@ -121,7 +121,7 @@ def _layer(out: Rendering, look: Look) -> Tensor:
 
 
 class _Stages:
-    """Milliseconds from one stage's end to the next one's."""
+    """Milliseconds from the end of one stage to that of the next."""
 
     def __init__(self) -> None:
         self.milliseconds: dict[str, float] = {}

@@ -1,4 +1,4 @@
-"""One browser: where it looks from, what it shows, and the thread that hands it one picture after the other."""
+"""One browser: its viewpoint, its last picture, and the thread that sends it pictures."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ if TYPE_CHECKING:
     import viser
 
 COARSE_QUALITY, FULL_QUALITY = 70, 92  # of JPEG
-PATIENCE = 5.0  # seconds until a browser that does not answer, such as a hidden tab, is sent another picture
-RATE_OVER = 2.0  # seconds that the rate of pictures is taken over
+PATIENCE = 5.0  # seconds until an unresponsive browser, such as a hidden tab, is sent another picture
+RATE_OVER = 2.0  # seconds over which the frame rate is averaged
 
 
 class Screen:
     """A browser's window.
 
-    The browser says when it has taken a picture; until then the next one waits, and the one after that is not drawn. So it is
+    The browser acknowledges each picture; until then the next one waits, and the one after that is not drawn. So it is
     never more than one picture behind, however slow the network.
 
     Attributes:
-        what, version: what the last picture was drawn from, and of which version of the avatar; the viewer compares them.
-        coarse: whether that was less than the full picture.
+        what, version: the inputs of the last picture, and the version of the avatar; the viewer compares them.
+        coarse: whether that was smaller than the full picture.
         moving_since: when its view last changed, on the viewer's clock.
-        preview: a camera path that is played instead of the browser's own camera, and the time it began.
+        preview: a camera path played instead of the browser's own camera, and its start time.
     """
 
     def __init__(self, client: viser.ClientHandle, wake: Callable[[], None]) -> None:
@@ -54,18 +54,18 @@ class Screen:
 
     @property
     def ready(self) -> bool:
-        """Whether another picture may be drawn for it."""
+        """Whether it is ready for another picture."""
         return self._waiting is None and not self._closed
 
     def look(self) -> tuple[Eye | None, bool]:
-        """Where it looks from now, and whether that is new."""
+        """Its current viewpoint, and whether that has changed."""
         eye = read_eye(self.client.camera, self._shift)
         new = eye is not None and eye != self.eye
         self.eye = eye or self.eye
         return self.eye, new
 
     def look_like(self, camera: Camera, target: np.ndarray) -> None:
-        """Moves the browser's camera to where another one stands; it then turns around what is as far away as a target."""
+        """Moves the browser's camera to another one's pose; it then orbits a point at the distance of the target."""
         eye = eye_of(camera)
         pose = eye.world_from_camera().numpy()
         forward, up, position = pose[:3, 2], -pose[:3, 1], pose[:3, 3]
@@ -79,13 +79,13 @@ class Screen:
             handle.fov = eye.fov_y
 
     def show(self, image: np.ndarray) -> None:
-        """Hands a picture (H,W,3) uint8 over; it is sent when the browser has taken the one before."""
+        """Passes on a picture (H,W,3) uint8; it is sent once the browser has received the previous one."""
         with self._changed:
             self._waiting = image, COARSE_QUALITY if self.coarse else FULL_QUALITY
             self._changed.notify()
 
     def rate(self) -> float:
-        """Pictures per second that the browser took lately."""
+        """Pictures per second that the browser recently received."""
         since = time.monotonic() - RATE_OVER
         return sum(moment > since for moment in self._sent) / RATE_OVER
 
@@ -106,7 +106,9 @@ class Screen:
             began = time.perf_counter()
             self.client.scene.set_background_image(image, format="jpeg", jpeg_quality=quality)
             self.encode_ms = 1000.0 * (time.perf_counter() - began)
-            with suppress(RuntimeError, TimeoutError):  # it is gone, which closes this screen; or it wants to remember nothing
-                self.client.local_storage.get_item("taken", timeout=PATIENCE)  # its answer comes after it took the picture
+            with suppress(RuntimeError, TimeoutError):  # the browser is gone, which closes this screen; or it keeps no history
+                self.client.local_storage.get_item(
+                    "taken", timeout=PATIENCE
+                )  # its answer arrives after it has received the picture
             self._sent.append(time.monotonic())
             self._wake()

@@ -1,4 +1,4 @@
-"""What the viewer shows: an avatar or a scene, its motion, and the capture it came from."""
+"""The viewer's subject: an avatar or a scene, its motion, and the capture it came from."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ MOVED = ("rotation", "translation")  # parts of a pose that a neutral face keeps
 
 @dataclass(eq=False)
 class Subject:
-    """What is looked at.
+    """The subject of a viewer.
 
     Attributes:
-        avatars: with the FLAME parameters of its file, and, where a capture tells, with those that were tracked. The
-            Gaussians are the same, and lie where kernels run.
-        splits: the capture's views by split; empty where there is none.
-        first_camera: where a browser looks from at first.
-        place: of the head over its motion; of an unbound scene, of its Gaussians.
+        avatars: with the FLAME parameters of its file, and, if a capture has them, with the tracked ones. The
+            Gaussians are the same, on the kernels' device.
+        splits: the capture's views by split; empty without a capture.
+        first_camera: the initial view of a browser.
+        place: of the head over its motion; for an unbound scene, of its Gaussians.
         fps: timesteps per second.
-        background: to begin with.
+        background: initial value.
         name: for the title and for files.
     """
 
@@ -50,7 +50,7 @@ class Subject:
         return self.avatars["fine-tuned"]
 
     def show(self, avatar: Avatar) -> None:
-        """Continues with another state of the same avatar: training has changed its Gaussians and FLAME parameters."""
+        """Updates the avatar: training has changed its Gaussians and FLAME parameters."""
         tracked = self.avatars.get("tracked")
         self.avatars["fine-tuned"] = avatar
         if tracked is not None:
@@ -68,14 +68,14 @@ class Subject:
         """The capture's cameras by name, those of one split or of all."""
         chosen = [view for name, views in self.splits.items() if split in (ALL, name) for view in views]
         chosen.sort(key=lambda view: (view.camera_index, view.name))
-        static = self.avatar.head is None  # every image has a camera of its own there
+        static = self.avatar.head is None  # every image has its own camera there
         return {(view.name if static else view.camera_id): view.camera for view in reversed(chosen)}
 
     def flame(self, look: Look, timestep: int | None, live: HeadPose | None = None) -> HeadPose | None:
-        """The pose at a timestep as a look wants it; None for an unbound scene.
+        """The pose at a timestep with a look; None for an unbound scene.
 
         Args:
-            live: a pose in place of the timestep's.
+            live: a pose instead of the timestep's.
         """
         if self.avatar.head is None or timestep is None:
             return None
@@ -93,16 +93,16 @@ class Subject:
         return HeadPose(**parts)
 
     def shown(self, look: Look) -> Avatar:
-        """The avatar with the FLAME parameters that a look asks for."""
+        """The avatar with the FLAME parameters that a look selects."""
         return self.avatars.get(look.parameters, self.avatar)
 
 
 def subject_of(avatar: Avatar, capture: Capture | None, first: Camera | None, **known: object) -> Subject:
-    """An avatar ready to be looked at.
+    """The subject of an avatar.
 
     Args:
-        capture: that it was trained on, where that is at hand.
-        first: a camera to look from where there is no head to stand in front of.
+        capture: that it was trained on, if available.
+        first: the initial camera for a scene without a head.
         known: further attributes of the subject.
     """
     avatar = on_device(avatar)
@@ -122,7 +122,7 @@ def subject_of(avatar: Avatar, capture: Capture | None, first: Camera | None, **
 
 
 def _place_of(gaussians: Gaussians) -> Place:
-    """Where the middle nine tenths of a scene's Gaussians are; y up, since nothing tells."""
+    """The place of the middle nine tenths of a scene's Gaussians; y up, as the true direction is unknown."""
     means = gaussians.means.detach().cpu()
     if not len(means):
         return Place(torch.zeros(3, dtype=torch.float32), torch.eye(3, dtype=torch.float32), torch.ones(3, dtype=torch.float32))

@@ -1,4 +1,4 @@
-"""The viewer's clock: which timestep is shown, and when the next one is due."""
+"""The viewer's clock: the current timestep, and when the next one is due."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections.abc import Sequence
 
 
 class Timeline:
-    """Plays timesteps at a speed. Time is what the caller's clock says, in seconds.
+    """Plays timesteps at a speed. Time is that of the caller's clock, in seconds.
 
-    Where frames take longer than they last, timesteps are left out: a motion keeps its own speed on every machine.
+    If frames take longer than they last, timesteps are skipped: a motion keeps its speed on every machine.
 
     Attributes:
-        timesteps: those that are played, as the capture numbers them; may be empty.
-        index: place among them.
+        timesteps: those played, in the capture's numbering; may be empty.
+        index: position among them.
         fps: timesteps per second at speed 1.
     """
 
@@ -32,7 +32,7 @@ class Timeline:
         return self._since is not None
 
     def play(self, now: float) -> None:
-        """Goes on from here; from the start where it stood at the end."""
+        """Plays from here, or from the start if it was at the end."""
         if len(self.timesteps) > 1:
             if self.index == len(self.timesteps) - 1:
                 self.index = 0
@@ -51,7 +51,7 @@ class Timeline:
         self.seek(self.index, now)
 
     def choose(self, timesteps: Sequence[int], now: float) -> None:
-        """Plays others, from the one that is shown or the nearest to it."""
+        """Plays other timesteps, from the current one or the nearest to it."""
         shown = self.timestep or 0
         self.timesteps = tuple(timesteps)
         nearest = min(range(len(self.timesteps)), key=lambda i: abs(self.timesteps[i] - shown), default=0)

@@ -1,4 +1,4 @@
-"""The viewer itself: browsers come and go, controls change, and one thread draws whatever is due."""
+"""The viewer itself: browsers connect and disconnect, controls change, and one thread draws whatever is due."""
 
 from __future__ import annotations
 
@@ -36,27 +36,27 @@ from taichi_avatars.viewer.timeline import Timeline
 if TYPE_CHECKING:
     import viser
 
-REST = 0.25  # seconds after which what no longer moves gets its full picture
-FLUID = 40.0  # milliseconds that a picture may take while something moves
+REST = 0.25  # seconds at rest after which the full picture is drawn
+FLUID = 40.0  # maximum milliseconds of a picture while something moves
 SHARES = (1.0, 0.75, 0.5, 0.375, 0.25)  # of the full picture's height, while something moves
 STATISTICS_EVERY, CONTROLS_EVERY = 0.5, 0.1  # seconds
-IDLE = 1.0  # seconds between looks at browsers that nothing came from
+IDLE = 1.0  # seconds between checks of silent browsers
 
 
 class Viewer:
     """Serves an avatar to browsers.
 
-    All state belongs to the thread that calls `turn`: callbacks from browsers only leave word of what they want.
+    All state belongs to the thread that calls `turn`: callbacks from browsers only queue requests.
 
     Attributes:
-        subject: what is shown; training replaces its avatars.
-        version: of the avatar: where this changes, pictures are redrawn.
-        address: where browsers find it.
+        subject: the subject; training replaces its avatars.
+        version: of the avatar; when it changes, pictures are redrawn.
+        address: for browsers.
 
     Args:
         folder: for films.
-        height: of the full picture, to begin with.
-        live: a source of motion that is not started yet, and what makes poses of it.
+        height: of the full picture, initially.
+        live: a source of motion that is not yet started, and the performer that makes poses of it.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class Viewer:
         self._look: Look | None = None
         self._moving_since = -math.inf
         self._share = 1.0
-        self._posed: tuple[object, PosedAvatar] | None = None  # the last one, and what it was made from
+        self._posed: tuple[object, PosedAvatar] | None = None  # the last one, and its inputs
         self._drawn: Drawing | None = None
         self._said: Drawing | None = None
         self._told: tuple[int, int, bool] | None = None
@@ -99,7 +99,7 @@ class Viewer:
         self.server.on_client_disconnect(lambda client: self.post(lambda: self._forget(client.client_id)))
 
     def _start_at_first_camera(self) -> None:
-        """Where a browser's camera is at first."""
+        """Sets the initial camera of a browser."""
         camera, target = self.subject.first_camera, self.subject.place.center.double().numpy()
         pose = eye_of(camera).world_from_camera().numpy()
         self.server.scene.set_up_direction(tuple(-pose[:3, 1]))
@@ -110,18 +110,18 @@ class Viewer:
     # -- what other threads may call
 
     def post(self, request: Callable[[], None]) -> None:
-        """Leaves word of something to do on the thread that draws."""
+        """Queues work for the drawing thread."""
         self._requests.put(request)
         self._wake.set()
 
     def ask(self, question: Callable[[], Drawing]) -> Drawing:
-        """Has something drawn, and waits for it."""
+        """Requests a drawing, and waits for it."""
         answer: Future[Drawing] = Future()
 
         def work() -> None:
             try:
                 answer.set_result(question())
-            except Exception as error:  # it belongs to who asked
+            except Exception as error:  # the error belongs to the caller
                 answer.set_exception(error)
 
         self.post(work)
@@ -132,13 +132,13 @@ class Viewer:
 
     @property
     def busy(self) -> bool:
-        """Whether anybody looks, or asked for something."""
+        """Whether any browser is connected or a request is waiting."""
         return bool(self._screens) or not self._requests.empty()
 
     # -- the thread that draws
 
     def warm_up(self) -> None:
-        """Draws a first picture: kernels are compiled before somebody waits for one."""
+        """Draws a first picture, so that kernels are compiled before a user waits for one."""
         camera = self.subject.first_camera
         camera = camera.resized(*(max(16, side // 8) for side in (camera.width, camera.height)))
         self._draw(camera, self.panel.look())
@@ -150,7 +150,7 @@ class Viewer:
             self.wait()
 
     def wait(self) -> None:
-        """Until something changes, or the timeline or a picture is due."""
+        """Waits until something changes, or the timeline or a picture is due."""
         now = time.monotonic()
         due = [IDLE]
         if (tick := self.timeline.next_due(now)) is not None:
@@ -169,7 +169,7 @@ class Viewer:
         self._wake.clear()
 
     def turn(self, *, news: bool = True) -> float:
-        """Does what was asked for and draws what is due, at most one picture per browser; returns the seconds of drawing.
+        """Handles requests and draws what is due, at most one picture per browser; returns the seconds of drawing.
 
         Args:
             news: whether a new version of the avatar is a reason to draw.
@@ -195,11 +195,11 @@ class Viewer:
                 return
             try:
                 request()
-            except Exception as error:  # of one request; the viewer goes on
+            except Exception as error:  # of one request; the viewer continues
                 print(f"viewer: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
 
     def _drawn_for(self, screen: Screen, look: Look, now: float, news: bool) -> Drawing | None:
-        """The picture that a browser is due, handed over to it; None where it has what it wants or is still busy."""
+        """Draws and passes on the picture that a browser is due; None if it is up to date or still busy."""
         eye, new = screen.look()
         if new:
             screen.moving_since = now
@@ -223,7 +223,7 @@ class Viewer:
         return picture
 
     def _previewed(self, screen: Screen, eye: Eye, height: int, now: float) -> Camera | None:
-        """The camera of the path that a browser plays; None where it plays none, or it has come to the end."""
+        """The camera of the path that a browser plays; None if it plays none, or the path has ended."""
         if screen.preview is None:
             return None
         path, began = screen.preview
@@ -239,14 +239,14 @@ class Viewer:
         live = self._live if timestep is None else None
         pose = live and live.pose
         what = self.version, look.parameters, look.neutral, look.pose, look.scale, at, pose and live and live.version
-        if self._posed is not None and self._posed[0] == what:  # only the camera has moved
+        if self._posed is not None and self._posed[0] == what:  # only the camera has changed
             return draw(self._posed[1], camera, look)
         still = posed(subject.shown(look), subject.flame(look, at, pose), look.scale)
         self._posed = what, replace(still, stages=dict.fromkeys(still.stages, 0.0))
         return draw(still, camera, look)
 
     def _adapt(self, picture: Drawing, share: float) -> None:
-        """Chooses the size of pictures while something moves, so that they take no longer than is fluid."""
+        """Chooses the size of pictures while something moves, so that motion stays fluid."""
         whole = sum(picture.stages.values()) / share**2
         self._share = next((s for s in SHARES if s * s * whole <= FLUID), SHARES[-1])
 
@@ -255,7 +255,7 @@ class Viewer:
         return self.timeline.index, len(self.timeline.timesteps), self.timeline.playing
 
     def _show_state(self, now: float) -> None:
-        """Statistics and the place of the playback, not more often than people read them."""
+        """Updates statistics and the playback position, no more often than people can read."""
         if self._live is not None:
             self._live.show(now)
         if self.timeline.timesteps and self._told != self._playback and now - self._told_at > CONTROLS_EVERY:
@@ -277,7 +277,7 @@ class Viewer:
             screen.close()
 
     def _do(self, what: str, client_id: int | None) -> None:
-        """What a click or a control of a browser asks for; its mistakes are shown in that browser."""
+        """Performs the action of a click or control of a browser; its errors are shown in that browser."""
         screen = self._screens.get(client_id) if client_id is not None else None
         try:
             if what in self._actions:
@@ -368,7 +368,7 @@ class Viewer:
         self.director.shoot(Film(path, picture), "film", done)
 
     def _hand_over(self, screen: Screen, file: Path | None, text: str) -> None:
-        """Tells who asked for a film where it is, and sends it along."""
+        """Tells the browser that requested a film where it is, and offers it for download."""
         color = "green" if file else "red"
         screen.client.add_notification("Film", f"{file}: {text}" if file else text, color=color, auto_close_seconds=15.0)
         if file is not None:
@@ -400,5 +400,5 @@ class Viewer:
             self._live.close()
         for client_id in list(self._screens):
             self._forget(client_id)
-        with redirect_stdout(io.StringIO()):  # it says that it stopped
+        with redirect_stdout(io.StringIO()):  # reports that it stopped
             self.server.stop()

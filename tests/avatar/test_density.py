@@ -42,7 +42,7 @@ def test_children_are_drawn_in_the_frame_of_their_parent():
     gaussians.quats = torch.tensor([0.5**0.5, 0.0, 0.0, 0.5**0.5]).repeat(500, 1)
     gaussians.log_scales = torch.tensor([2.0, 1e-4, 1e-4]).log().repeat(500, 1)
     _, added = control([2.0] * 500).densify(gaussians, torch.ones(500, 3), 1.0, threshold=1.0, dense=0.01, limit=10_000)
-    assert added.means[:, 1].std().item() == pytest.approx(2.0, rel=0.1)
+    assert added.means[:, 1].std().item() == pytest.approx(2.0, rel=0.1)  # of 1,000 draws: errs by 2 %
     assert added.means[:, [0, 2]].abs().max() < 0.01
 
 
@@ -131,7 +131,7 @@ def test_adam_goes_on_after_a_replacement():
 def test_reset_lowers_opacities_and_clears_their_moments():
     optimizer = adam()
     optimizer.reset_opacities()
-    assert optimizer.gaussians.opacities.max().item() <= 0.01 + 1e-6
+    assert optimizer.gaussians.opacities.max().item() <= 0.01 + 1e-6  # through a logit in float32
     assert not optimizer.moments["logit_opacities"]["exp_avg"].any()
     assert optimizer.moments["means"]["exp_avg"].any()
 

@@ -91,7 +91,7 @@ def test_a_static_scene(scene: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
         ([], 2, "want one of ply, compressed"),
         (["-f", "fbx"], 2, "got 'fbx'"),
         (["-o", "head.fbx"], 2, "want one of"),
-        (["-f", "glb", "-o", "head.obj"], 1, "end in .glb"),
+        (["-f", "glb", "-o", "head.obj"], 1, "ending in .glb"),
         (["-f", "web", "--timestep", "4"], 2, "--timestep: has no meaning for the format web"),
         (["-f", "glb", "--y-down"], 2, "--y-down: has no meaning"),
         (["-f", "splat", "--sh-degree", "1"], 2, "--sh-degree: has no meaning"),

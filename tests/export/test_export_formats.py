@@ -117,6 +117,7 @@ def test_compressed_ply_reads_back_within_its_steps(posed: Gaussians, tmp_path: 
     assert len(read) == len(posed) and bool(torch.isfinite(read.logit_opacities).all())
     which = matched(posed, read.means.numpy())
     extent = float((posed.means.amax(0) - posed.means.amin(0)).max())
+    # half a step of 10 bits (positions and scales have 11, 10 and 11), and some rounding
     assert float((read.means - posed.means[which]).abs().max()) < 0.6 * extent / 1023
     assert len(set(which)) > 0.95 * len(posed)  # a few so close that the nearest is another
     sure = np.array([i for i, w in enumerate(which) if np.count_nonzero(which == w) == 1])
@@ -219,7 +220,7 @@ def test_obj_is_the_posed_mesh_with_the_numbers_of_the_head(avatar: Avatar, tmp_
     assert np.array_equal(vertices, mesh)
     assert np.array_equal(corners[..., 0] - 1, avatar.head.faces.numpy()) and np.array_equal(corners[..., 0], corners[..., 2])
     assert np.array_equal(texture[corners[..., 1] - 1], avatar.head.uv.numpy())
-    assert np.abs(np.linalg.norm(normals, axis=1) - 1).max() < 1e-4
+    assert np.abs(np.linalg.norm(normals, axis=1) - 1).max() < 1e-4  # written with six digits
     known = trimesh.Trimesh(mesh, avatar.head.faces.numpy(), process=False)
     assert known.triangles.shape == trimesh.load(tmp_path / "a.obj", process=False).triangles.shape
 

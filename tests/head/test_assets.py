@@ -53,7 +53,7 @@ def test_sparse_regressor_half_floats_and_no_correctives(tmp_path, keys) -> None
     keys["shapedirs"] = keys["shapedirs"].astype(np.float16)
     np.savez(tmp_path / "a.npz", **keys)
     head = read_head(tmp_path / "a.npz")
-    np.testing.assert_allclose(head.joints.T, regressor, atol=1e-7)
+    np.testing.assert_allclose(head.joints.T, regressor, atol=1e-7)  # as float32
     assert head.posedirs is None and head.shapedirs.dtype == np.float32
     mesh = FlameModel.load(tmp_path / "a.npz")(jaw=torch.tensor([0.5, 0, 0]))
     torch.testing.assert_close(mesh.canonical, torch.from_numpy(keys["v_template"]).float(), atol=1e-6, rtol=0)

@@ -89,7 +89,7 @@ def test_names_are_arkits(head, shared):
 
 
 def test_weights_and_regressor_sum_to_one(head):
-    np.testing.assert_allclose(head["weights"].sum(1), 1, atol=1e-6)
+    np.testing.assert_allclose(head["weights"].sum(1), 1, atol=1e-6)  # float32
     assert head["weights"].min() >= 0
     np.testing.assert_allclose(regressor(head).sum(1), 1, atol=1e-5)
     for region, joint in (("teeth_upper", 1), ("teeth_lower", 2), ("tongue", 2), ("eye_left", 3), ("eye_right", 4)):
@@ -99,10 +99,10 @@ def test_weights_and_regressor_sum_to_one(head):
 def test_joints_lie_where_they_should_and_expressions_leave_them(head):
     root, neck, jaw, left, right = regressor(head) @ head["v_template"]
     assert root[1] < neck[1] < jaw[1] < left[1]
-    assert np.abs([root[0], neck[0], jaw[0]]).max() < 2e-3
+    assert np.abs([root[0], neck[0], jaw[0]]).max() < 2e-3  # metres: in the middle
     assert left[0] > 0.02 and right[0] < -0.02
     moved = np.einsum("jv,vce->jce", regressor(head), head["shapedirs"][:, :, 40:].astype(np.float64))
-    assert np.abs(moved).max() < 1e-4
+    assert np.abs(moved).max() < 1e-4  # a tenth of a millimetre
 
 
 def test_regions(head):

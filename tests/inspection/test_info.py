@@ -82,7 +82,7 @@ def test_every_problem_of_a_capture_is_listed(tmp_path: Path) -> None:
         ["transforms_val.json: frame 0", "00003_00.png is missing"],
         ["00004_02.png", "cut off"],
         ["00009_01.png", "aspect ratio"],
-        ["00004.npz: is not a whole .npz file"],
+        ["00004.npz: is not a complete .npz file"],
         ["00009.npz: jaw_pose: got shape (1, 4), want (1, 3)"],
         ["00009.npz: rotation: holds NaN"],
         ["00009.npz: has no shape"],
@@ -394,14 +394,14 @@ def test_notes_of_lenses_and_surveys(tmp_path: Path) -> None:
     content = read_split(folder, "train")
     write_split(folder, "train", {**content, "k1": 0.1})
     notes = describe(folder)["notes"]
-    assert isinstance(notes, list) and any("lens distortion is taken out of 4 of 9 pictures" in note for note in notes)
+    assert isinstance(notes, list) and any("lens distortion is removed from 4 of 9 images" in note for note in notes)
 
 
 def test_dropped_frames_are_noted(tmp_path: Path) -> None:
     lines = ["Timecode,BlendShapeCount,JawOpen", *(f"0:0:0:{i},1,0.5" for i in (0, 1, 2, 5, 6))]
     (tmp_path / "t.csv").write_text("\n".join(lines))
     notes = describe(tmp_path / "t.csv")["notes"]
-    assert notes == ["2 frames were dropped by the app: they lie between those before and after"]
+    assert notes == ["2 frames were dropped by the app: they are interpolated from their neighbours"]
 
 
 def test_a_capture_that_lies_one_folder_deeper(tmp_path: Path) -> None:

@@ -9,6 +9,9 @@ from taichi_avatars.errors import UserError
 from taichi_avatars.ops import triangle_frames
 from taichi_avatars.reference import frames as reference
 
+# Relative norms against float64. float32 rounds to 6e-8: a value takes some ten operations, a gradient sums over triangles.
+VALUE, GRADIENT = 1e-6, 1e-5
+
 
 def mesh(n_vertices: int = 60, n_faces: int = 101, size: float = 0.1) -> tuple[torch.Tensor, torch.Tensor]:
     faces = torch.stack([torch.randperm(n_vertices)[:3] for _ in range(n_faces)])
@@ -42,10 +45,10 @@ def test_matches_the_reference(index: torch.dtype) -> None:
     faces = faces.to(index)
     frames, truth = triangle_frames(vertices, faces), reference.triangle_frames(vertices.double(), faces)
     for field, got, want in zip(frames._fields, frames, truth, strict=True):
-        assert relative(got, want) < 1e-6, field
+        assert relative(got, want) < VALUE, field
     upstream = [torch.randn_like(f) for f in frames]
     assert relative(gradients(triangle_frames, vertices, faces, upstream),
-                    gradients(reference.triangle_frames, vertices.double(), faces, upstream)) < 1e-5  # fmt: skip
+                    gradients(reference.triangle_frames, vertices.double(), faces, upstream)) < GRADIENT  # fmt: skip
 
 
 def test_each_field_alone_has_the_right_gradient() -> None:
@@ -55,7 +58,7 @@ def test_each_field_alone_has_the_right_gradient() -> None:
         upstream = [torch.randn_like(f) if i == k else torch.zeros_like(f) for i, f in enumerate(shapes)]
         got = gradients(triangle_frames, vertices, faces, upstream)
         want = gradients(reference.triangle_frames, vertices.double(), faces, upstream)
-        assert relative(got, want) < 1e-5, shapes._fields[k]
+        assert relative(got, want) < GRADIENT, shapes._fields[k]
 
 
 def test_reference_gradients_match_finite_differences() -> None:
@@ -71,10 +74,10 @@ def test_quaternion_of_every_rotation(angle: float) -> None:
     corners = torch.stack([torch.zeros_like(axes), rotation[..., 0], -rotation[..., 2]], 1).float().view(-1, 3)
     faces = torch.arange(len(corners)).view(-1, 3)
     frames = triangle_frames(corners, faces)
-    torch.testing.assert_close(frames.rotation, rotation.float(), atol=1e-6, rtol=0)
+    torch.testing.assert_close(frames.rotation, rotation.float(), atol=VALUE, rtol=0)  # entries of at most 1
     back = roma.unitquat_to_rotmat(frames.quat[:, [1, 2, 3, 0]].double())
-    torch.testing.assert_close(back, rotation, atol=1e-6, rtol=0)
-    torch.testing.assert_close(frames.quat.norm(dim=1), torch.ones(len(faces)), atol=1e-6, rtol=0)
+    torch.testing.assert_close(back, rotation, atol=VALUE, rtol=0)
+    torch.testing.assert_close(frames.quat.norm(dim=1), torch.ones(len(faces)), atol=VALUE, rtol=0)
     # The field alone: its gradient goes through the branch that was taken.
     upstream = [torch.zeros_like(f) for f in frames[:3]] + [torch.randn_like(frames.quat)]
     got = gradients(triangle_frames, corners, faces, upstream)
@@ -94,12 +97,12 @@ def test_degenerate_triangles_are_finite_and_leave_the_others_alone() -> None:
     truth = reference.triangle_frames(vertices.double(), faces)
     for got, want in zip(frames, truth, strict=True):
         assert torch.isfinite(got).all()
-        torch.testing.assert_close(got.double(), want, atol=1e-6, rtol=1e-6)
+        torch.testing.assert_close(got.double(), want, atol=VALUE, rtol=VALUE)
     upstream = [torch.randn_like(f) for f in frames]
     got = gradients(triangle_frames, vertices, faces, upstream)
     assert torch.isfinite(got).all()
     want = gradients(reference.triangle_frames, vertices.double(), faces, upstream)
-    torch.testing.assert_close(got.double(), want, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(got.double(), want, atol=GRADIENT, rtol=GRADIENT)
 
 
 def test_same_input_same_bits() -> None:

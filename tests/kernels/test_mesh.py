@@ -59,7 +59,7 @@ def test_matches_brute_force_off_centre_and_non_square(supersample):
     same = sure & ~differs & (got.face >= 0)
     assert same.sum() > 200
     steep = torch.from_numpy(np.abs(barycentric - got.barycentric.numpy()).max(-1))[same]
-    assert steep.quantile(0.9) < 1e-3
+    assert steep.quantile(0.9) < 1e-3  # the grid again; it moves most in small and slanted triangles
     error = (torch.from_numpy(depth)[same] - got.depth[same]).abs()
     assert error.quantile(0.9) < 1e-3
     assert torch.isinf(got.depth[got.face < 0]).all()

@@ -34,6 +34,7 @@ def compare_to_reference(scene, cam, *, degree=3, background=(0.2, 0.5, 0.7), im
     image, alpha, depth, radii = reference_splat.rasterize(
         *twins, camera=cam, pose=twin_pose, background=twin_behind, degree=degree
     )
+    # float32 rounds to 6e-8 and its exp errs by 2e-6; where splats touch a cut-off, callers ask for less
     for name, value, truth in (("image", out.image, image), ("alpha", out.alpha, alpha), ("depth", out.depth, depth)):
         scale = max(1.0, truth.abs().max().item())
         assert (value - truth).abs().max().item() <= image_tolerance * scale, name
@@ -52,7 +53,7 @@ def compare_to_reference(scene, cam, *, degree=3, background=(0.2, 0.5, 0.7), im
     return out
 
 
-# Scenes away from the cut-offs are not to be had with many Gaussians; a flipped pixel moves the image by up to 1/255.
+# With many Gaussians some pixel is always close to a cut-off; a flipped one moves the image by up to 1/255.
 @pytest.mark.parametrize("count", [0, 1, 15, 16, 17])
 @pytest.mark.parametrize("size", [(16, 16), (33, 19), (1, 1), (8, 40)])
 def test_matches_reference(count, size):
@@ -119,7 +120,7 @@ def test_gradient_matches_finite_differences():
         low = [t - step * direction if i == which else t for i, t in enumerate(scene)]
         measured = (value(high) - value(low)) / (2 * step)
         analytic = (leaf.grad * direction).sum().item()
-        assert measured == pytest.approx(analytic, rel=5e-3, abs=5e-3), NAMES[which]
+        assert measured == pytest.approx(analytic, rel=5e-3, abs=5e-3), NAMES[which]  # differences over a step of 1 %
 
 
 def test_same_input_same_bits():
@@ -211,7 +212,7 @@ def test_tile_lists_hold_exactly_the_quads_that_are_touched():
             listed |= {(splat_at[place], top + k // 2, left + k % 2) for k in range(4) if quads & 1 << k}
         begin = end
     assert wanted <= listed
-    assert len(listed - wanted) <= 0.1 * len(wanted)
+    assert len(listed - wanted) <= 0.1 * len(wanted)  # those that an ellipse touches between pixel centres
 
 
 def test_camera_clamp_cuts_the_gradient():
@@ -244,7 +245,7 @@ def test_matches_independent_code(name, shared):
         assert error.mean().item() <= 2e-5
         return
     assert error.mean().item() <= 2e-6
-    assert error.max().item() <= 6e-3
+    assert error.max().item() <= 6e-3  # a splat flips at 1/255, which is 4e-3
     (out.image.permute(1, 2, 0) * tensor("in_weight")).sum().backward()
     found = {"means": means, "quats": quats, "log_scales": log_scales, "logit_opacities": logits, "sh": sh}
     for key, leaf in found.items():

@@ -127,13 +127,13 @@ def test_gradients_of_pose_and_background_match_finite_differences():
             change[row, column] = step
             with torch.no_grad():
                 measured = (value(pose + change, behind) - value(pose - change, behind)).item() / (2 * step)
-            assert measured == pytest.approx(pose.grad[row, column].item(), rel=2e-2, abs=2e-2)
+            assert measured == pytest.approx(pose.grad[row, column].item(), rel=2e-2, abs=2e-2)  # a large step, for float32
     assert not pose.grad[3].any()
     for channel in range(3):
         change = step * torch.eye(3)[channel]
         with torch.no_grad():
             measured = (value(pose, behind + change) - value(pose, behind - change)).item() / (2 * step)
-        assert measured == pytest.approx(behind.grad[channel].item(), rel=1e-3, abs=1e-3)
+        assert measured == pytest.approx(behind.grad[channel].item(), rel=1e-3, abs=1e-3)  # linear: float32 alone
 
 
 def gradients(scene, cam):

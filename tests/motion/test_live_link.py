@@ -137,6 +137,9 @@ def ramp(path: Path, ticks: list[int], code, separator: str = ",", decimal: str 
     return path
 
 
+SIX_DIGITS = 2e-5  # what `ramp` writes, and float32
+
+
 def of_60(i: int) -> str:
     return f"10:00:{i // 30:02d}:{2 * (i % 30):02d}.000"
 
@@ -146,8 +149,8 @@ def test_rows_are_where_their_timecodes_say(tmp_path: Path, lost) -> None:
     take = read_take(ramp(tmp_path / "t.csv", [i for i in range(301) if not lost(i)], of_60))
     assert take.fps == pytest.approx(30.0) and len(take.weights) == 301
     assert take.filled == sum(lost(i) for i in range(301))
-    torch.testing.assert_close(take.weight("jawOpen"), torch.arange(301) / 300, atol=2e-5, rtol=0)
-    torch.testing.assert_close(take.poses[:, 1], torch.arange(301) / 600, atol=2e-5, rtol=0)
+    torch.testing.assert_close(take.weight("jawOpen"), torch.arange(301) / 300, atol=SIX_DIGITS, rtol=0)
+    torch.testing.assert_close(take.poses[:, 1], torch.arange(301) / 600, atol=SIX_DIGITS, rtol=0)
 
 
 def test_a_whole_recording_stays_as_it_is(tmp_path: Path) -> None:
@@ -176,7 +179,7 @@ def test_a_minute_of_drop_frame_lasts_a_minute(tmp_path: Path) -> None:
 def test_saved_by_a_spreadsheet(tmp_path: Path, separator: str, decimal: str, end: str) -> None:
     take = read_take(ramp(tmp_path / "t.csv", list(range(61)), of_60, separator, decimal, end))
     assert take.names == ["jawOpen"] and take.fps == pytest.approx(30.0)
-    torch.testing.assert_close(take.weight("jawOpen"), torch.arange(61) / 300, atol=2e-5, rtol=0)
+    torch.testing.assert_close(take.weight("jawOpen"), torch.arange(61) / 300, atol=SIX_DIGITS, rtol=0)
 
 
 def test_unicode_text_of_a_spreadsheet(tmp_path: Path) -> None:

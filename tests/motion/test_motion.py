@@ -204,7 +204,7 @@ def test_a_capture_without_its_pictures(tmp_path: Path, head: FlameModel) -> Non
     bare = load_motion(folder, head)
     assert bare.views == [] and bare.sequence.timesteps == whole.sequence.timesteps == list(TIMESTEPS)
     assert torch.equal(bare.sequence.expr, whole.sequence.expr)
-    assert bare.remark is not None and "without the capture's pictures" in bare.remark and "\n" not in bare.remark
+    assert bare.remark is not None and "without the capture's images" in bare.remark and "\n" not in bare.remark
     assert load_motion(folder, head, splits=["test"]).sequence.timesteps == [TIMESTEPS[-1]]
 
 

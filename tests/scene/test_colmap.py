@@ -139,14 +139,14 @@ def test_lens_distortion_is_read(tmp_path: Path, write) -> None:
     assert lenses["7"] is None
     lens = lenses["1"]
     assert lens is not None and lens.radial[:2] == (0.1, 0.2) and lens.tangential == (0.003, 0.004) and not lens.fisheye
-    assert any("lens distortion is taken out of 5 of 9 pictures" in line for line in capture.remarks())
+    assert any("lens distortion is removed from 5 of 9 images" in line for line in capture.remarks())
 
 
 @pytest.mark.parametrize("write", [write_binary, write_text])
 @pytest.mark.parametrize("model", ["FOV", "THIN_PRISM_FISHEYE"])
 def test_a_lens_that_is_not_known_is_refused_by_name(tmp_path: Path, write, model: str) -> None:
     write_scene(tmp_path, write, [(1, model, 24, 32, (90.0, 91.0, 11.0, 15.5, 0.1))])
-    with pytest.raises(UserError, match=f"camera 1 is of model {model}, .*image_undistorter"):
+    with pytest.raises(UserError, match=f"camera 1 has the unsupported model {model}; .*image_undistorter"):
         load_capture(tmp_path)
 
 

@@ -54,7 +54,7 @@ def test_pictures_are_as_sharp_as_at_the_origin(tmp_path: Path) -> None:
     # the places of cameras and points are written with 4 digits: 0.1 mm, 1.5e-3 pixels
     torch.testing.assert_close(pixels(far, far.points[0]), pixels(near, near.points[0]), atol=3e-3, rtol=0)
     assert far.extent == pytest.approx(near.extent, abs=1e-4)
-    np.testing.assert_allclose(far.origin, PLACE, atol=2.0)
+    np.testing.assert_allclose(far.origin, PLACE, atol=2.0)  # metres: the middle of the points lies near it
     assert "far from their origin" in far.remarks()[0] and "5412345" in far.remarks()[0]
 
 
@@ -80,10 +80,10 @@ def test_an_avatars_file_is_in_the_scenes_coordinates(far: Avatar, tmp_path: Pat
     ply = far.save(tmp_path / "saved")
     table = PlyData.read(str(ply))["vertex"].data
     means = np.stack([table[name] for name in "xyz"], 1)
-    np.testing.assert_allclose(means, far.gaussians.means.double().numpy() + far.origin, atol=1e-9)
+    np.testing.assert_allclose(means, far.gaussians.means.double().numpy() + far.origin, atol=1e-9)  # float64
     again = Avatar.load(ply)
     assert again.origin == far.origin
-    torch.testing.assert_close(again.gaussians.means, far.gaussians.means, atol=1e-8, rtol=0)
+    torch.testing.assert_close(again.gaussians.means, far.gaussians.means, atol=1e-8, rtol=0)  # float64 of 5e6 m: 1e-9
     table = table.copy()  # as other programs write it: 64 bits, no comment
     from plyfile import PlyElement
 

@@ -32,6 +32,9 @@ def over(pixels: np.ndarray, weight: np.ndarray, background: tuple[float, float,
     return torch.from_numpy(pixels / 255.0 * weight + np.array(background) * (1 - weight)).permute(2, 0, 1).float()
 
 
+HALF_A_LEVEL = 0.502 / 255  # images are rounded to 8 bits; the rest is float32
+
+
 def test_rgb_is_untouched(tmp_path: Path) -> None:
     image = load_image(view_of(write_tiny_capture(tmp_path)), GREEN)
     assert image.dtype == torch.float32 and image.shape == (3, HEIGHT, WIDTH) and image.is_contiguous()
@@ -40,14 +43,14 @@ def test_rgb_is_untouched(tmp_path: Path) -> None:
 
 def test_rgba_is_composited_over_the_background(tmp_path: Path) -> None:
     image = load_image(view_of(write_tiny_capture(tmp_path, rgba=True)), GREEN)
-    torch.testing.assert_close(image, over(picture(3, 1), disc(), GREEN), atol=0.502 / 255, rtol=0)
+    torch.testing.assert_close(image, over(picture(3, 1), disc(), GREEN), atol=HALF_A_LEVEL, rtol=0)
 
 
 def test_mask_makes_the_outside_background(tmp_path: Path) -> None:
     folder = write_tiny_capture(tmp_path, masks=True)
     assert torch.equal(load_image(view_of(folder), GREEN), load_image(view_of(folder), (0, 0, 0)))
     image = load_image(view_of(folder, use_mask=True), GREEN)
-    torch.testing.assert_close(image, over(picture(3, 1), disc(), GREEN), atol=0.502 / 255, rtol=0)
+    torch.testing.assert_close(image, over(picture(3, 1), disc(), GREEN), atol=HALF_A_LEVEL, rtol=0)
 
 
 def test_mask_of_another_size_and_mode(tmp_path: Path) -> None:
@@ -58,7 +61,7 @@ def test_mask_of_another_size_and_mode(tmp_path: Path) -> None:
     assert view.mask is not None
     Image.fromarray(half).save(view.mask)  # one bit per pixel
     image = load_image(view, GREEN)
-    torch.testing.assert_close(image[:, :, 0], torch.tensor(GREEN)[:, None].expand(3, HEIGHT), atol=0.502 / 255, rtol=0)
+    torch.testing.assert_close(image[:, :, 0], torch.tensor(GREEN)[:, None].expand(3, HEIGHT), atol=HALF_A_LEVEL, rtol=0)
     torch.testing.assert_close(image[:, :, -1], over(picture(3, 1), np.full((HEIGHT, WIDTH), 255), GREEN)[:, :, -1])
 
 
@@ -67,7 +70,7 @@ def test_smaller_by_averaging_after_compositing(tmp_path: Path) -> None:
     image = load_image(view_of(folder, resolution=2), GREEN)
     expected = torch.nn.functional.avg_pool2d(over(picture(3, 1), disc(), GREEN)[None], 2)[0]
     # rounded to 8 bits three times: after compositing, and after each direction of the resize
-    torch.testing.assert_close(image, expected, atol=1.51 / 255, rtol=0)
+    torch.testing.assert_close(image, expected, atol=3 * HALF_A_LEVEL, rtol=0)
 
 
 def test_larger_keeps_the_picture(tmp_path: Path) -> None:
@@ -108,7 +111,7 @@ def test_transparent_palette_entry_is_background(tmp_path: Path) -> None:
     image = Image.new("P", (WIDTH, HEIGHT), 0)
     image.putpalette([255, 0, 0, 0, 0, 255])
     image.save(view.image, transparency=0)
-    torch.testing.assert_close(load_image(view, GREEN)[:, 0, 0], torch.tensor(GREEN), atol=0.502 / 255, rtol=0)
+    torch.testing.assert_close(load_image(view, GREEN)[:, 0, 0], torch.tensor(GREEN), atol=HALF_A_LEVEL, rtol=0)
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg"])

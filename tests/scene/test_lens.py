@@ -145,7 +145,7 @@ def test_a_head_capture(tmp_path: Path) -> None:
     capture = load_capture(folder, use_mask=True)
     assert all(view.lens is not None for view in capture.train) and all(view.lens is None for view in capture.val)
     assert load_image(capture.train[0]).shape == (3, 32, 24)
-    assert capture.remarks() == ["lens distortion is taken out of 4 of 9 pictures as they are read"]
+    assert capture.remarks() == ["lens distortion is removed from 4 of 9 images as they are read"]
 
 
 @pytest.mark.parametrize(

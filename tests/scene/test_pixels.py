@@ -153,7 +153,7 @@ def test_empty_and_full_masks(tmp_path: Path) -> None:
 
 def test_numbers_of_parts_are_no_mask(tmp_path: Path) -> None:
     Image.fromarray((np.arange(35) % 19).reshape(5, 7).astype(np.uint8)).save(tmp_path / "a.png")
-    with pytest.raises(UserError, match=r"19 levels from 0 to 18 look like the numbers of parts.*write 255"):
+    with pytest.raises(UserError, match=r"19 levels from 0 to 18 look like class labels.*write 255"):
         weights(tmp_path / "a.png")
 
 

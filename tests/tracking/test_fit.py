@@ -19,7 +19,7 @@ from taichi_avatars.tracking.points import (
     POSE,
     ROTATION,
     TRANSLATION,
-    HeadPoints,
+    Landmarks,
     rotation_matrix,
 )
 
@@ -27,8 +27,8 @@ FOCAL, WIDTH, HEIGHT = 620.0, 400, 540
 
 
 @pytest.fixture(scope="module")
-def points(head) -> HeadPoints:
-    return HeadPoints.of(head)
+def places(head) -> Landmarks:
+    return Landmarks.of(head)
 
 
 def random_frames(count: int, seed: int = 0) -> torch.Tensor:
@@ -39,14 +39,14 @@ def random_frames(count: int, seed: int = 0) -> torch.Tensor:
     return frames
 
 
-def test_points_are_where_the_head_has_them(head, points):
+def test_points_are_where_the_head_has_them(head, places):
     frames, shape = random_frames(3), 0.7 * torch.randn(head.n_shape, generator=torch.Generator().manual_seed(1))
     eyes = frames[:, GAZE] @ EYES_BY_GAZE.T
     mesh = head(shape, frames[:, POSE:], frames[:, ROTATION], None, frames[:, JAW_POSE], eyes, frames[:, TRANSLATION])
     with np.load(FILE) as file:
         corners = mesh.vertices[:, head.faces[torch.from_numpy(file["triangle"]).long()]]
         expected = (corners * torch.from_numpy(file["barycentric"])[None, :, :, None]).sum(2)
-    off = (points.place(frames, shape).world - expected).norm(dim=2)
+    off = (places.points.place(frames, shape).world - expected).norm(dim=2)
     assert float(off.median()) < 2e-6  # float32 in both
     assert float(off.max()) < 6e-4  # where weights differ over a triangle, its points are not those of its turned corners
 
@@ -66,16 +66,16 @@ def cross(r: torch.Tensor) -> torch.Tensor:
     return out - out.mT
 
 
-def test_derivatives_are_those_of_the_residuals(head, points):
-    clip = seen_clip(points, random_frames(2), torch.zeros(head.n_shape))
-    equations = ClipEquations(head, points, clip)
+def test_derivatives_are_those_of_the_residuals(head, places):
+    clip = seen_clip(places, random_frames(2), torch.zeros(head.n_shape))
+    equations = ClipEquations(head, places, clip)
     frames, shape = random_frames(2, seed=3), 0.3 * torch.randn(head.n_shape, generator=torch.Generator().manual_seed(2))
-    visible = torch.ones(2, points.count)
+    visible = torch.ones(2, places.points.count)
     equations.sigma = torch.full_like(equations.sigma, 1e4)  # so wide that nothing is robust
     part, log_focal = slice(0, 2), math.log(FOCAL)
 
     def residuals(frames: torch.Tensor, shape: torch.Tensor, log_focal: float) -> torch.Tensor:
-        return equations.residuals(points.place(frames, shape), part, math.exp(log_focal)).flatten(1)
+        return equations.residuals(places.points.place(frames, shape), part, math.exp(log_focal)).flatten(1)
 
     _, by_frame, by_shared = equations._derivatives(frames, shape, log_focal, visible, part, True)
     step = 2e-3
@@ -93,16 +93,16 @@ def close(value: torch.Tensor, expected: torch.Tensor) -> None:
     assert float((value - expected).abs().max()) < 0.05 * float(expected.abs().max())
 
 
-def seen_clip(points: HeadPoints, frames: torch.Tensor, shape: torch.Tensor, noise: float = 0.0, spread: float = 0.2) -> Clip:
+def seen_clip(places: Landmarks, frames: torch.Tensor, shape: torch.Tensor, noise: float = 0.0, spread: float = 0.2) -> Clip:
     """What a perfect network, with a little noise, would see."""
     count = len(frames)
-    world = points.place(frames, shape).world
+    world = places.points.place(frames, shape).world
     pixels = world[..., :2] / world[..., 2:] * torch.tensor([-FOCAL, FOCAL]) + torch.tensor([WIDTH / 2, HEIGHT / 2])
     depth = -world[..., 2:]
     landmarks = torch.zeros(count, 478, 3)
     landmarks[..., :2] = pixels.mean(1, keepdim=True)
-    landmarks[:, points.landmark, 2:] = (depth - depth.mean(1, keepdim=True)) * FOCAL / depth.mean(1, keepdim=True)
-    landmarks[:, points.landmark, :2] = pixels + noise * torch.randn(pixels.shape, generator=torch.Generator().manual_seed(5))
+    landmarks[:, places.number, 2:] = (depth - depth.mean(1, keepdim=True)) * FOCAL / depth.mean(1, keepdim=True)
+    landmarks[:, places.number, :2] = pixels + noise * torch.randn(pixels.shape, generator=torch.Generator().manual_seed(5))
     seconds = torch.arange(count) / 10
     scene = torch.zeros(count, dtype=torch.long)
     expressions = frames[:, POSE:].clamp(0, 1)
@@ -132,10 +132,10 @@ def mesh_errors(head, found, truth_frames, truth_shape, frames) -> torch.Tensor:
     return (vertices(frames, found) - vertices(truth_frames, truth_shape)).norm(dim=2).mean(1)
 
 
-def test_a_known_motion_is_found(head, points):
+def test_a_known_motion_is_found(head, places):
     frames, _ = performed(head)
     shape = 0.8 * torch.randn(head.n_shape, generator=torch.Generator().manual_seed(4))
-    clip = seen_clip(points, frames, shape, noise=0.3, spread=0.0)
+    clip = seen_clip(places, frames, shape, noise=0.3, spread=0.0)
     found = fit(head, [clip])
     (one,) = found.clips
     assert one.focal == pytest.approx(FOCAL)
@@ -144,11 +144,11 @@ def test_a_known_motion_is_found(head, points):
     assert float(errors.median()) < 0.002 and float(errors.max()) < 0.005  # metres
 
 
-def test_missing_frames_are_bridged_and_nothing_crosses_a_cut(head, points):
+def test_missing_frames_are_bridged_and_nothing_crosses_a_cut(head, places):
     frames, _ = performed(head)
     half = len(frames) // 2
     frames[half:, TRANSLATION] += torch.tensor([0.08, 0.0, 0.0])
-    clip = seen_clip(points, frames, torch.zeros(head.n_shape), spread=0.0)
+    clip = seen_clip(places, frames, torch.zeros(head.n_shape), spread=0.0)
     clip.landmarks[4:7] = torch.nan
     clip.presence[4:7] = 0
     clip.scene[half:] = 1
@@ -159,22 +159,22 @@ def test_missing_frames_are_bridged_and_nothing_crosses_a_cut(head, points):
     assert float(moved[0]) == pytest.approx(float(frames[half, 3] - frames[half - 1, 3]), abs=0.01)
 
 
-def test_videos_of_one_person_share_the_identity_and_not_the_focal_length(head, points):
+def test_videos_of_one_person_share_the_identity_and_not_the_focal_length(head, places):
     first, _ = performed(head, 2.0)
     second, _ = performed(head, 2.0, seed=1)
     shape = 0.8 * torch.randn(head.n_shape, generator=torch.Generator().manual_seed(4))
-    clips = [seen_clip(points, first, shape, 0.3), seen_clip(points, second, shape, 0.3, spread=0.0)]
+    clips = [seen_clip(places, first, shape, 0.3), seen_clip(places, second, shape, 0.3, spread=0.0)]
     found = fit(head, clips)
     assert len(found.clips) == 2 and len(found.clips[0].frames) == len(first)
     assert found.clips[1].focal == pytest.approx(FOCAL) and found.clips[0].focal != pytest.approx(FOCAL, rel=1e-6)
     assert found.clips[0].focal == pytest.approx(FOCAL, rel=0.15)
 
 
-def test_long_videos_are_fitted_in_windows_as_well_as_short_ones(head, points, monkeypatch):
+def test_long_videos_are_fitted_in_windows_as_well_as_short_ones(head, places, monkeypatch):
     from taichi_avatars.tracking import fit as module
 
     frames, _ = performed(head, 2.4)
-    clip = seen_clip(points, frames, torch.zeros(head.n_shape), noise=0.2, spread=0.0)
+    clip = seen_clip(places, frames, torch.zeros(head.n_shape), noise=0.2, spread=0.0)
     whole = fit(head, [clip])
     for name, value in (("TOGETHER", 12), ("WINDOW", 10), ("OVERLAP", 4)):
         monkeypatch.setattr(module, name, value)

@@ -17,12 +17,12 @@ from taichi_avatars.head.sequence import FlameSequence
 from taichi_avatars.motion.sources import load_motion
 from taichi_avatars.scene.cameras import Camera
 from taichi_avatars.scene.capture import load_capture
-from taichi_avatars.tracking import hair
 from taichi_avatars.tracking.choosing import most_different
 from taichi_avatars.tracking.examine import examine, is_filmed
 from taichi_avatars.tracking.hair import HairSurvey
-from taichi_avatars.tracking.matte import MARGINS, Matting, connected, foreground
+from taichi_avatars.tracking.matte import MARGINS, Matting, connected, foreground, head_region
 from taichi_avatars.tracking.one_person import stranger
+from taichi_avatars.tracking.silhouettes import Silhouette
 from taichi_avatars.tracking.track import Settings, track
 from taichi_avatars.tracking.views import frame_head
 
@@ -147,7 +147,7 @@ def test_colours_of_the_front_are_without_the_back():
     alpha = np.tile(((np.arange(240, dtype=np.float32) - 117) / 6).clip(0, 1), (240, 1))  # an edge of 6 pixels
     front, back = np.array([0.9, 0.4, 0.2], np.float32), np.array([0.1, 0.3, 0.9], np.float32)
     picture = alpha[..., None] * front + (1 - alpha[..., None]) * back
-    found = foreground(picture, alpha)
+    found = foreground((255 * picture).astype(np.uint8), alpha) / 255
     assert np.abs(found - front)[alpha > 0.1].max() < 0.16
 
 
@@ -171,10 +171,8 @@ def test_the_limit_is_wide_at_the_hair_and_tight_at_the_neck(head, filmed):
     assert allowed[int(below + 3 * pixel) :, middle].max() < 0.1
 
 
-def test_what_stands_off_the_head_in_one_picture_is_no_hair(head, filmed, monkeypatch):
+def test_what_stands_off_the_head_in_one_picture_is_no_hair(head, filmed):
     _, moments, camera = filmed
-    alpha: list[np.ndarray] = []
-    monkeypatch.setattr(hair, "segment", lambda _, region: cut_out(alpha[-1], region, 256)[0, 0].numpy())
     surveys = HairSurvey(Matting(head)), HairSurvey(Matting(head))
     for number in range(8):
         _, vertices, covered = moments[number % 2]
@@ -182,8 +180,9 @@ def test_what_stands_off_the_head_in_one_picture_is_no_hair(head, filmed, monkey
             shown = np.repeat((255 * covered.numpy()).astype(np.uint8)[..., None], 3, 2)
             if blob:
                 shown[20:120, WIDTH // 2 :] = 255  # a poster behind the temple
-            alpha.append(shown)
-            survey.look(shown, vertices, camera)
+            region = head_region(vertices, camera)
+            values = (255 * cut_out(shown, region, 256)[0, 0].numpy()).astype(np.uint8)
+            survey.look(Silhouette(region, values), vertices, camera)
     clean, crossed = (survey.margins() for survey in surveys)
     scalp = Matting(head).margin == MARGINS["scalp"]
     assert float(clean[scalp].min()) >= 0.008 and float(clean[scalp].max()) < 0.035

@@ -25,6 +25,9 @@ def looking(time: float, *position: float, **others: object) -> dict[str, object
     return {"time": time, "position": list(position), "look_at": [0.0, 0.0, 0.0], **others}
 
 
+FLOAT32 = 1e-5  # of poses and places of some metres, after an inversion or two
+
+
 def test_keys_are_met(tmp_path: Path) -> None:
     """As `Camera.look_at` sees them; before the first and after the last the camera stands."""
     places = [(0.0, 0.0, 1.0), (0.6, 0.1, 0.9), (0.9, 0.5, 0.4)]
@@ -34,7 +37,7 @@ def test_keys_are_met(tmp_path: Path) -> None:
         camera = path.at(time, HERE, 80, 60)
         fov = math.radians((20.0, 30.0, 25.0)[key])
         expected = Camera.look_at(torch.tensor(places[key]), torch.zeros(3), fov, 80, 60)
-        torch.testing.assert_close(camera.world_to_camera, expected.world_to_camera, atol=1e-5, rtol=0)
+        torch.testing.assert_close(camera.world_to_camera, expected.world_to_camera, atol=FLOAT32, rtol=0)
         assert (camera.fx, camera.fy, camera.cx, camera.cy) == pytest.approx((expected.fx, expected.fy, 40.0, 30.0))
 
 
@@ -42,7 +45,9 @@ def test_a_straight_even_path_stays_so(tmp_path: Path) -> None:
     """A cubic reproduces a line (and a parabola) at any times of its keys."""
     path = read_camera_path(write(tmp_path / "p.json", [looking(t, 0.3 * t, 0.1 * t * t, 2.0) for t in (0.0, 0.5, 2.0, 3.0)]))
     for t in (0.1, 0.4, 0.9, 1.7, 2.9):
-        torch.testing.assert_close(path.at(t, HERE, 8, 8).center, torch.tensor([0.3 * t, 0.1 * t * t, 2.0]), atol=1e-5, rtol=0)
+        torch.testing.assert_close(
+            path.at(t, HERE, 8, 8).center, torch.tensor([0.3 * t, 0.1 * t * t, 2.0]), atol=FLOAT32, rtol=0
+        )
 
 
 def test_what_is_looked_at_stays_in_the_middle(tmp_path: Path) -> None:
@@ -85,7 +90,7 @@ def test_a_matrix_is_that_of_a_capture(tmp_path: Path) -> None:
     matrix = (torch.linalg.inv(camera.world_to_camera.double()) @ OPENCV_FROM_OPENGL.double()).tolist()
     path = read_camera_path(write(tmp_path / "p.json", [{"time": 0, "transform_matrix": matrix, "fov_y": math.degrees(0.4)}]))
     got = path.at(5.0, HERE, 40, 50)
-    torch.testing.assert_close(got.world_to_camera, camera.world_to_camera, atol=1e-5, rtol=0)
+    torch.testing.assert_close(got.world_to_camera, camera.world_to_camera, atol=FLOAT32, rtol=0)
     assert got.fy == pytest.approx(camera.fy)
 
 
@@ -95,7 +100,7 @@ def test_a_path_around_the_head(tmp_path: Path) -> None:
     head = Place(torch.tensor([5.0, 6.0, 7.0]), rotation, torch.ones(3))
     path = read_camera_path(write(tmp_path / "p.json", [looking(0.0, 0.0, 0.0, 1.0)], frame="head"))
     camera = path.at(0.0, head, 8, 8)
-    torch.testing.assert_close(camera.center, torch.tensor([6.0, 6.0, 7.0]), atol=1e-5, rtol=0)
+    torch.testing.assert_close(camera.center, torch.tensor([6.0, 6.0, 7.0]), atol=FLOAT32, rtol=0)
     up = camera.world_to_camera[:3, :3] @ rotation[:, 1]
     torch.testing.assert_close(up, torch.tensor([0.0, -1.0, 0.0]), atol=1e-6, rtol=0)
 

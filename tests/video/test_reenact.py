@@ -65,6 +65,9 @@ def test_a_frontal_camera_looks_into_the_face_upright(avatar: Avatar) -> None:
     assert camera.center[2] > 0.3
 
 
+HALF_A_LEVEL = 0.51  # of 255: frames are rounded to 8 bits
+
+
 def test_an_orbit_swings_around_the_head() -> None:
     where = Place(torch.tensor([0.1, 0.2, 0.3]), torch.eye(3), torch.ones(3))
     start = Camera.look_at(torch.tensor([0.1, 0.2, 1.3]), where.center, 0.5, 100, 100)
@@ -105,7 +108,7 @@ def test_frames_are_the_renderings(avatar: Avatar, motion: Motion) -> None:
     assert [frame.shape for frame in frames] == [(96, 64, 3)] * 4
     assert (frames[0][0, 0] == 255).all() and not np.array_equal(frames[0], frames[1])
     image = actor.render(shot.camera, timestep=2, background=(1.0, 1.0, 1.0)).image.clamp(0, 1)
-    np.testing.assert_allclose(frames[2], image.permute(1, 2, 0).numpy() * 255, atol=0.51)
+    np.testing.assert_allclose(frames[2], image.permute(1, 2, 0).numpy() * 255, atol=HALF_A_LEVEL)
 
 
 def test_the_driver_stands_on_the_left(tmp_path: Path, avatar: Avatar) -> None:
@@ -132,14 +135,15 @@ def test_panels_stand_side_by_side(avatar: Avatar, motion: Motion) -> None:
     assert frame.shape == (96, 4 * 64 + 3 * GAP, 3)
     mesh, plain, overlay, novel = (frame[:, k * (64 + GAP) :][:, :64].astype(int) for k in range(4))
     rgb, alpha = shaded_head(actor, shot.camera, 1)
-    np.testing.assert_allclose(mesh, rgb.permute(1, 2, 0).numpy() * 255, atol=0.51)
+    np.testing.assert_allclose(mesh, rgb.permute(1, 2, 0).numpy() * 255, atol=HALF_A_LEVEL)
     np.testing.assert_array_equal(plain, list(film(actor, shot, 25))[1])
     inside = alpha.numpy() == 1
     weight = MeshStyle().weight
-    np.testing.assert_allclose(overlay[inside], ((1 - weight) * plain + weight * mesh)[inside], atol=1.6)
+    mixed = (1 - weight) * plain + weight * mesh  # of two rounded pictures, and rounded itself
+    np.testing.assert_allclose(overlay[inside], mixed[inside], atol=3 * HALF_A_LEVEL)
     np.testing.assert_array_equal(overlay[alpha.numpy() == 0], plain[alpha.numpy() == 0])
     aside = actor.render(shot.aside(1 / 25), timestep=1).image.clamp(0, 1).permute(1, 2, 0).numpy() * 255
-    np.testing.assert_allclose(novel, aside, atol=0.51)
+    np.testing.assert_allclose(novel, aside, atol=HALF_A_LEVEL)
     with pytest.raises(UserError, match="no images"):
         next(film(actor, shot, 25, ("driver", "avatar")))
 

@@ -47,7 +47,7 @@ def test_addresses_that_can_be_typed() -> None:
 
 def test_mistakes_are_one_line(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     for arguments, words in (
-        ([str(tmp_path / "nothing")], "there is no such file"),
+        ([str(tmp_path / "nothing")], "no such file"),
         ([str(tmp_path)], "no avatar here"),
         ([str(tmp_path), "--host", "192.0.2.7"], "cannot listen there"),
     ):

@@ -257,7 +257,7 @@ def test_a_film_is_cancelled_and_leaves_nothing(visit, viewer) -> None:
     visitor.wait_for(lambda: (visitor.controls["GuiProgressBarMessage"]["value"] or 0) > 0.5, "progress")
     before = sorted(viewer._folder.glob("film*"))
     visitor.click("Film it: mp4")
-    visitor.wait_for(lambda: any("being shot already" in notice for notice in visitor.notices), "one at a time")
+    visitor.wait_for(lambda: any("already being made" in notice for notice in visitor.notices), "one at a time")
     visitor.click("Cancel")
     visitor.wait_for(lambda: any("cancelled" in notice for notice in visitor.notices), "it is cancelled")
     assert sorted(viewer._folder.glob("*")) == before

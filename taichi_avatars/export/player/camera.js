@@ -1,8 +1,8 @@
-// A camera that turns around a point. OpenCV axes: x right, y down, z forward; a view is rotation (9, by rows) and translation.
+// A camera that orbits a point. OpenCV axes: x right, y down, z forward; a view is rotation (9, row-major) and translation.
 
 const STEEPEST = 1.5; // radians from level
 
-// meta.camera: world_to_camera (16, by rows), fx, fy, cx, cy, width, height; meta.target: the point (3).
+// meta.camera: world_to_camera (16, row-major), fx, fy, cx, cy, width, height; meta.target: the point (3).
 export function createOrbit(meta) {
   const start = meta.camera;
   const m = start.world_to_camera;
@@ -26,7 +26,7 @@ export function createOrbit(meta) {
     return { rotation: rows.flat(), translation };
   }
 
-  // The lens on a canvas of another size: the whole first picture stays in sight.
+  // The lens on a canvas of another size: the whole first picture stays visible.
   function lens(width, height) {
     const scale = Math.min(width / start.width, height / start.height);
     const x = 0.5 * width + scale * (start.cx - 0.5 * start.width), y = 0.5 * height + scale * (start.cy - 0.5 * start.height);

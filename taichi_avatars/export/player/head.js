@@ -3,7 +3,7 @@
 const FLAME = { joints: ['root', 'neck', 'jaw', 'left eye', 'right eye'], parents: [-1, 0, 1, 1, 1] };
 const TINY = 1e-20;
 
-// Rodrigues' formula: the rotation of an axis-angle, 9 numbers by rows.
+// Rodrigues' formula: the rotation of an axis-angle, 9 numbers, row-major.
 function rotation(x, y, z) {
   const angle2 = x * x + y * y + z * z;
   const angle = Math.sqrt(angle2);
@@ -65,7 +65,7 @@ export function createHead(meta, data) {
     for (let j = 0; j < JOINTS; ++j) {
       const at = 3 * (count + j), parent = parents[j];
       turn.push(parent < 0 ? local[j] : multiply(turn[parent], local[j]));
-      // Where the joint goes: with its parent. Then a vertex v goes to turn v + shift.
+      // The joint moves with its parent. Then a vertex v moves to turn v + shift.
       const joint = [shaped[at], shaped[at + 1], shaped[at + 2]];
       const goal = parent < 0 ? joint : apply(turn[parent], joint, 0).map((x, i) => x + shift[parent][i]);
       const carried = apply(turn[j], joint, 0);

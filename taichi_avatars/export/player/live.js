@@ -1,13 +1,13 @@
-// Live motion in place of the exported one: from scripts, from a page that embeds this one, and from a WebSocket.
+// Live motion instead of the exported one: from scripts, from a page that embeds this one, and from a WebSocket.
 
 import { jointsOf } from './head.js';
 
-const JOINTS = { rotation: ['root'], neck: ['neck'], jaw: ['jaw'], eyes: ['left eye', 'right eye'] }; // that parts of a row turn
-const LATER = [500, 10000]; // milliseconds until a lost connection is tried again: at first, and at most
+const JOINTS = { rotation: ['root'], neck: ['neck'], jaw: ['jaw'], eyes: ['left eye', 'right eye'] }; // that parts of a row rotate
+const LATER = [500, 10000]; // milliseconds before reconnecting: at first, and at most
 
 const finite = (values, count) => Array.isArray(values) && (count === undefined || values.length === count) && values.every(Number.isFinite);
 
-// Axis-angles as quaternions (w, x, y, z) and back, and one turn after another.
+// Axis-angles as quaternions (w, x, y, z) and back, and their products.
 function quat([x, y, z]) {
   const angle = Math.hypot(x, y, z);
   const factor = angle > 1e-9 ? Math.sin(angle / 2) / angle : 0.5;
@@ -25,7 +25,7 @@ function rotvec([w, x, y, z]) {
   return [factor * x, factor * y, factor * z];
 }
 
-// A row (expressions, joints, translation) of {weights, head} or of parts of a FLAME pose, as docs/live.md has them.
+// A row (expressions, joints, translation) from {weights, head} or from parts of a FLAME pose, see docs/live.md.
 export function createRows(meta) {
   const { expressions, live } = meta.head;
   const place = {};
@@ -63,7 +63,7 @@ export function createRows(meta) {
       if (!finite(message[name], count)) throw new Error(`${name}: want ${count} numbers`);
       add(name, message[name]);
     }
-    // The avatar stands where it does.
+    // The avatar keeps its place.
     const at = place.rotation;
     out.splice(at, 3, ...rotvec(times(quat(live.rotation), quat(out.slice(at, at + 3)))));
     add('translation', live.translation);
@@ -105,7 +105,7 @@ function connect(address, tried, later) {
     tried(message && message.face === false ? null : message);
   };
   socket.onclose = () => {
-    tried(null); // the exported motion goes on
+    tried(null); // the exported motion resumes
     setTimeout(() => connect(address, tried, Math.min(2 * later, LATER[1])), later);
   };
 }

@@ -1,4 +1,4 @@
-// The page: pointer and keys in, frames out. `window.avatar` is the same for scripts.
+// The page: pointer and keys in, frames out. `window.avatar` offers the same to scripts.
 
 import { createOrbit } from './camera.js';
 import { jointsOf } from './head.js';
@@ -7,14 +7,14 @@ import { createSplats } from './splats.js';
 
 const SHARPEST = 2; // canvas pixels per CSS pixel; more costs much and shows little
 const RADIANS = 0.006; // of turning, per CSS pixel
-const AMOUNT = 1.0; // of an expression that is pushed to the end by hand, where it has a name; else 3
+const AMOUNT = 1.0; // full range of an expression's slider, if it has a name; else 3
 const [$, canvas, message] = [(id) => document.getElementById(id), document.getElementById('picture'), document.getElementById('message')];
 
 const worker = new Worker('worker.js', { type: 'module' });
 let meta, splats, orbit;
 let playing = true, time = 0, last = null, background = [0, 0, 0];
-let added = {}; // amounts added to expressions and poses by hand, by their place in a row of the motion
-let rows, live = null; // what makes rows of live poses, and the present one
+let added = {}; // amounts added to expressions and poses by hand, by their position in a row of the motion
+let rows, live = null; // the function that makes rows of live poses, and the current one
 let busy = null, asked = '', drawn = '', holding = false;
 let ready, refuse;
 
@@ -28,7 +28,7 @@ function frame() {
   return Math.floor(time * meta.fps + 1e-6) % meta.frames;
 }
 
-// Asks the worker for this frame seen this way; resolves when what is drawn next shows it.
+// Asks the worker for this frame from this view; resolves when the next drawing shows it.
 function ask(view, at = frame()) {
   const r = view.rotation;
   const question = { frame: at, added, live, depth: [r[6], r[7], r[8], view.translation[2]] };
@@ -139,7 +139,7 @@ onkeydown = (event) => {
   event.preventDefault();
 };
 
-// One pointer turns, with the other button or a key moves; two pinch and move.
+// One pointer orbits, with the other button or a key pans; two pinch and pan.
 const pointers = new Map();
 canvas.onpointerdown = (event) => {
   canvas.setPointerCapture(event.pointerId);
@@ -165,7 +165,7 @@ canvas.addEventListener('wheel', (event) => {
   if (orbit) orbit.zoom(Math.exp(0.001 * event.deltaY));
   event.preventDefault();
 }, { passive: false });
-canvas.addEventListener('webglcontextlost', () => fail('The graphics card was taken away; reload the page.'));
+canvas.addEventListener('webglcontextlost', () => fail('The graphics context was lost; reload the page.'));
 
 const avatar = {
   ready: new Promise((resolve, reject) => { [ready, refuse] = [resolve, reject]; }),
@@ -179,7 +179,7 @@ const avatar = {
     time = (((to % meta.frames) + meta.frames) % meta.frames) / meta.fps;
     drawn = '';
   },
-  // Amounts added to what the motion says, by the name or number of an expression, until they are 0 again.
+  // Amounts added to the motion, by the name or number of an expression, until they are 0 again.
   express(amounts) {
     for (const [name, amount] of Object.entries(amounts)) {
       const index = meta.head.names && meta.head.names.includes(name) ? meta.head.names.indexOf(name) : Number(name);
@@ -187,12 +187,12 @@ const avatar = {
       added = { ...added, [index]: amount };
     }
   },
-  // A pose in place of the motion's: { weights, head }, or parts of a FLAME pose; null: the motion goes on.
+  // A pose instead of the motion's: { weights, head }, or parts of a FLAME pose; null: the motion resumes.
   pose(message) {
     if (!rows) throw new Error(meta ? 'this scene has no head' : 'not loaded yet: await avatar.ready');
     live = message === null ? null : rows(message);
   },
-  // A picture (PNG as a data address) of a frame from a camera: width, height, fx, fy, cx, cy, world_to_camera (16, by rows).
+  // A picture (PNG as a data address) of a frame from a camera: width, height, fx, fy, cx, cy, world_to_camera (16, row-major).
   async picture(at, camera) {
     holding = true;
     try {

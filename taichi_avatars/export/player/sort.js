@@ -22,9 +22,9 @@ export function createSorter(count) {
     }
   }
 
-  // `depths` is to be filled first. Returns a new Uint32Array: by falling depth, of equal ones the last first.
+  // `depths` must be filled first. Returns a new Uint32Array: by descending depth, ties last first.
   function order() {
-    // The bits of a float, made to grow with its value.
+    // The bits of a float, mapped so that they increase with its value.
     for (let i = 0; i < count; ++i) keys[i] = bits[i] & 0x80000000 ? ~bits[i] : bits[i] | 0x80000000;
     const sorted = new Uint32Array(count);
     pass(null, half, 0);

@@ -1,4 +1,4 @@
-// Drawing: every Gaussian is carried into the world by its triangle, projected (EWA, Zwicker et al. 2001), coloured (SH), and
+// Drawing: every Gaussian is transformed to the world by its triangle, projected (EWA, Zwicker et al. 2001), coloured (SH), and
 // blended from back to front (Kerbl et al. 2023), all on the GPU.
 
 const GAUSSIANS = 0, FRAMES = 1, LAYERS = 2; // texture units
@@ -169,7 +169,7 @@ function upload(gl, unit, values, count, texels, [format, source, type]) {
 export function createSplats(canvas, meta, words) {
   const gl = canvas.getContext('webgl2', { alpha: false, antialias: false, depth: false, powerPreference: 'high-performance' });
   if (!gl) throw new Error('this browser has no WebGL 2, or its graphics card is switched off');
-  // Sums of many thin layers need more than 8 bits; without the extension they are 8 all the same.
+  // Sums of many thin layers need more than 8 bits; without the extension there are only 8.
   const fine = gl.getExtension('EXT_color_buffer_float') || gl.getExtension('EXT_color_buffer_half_float');
   const define = `\n#define DEGREE ${meta.degree}\n#define TEXELS ${meta.texels}\n`;
   const quads = compile(gl, QUAD.replace('\n', define), BLEND);
@@ -204,7 +204,7 @@ export function createSplats(canvas, meta, words) {
     gl.framebufferTexture2D(gl.FRAMEBUFFER, gl.COLOR_ATTACHMENT0, gl.TEXTURE_2D, gl.getParameter(gl.TEXTURE_BINDING_2D), 0);
   }
 
-  // What the worker sent: the order, and the frames of the triangles where they moved.
+  // The worker's message: the order, and the frames of the triangles if they moved.
   function update(message) {
     if (message.frames) {
       const floats = [gl.RGBA32F, gl.RGBA, gl.FLOAT];
@@ -214,7 +214,7 @@ export function createSplats(canvas, meta, words) {
     gl.bufferData(gl.ARRAY_BUFFER, message.order, gl.DYNAMIC_DRAW);
   }
 
-  // view: rotation (9, by rows), translation (3), lens [fx, fy, cx, cy] in pixels of the canvas.
+  // view: rotation (9, row-major), translation (3), lens [fx, fy, cx, cy] in pixels of the canvas.
   function draw(view, background) {
     if (width !== canvas.width || height !== canvas.height) resize();
     const { rotation: r, translation: t } = view;

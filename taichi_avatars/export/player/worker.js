@@ -1,4 +1,4 @@
-// Loads the avatar, moves its head and sorts its Gaussians, beside the thread that draws.
+// Loads the avatar, poses its head and sorts its Gaussians, off the drawing thread.
 
 import { createHead, jointsOf } from './head.js';
 import { createSorter } from './sort.js';
@@ -29,7 +29,7 @@ async function load() {
   postMessage({ meta, words }, [words.buffer]);
 }
 
-// What the motion says at a frame, or a live row, and what the hand adds to it.
+// The motion at a frame, or a live row, plus the sliders' amounts.
 function move(frame, added, live) {
   const E = meta.head.expressions, turned = E + 3 * jointsOf(meta).length; // then the translation
   const row = live ? Float32Array.from(live) : data.motion.slice(frame * (turned + 3), (frame + 1) * (turned + 3));

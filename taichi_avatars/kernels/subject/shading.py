@@ -67,7 +67,7 @@ def lit_surface(
 ) -> tm.vec3:
     albedo, soft = tm.vec3(t[0], t[1], t[2]), t[8]
     above, below = tm.vec3(sky[0, 0], sky[0, 1], sky[0, 2]), tm.vec3(sky[1, 0], sky[1, 1], sky[1, 2])
-    # Light that scatters under the skin comes out redder, wraps further round and blurs the relief.
+    # Light scattered under the skin emerges redder, wraps further round and blurs the relief.
     wrap = soft * tm.vec3(0.42, 0.2, 0.12)
     relief = 1.0 - soft * tm.vec3(0.55, 0.3, 0.1)
     bleed = 0.35 * soft * tm.vec3(1.0, 0.3, 0.15)
@@ -134,7 +134,7 @@ def light_strands(
 ):
     """Display colours of strand points (S, K, 3). received (S, K, 2): share of the key light and of the surroundings.
 
-    Strands that no row of samples can show, rows (S, 2), are left out.
+    Strands that no row of samples can show, rows (S, 2), are skipped.
 
     Diffuse and two highlights of a fibre: a white one shifted towards the root and one of the hair's colour towards the tip.
     """
@@ -206,7 +206,7 @@ def shade_samples(
     rgb: F32x3,
     cover: F32x3,
 ):
-    """Means over the samples of a pixel, 0 where none is covered, written into pictures from (left, top) on.
+    """Means over the samples of a pixel, 0 where none is covered, written into images from (left, top) on.
 
     rgb (6, H, W): display colour of everything, then of the head alone: its first `own_faces` triangles and its strands.
     cover (3, H, W): the share of samples covered at all, by the head, and by hair of the scalp.
@@ -257,7 +257,7 @@ def shade_samples(
                     if smooth and ti.abs(shown - one_end).max() < alike:
                         surface, own_surface = 0.5 * weight * (one_end + shown), 0.5 * own_weight * (one_end + shown)
                         following = last
-                # On to the next sample that shows the surface, up to the last one, which is done.
+                # Continue with the next sample that shows the surface; the last one is already shaded.
                 n = -1
                 while n < 0 and following < last + ti.select(ends == 1, 1, 0):
                     row, column = y * factor + following // factor, x * factor + following % factor

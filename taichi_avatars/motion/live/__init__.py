@@ -1,1 +1,1 @@
-"""Motion that arrives while it happens: from phones, face-tracking programs, programs of one's own, and webcams."""
+"""Motion that arrives live: from phones, face-tracking programs, custom programs, and webcams."""

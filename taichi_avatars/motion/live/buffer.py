@@ -1,7 +1,7 @@
-"""Puts observations back into the order and the distances in which they were sent, whatever the network made of them.
+"""A jitter buffer: restores the order and timing in which observations were sent.
 
-A sender's time stamps count from anywhere. The packet that travelled fastest lately ties them to our clock; how much later than
-that the others come is their lateness. What is shown lags by as much as most of them are late, and by no more than LONGEST.
+A sender's time stamps have an arbitrary origin. The recent packet that travelled fastest ties them to our clock; the delay of
+the others relative to it is their lateness. Playback lags by the lateness of most packets, but by no more than LONGEST.
 """
 
 from __future__ import annotations
@@ -12,16 +12,19 @@ from typing import NamedTuple
 
 import numpy as np
 
-LONGEST = 0.1  # seconds that what is shown may be held back
-PUNCTUAL = 0.95  # share of the packets that the buffer waits for
+LONGEST = 0.1  # seconds; maximum delay of playback
+PUNCTUAL = 0.95  # fraction of the packets that the buffer waits for
 WINDOW = 4.0  # seconds over which lateness is measured
-MOST = 512  # packets of which anything is kept
-RISING, SINKING = 0.5, 0.05  # seconds of delay per second: motion slows down to half, or runs faster by a twentieth
-LONGEST_GAP = 0.25  # seconds between two observations that are blended into one another
-JUMP = 1.0  # seconds of lateness that mean that a sender's clock was reset
-MOST_JUMPS = 3  # in JUMPS_OVER seconds: more, and such a clock is good for nothing
+MOST = 512  # maximum number of packets kept
+RISING, SINKING = (
+    0.5,
+    0.05,
+)  # change of delay in seconds per second: motion slows down to half speed, or runs faster by a twentieth
+LONGEST_GAP = 0.25  # maximum seconds between two observations that are interpolated
+JUMP = 1.0  # seconds of lateness that indicate that a sender's clock was reset
+MOST_JUMPS = 3  # in JUMPS_OVER seconds: with more, a clock is unusable
 JUMPS_OVER = 10.0
-CHECK_EVERY, WRONG_RATE = 1.0, 0.2  # seconds; how far from ours the speed of a sender's clock may be
+CHECK_EVERY, WRONG_RATE = 1.0, 0.2  # seconds; maximum drift of a sender's clock
 
 
 class Observation(NamedTuple):
@@ -33,12 +36,12 @@ class Observation(NamedTuple):
 
 
 class Sample(NamedTuple):
-    """What is to be shown at a moment.
+    """The interpolated state at a moment.
 
     Attributes:
-        row: observations blended at this moment.
+        row: observations interpolated at this moment.
         arrival: of the newest of them.
-        lag: seconds since it was sent, beyond what the fastest packet took.
+        lag: seconds since it was sent, beyond the travel time of the fastest packet.
     """
 
     row: np.ndarray
@@ -47,10 +50,10 @@ class Sample(NamedTuple):
 
 
 class JitterBuffer:
-    """Takes rows as they arrive, gives the row of a moment. Times in seconds; not for several threads at once.
+    """Takes rows as they arrive, returns the row of a moment. Times in seconds; not thread-safe.
 
     Attributes:
-        delay: that is held back now.
+        delay: the current delay.
         late: observations that came too late to be shown.
     """
 
@@ -59,7 +62,7 @@ class JitterBuffer:
         self.reset()
 
     def reset(self) -> None:
-        """Forgets everything: another sender follows."""
+        """Forgets everything, for another sender."""
         self._trusted = True
         self._jumps: deque[float] = deque(maxlen=MOST_JUMPS)
         self._restart()
@@ -74,10 +77,10 @@ class JitterBuffer:
         self._checked: tuple[float, float] | None = None
 
     def add(self, row: np.ndarray, stamp: float | None, arrival: float) -> None:
-        """Takes an observation.
+        """Adds an observation.
 
         Args:
-            stamp: None where the sender has no clock: then arrival counts.
+            stamp: None if the sender has no clock; then arrival counts.
         """
         if stamp is None or not self._trusted:
             stamp = arrival
@@ -87,7 +90,7 @@ class JitterBuffer:
         while self._offsets[0][0] < arrival - WINDOW:
             self._offsets.popleft()
         self._base = min(offset for _, offset in self._offsets)
-        if self._shown is not None and self._held and stamp <= self._held[0].stamp:  # a later one is shown already
+        if self._shown is not None and self._held and stamp <= self._held[0].stamp:  # a later one has already been shown
             self.late += 1
             return
         insort(self._held, Observation(stamp, row, arrival), key=lambda one: one.stamp)
@@ -95,7 +98,7 @@ class JitterBuffer:
             del self._held[0]
 
     def _plausible(self, stamp: float, arrival: float) -> bool:
-        """Whether a sender's clock goes on as it did; starts over where it does not, and stops believing it if that goes on."""
+        """Whether a sender's clock is continuous; starts over if not, and ignores the clock if that happens repeatedly."""
         assert self._base is not None
         if abs(arrival - stamp - self._base) > JUMP:
             if len(self._jumps) == MOST_JUMPS and arrival - self._jumps[0] < JUMPS_OVER:
@@ -115,7 +118,7 @@ class JitterBuffer:
         return True
 
     def at(self, now: float) -> Sample | None:
-        """What is to be shown now; None before the first observation. Moments grow from call to call."""
+        """The state at a moment; None before the first observation. Moments increase from call to call."""
         if self._base is None or not self._held:
             return None
         self._adapt(now)

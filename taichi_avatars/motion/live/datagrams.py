@@ -1,4 +1,4 @@
-"""Packets over UDP: listens, and survives whatever comes."""
+"""Packets over UDP: listens, and survives malformed input."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from taichi_avatars.motion.live.sender import Address, OneSender
 from taichi_avatars.motion.live.source import Take, Traffic
 
 LARGEST = 65536  # bytes of a packet
-BUFFER = 1 << 20  # bytes that the system keeps while this thread waits for its turn
-PATIENCE = 0.2  # seconds between looks at whether it is to end
+BUFFER = 1 << 20  # bytes that the system buffers while this thread waits
+PATIENCE = 0.2  # seconds between checks for the end
 GREET_EVERY = 2.0  # seconds
-SHARE = 0.3  # of one core that reading packets may take
-STORED = 0.1  # seconds of that share that may be saved up
+SHARE = 0.3  # fraction of one core that reading packets may use
+STORED = 0.1  # seconds of that budget that may accumulate
 
 
 class Datagrams:
-    """A source whose packets each hold a face or a part of one.
+    """A source whose packets each contain a face or a part of one.
 
     Args:
-        name: for people.
-        host, port: where to listen; port 0 for any that is free.
-        read: the face that a packet completes, None for none; must not raise.
+        name: for display.
+        host, port: to listen on; port 0 for any free one.
+        read: returns the face that a packet completes, None for none; must not raise.
         allowed: see `OneSender`.
-        greeting: what is sent to an address until it answers.
+        greeting: sent to an address until it answers.
 
     Raises:
-        UserError: where it cannot listen there.
+        UserError: if it cannot listen there.
     """
 
     warning: str | None = None
@@ -74,14 +74,14 @@ class Datagrams:
         while not self._closed.is_set():
             if self._greeting is not None and before - max(greeted, heard) >= GREET_EVERY:
                 greeted = before
-                with suppress(OSError):  # the phone may not be there yet
+                with suppress(OSError):  # the phone may not be reachable yet
                     self._socket.sendto(*self._greeting)
             try:
                 packet, address = self._socket.recvfrom(LARGEST)
             except TimeoutError:
                 before = time.monotonic()
                 continue
-            except OSError:  # an answer that nobody listens at a port that was greeted
+            except OSError:  # the reply that nobody listens on the greeted port
                 self._closed.wait(0.01)
                 continue
             now = time.monotonic()

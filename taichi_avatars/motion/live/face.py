@@ -1,4 +1,4 @@
-"""What one packet says about a face, whoever sent it."""
+"""One observation of a face, independent of the protocol."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-LARGEST_TIME = 1e12  # seconds of a sender's clock: milliseconds since 1970 are less
+LARGEST_TIME = 1e12  # largest time of a sender's clock, seconds: even milliseconds since 1970 are less
 
 
 class Quat(NamedTuple):
@@ -24,12 +24,12 @@ class Face:
     """One observation.
 
     Attributes:
-        time: on the sender's clock, seconds; None where it has none.
-        found: whether the sender sees a face; nothing else holds where it does not.
+        time: on the sender's clock, seconds; None if it has none.
+        found: whether the sender sees a face; if not, all other fields are meaningless.
         weights: by ARKit's names, or the head's own, from 0 to 1.
         head: axis-angle of the head, x to the person's left, y up, z forward, radians.
-        eyes: axis-angles of the left and the right eye in the same axes, for senders without weights of where the eyes look.
-        flame: parts of a pose in place of all these, as `Avatar.render(flame=...)` has them.
+        eyes: axis-angles of the left and the right eye in the same axes, for senders without gaze weights.
+        flame: parts of a pose instead of all these, as for `Avatar.render(flame=...)`.
     """
 
     time: float | None = None
@@ -44,12 +44,12 @@ LOST = Face(found=False)
 
 
 def weight(value: float) -> float:
-    """A weight within its bounds."""
+    """A weight clamped to its bounds."""
     return min(max(value, 0.0), 1.0)
 
 
 def numbers(values: Any, count: int | None = None, largest: float = 1e3) -> list[float] | None:
-    """A list of so many finite numbers as floats; None where it is something else. What strangers send may be anything."""
+    """A list of this many finite numbers as floats; None for anything else. Input from the network is untrusted."""
     if not isinstance(values, list | tuple) or (count is not None and len(values) != count):
         return None
     for value in values:
@@ -59,7 +59,7 @@ def numbers(values: Any, count: int | None = None, largest: float = 1e3) -> list
 
 
 def clock(value: Any) -> float | None:
-    """A time on a sender's clock; None for what is none."""
+    """A time on a sender's clock; None if it is not one."""
     one = numbers([value], 1, LARGEST_TIME)
     return None if one is None else one[0]
 
@@ -71,7 +71,7 @@ def about(axis: str, angle: float) -> Quat:
 
 
 def times(a: Quat, b: Quat) -> Quat:
-    """First b, then a."""
+    """Product of quaternions: first b, then a."""
     return Quat(
         a.w * b.w - a.x * b.x - a.y * b.y - a.z * b.z,
         a.w * b.x + a.x * b.w + a.y * b.z - a.z * b.y,
@@ -81,7 +81,7 @@ def times(a: Quat, b: Quat) -> Quat:
 
 
 def rotvec(q: Quat) -> tuple[float, float, float]:
-    """The axis-angle of a quaternion, of at most half a turn; none for one without length."""
+    """The axis-angle of a quaternion, of at most half a turn; zero for one without length."""
     sine = math.sqrt(q.x * q.x + q.y * q.y + q.z * q.z)
     if sine < 1e-12:
         return 0.0, 0.0, 0.0

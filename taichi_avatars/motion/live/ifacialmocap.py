@@ -1,4 +1,4 @@
-"""iFacialMocap, an app for iPhones, over UDP: one line of text for each frame, sent as soon as the phone was greeted.
+"""iFacialMocap, an app for iPhones, over UDP: one line of text per frame, sent once the phone has been greeted.
 
 `name-0..100|...|=head#rx,ry,rz,px,py,pz|rightEye#rx,ry,rz|leftEye#rx,ry,rz|`, angles in degrees, about x downwards, about y to
 the person's left. Names end in _L and _R. Version 2 writes `&` between name and value. There are no time stamps.
@@ -21,7 +21,7 @@ SIDES = {"_L": "Left", "_R": "Right", None: ""}
 
 
 def read(packet: bytes) -> Face | None:
-    """The face in a packet; None for what is no packet of this protocol."""
+    """The face in a packet; None if it is not a packet of this protocol."""
     if len(packet) > LARGEST:
         return None
     try:
@@ -42,14 +42,14 @@ def read(packet: bytes) -> Face | None:
             turns[part[1]] = angles
     if len(weights) < 2 or "head" not in turns:
         return None
-    if weights.pop("trackingStatus", 1.0) == 0.0:  # version 2 says whether it sees a face
+    if weights.pop("trackingStatus", 1.0) == 0.0:  # version 2 reports whether it sees a face
         return Face(found=False)
     none = (0.0, 0.0, 0.0)
     return Face(weights=weights, head=turns["head"], eyes=(*turns.get("leftEye", none), *turns.get("rightEye", none)))
 
 
 def _angles(text: str) -> tuple[float, float, float] | None:
-    """The axis-angle of three Euler angles in degrees; what follows them, a place, is left out."""
+    """The axis-angle of three Euler angles in degrees; the position that follows them is ignored."""
     try:
         x, y, z = (math.radians(float(value)) for value in text.split(",")[:3])
     except ValueError:

@@ -21,7 +21,7 @@ _TIME, _VALUES = struct.Struct(">ifii"), struct.Struct(f">{COUNT}f")
 
 
 def read(packet: bytes) -> Face | None:
-    """The face in a packet; None for what is no packet of this protocol."""
+    """The face in a packet; None if it is not a packet of this protocol."""
     if len(packet) < START + 4 or packet[4:5] != b"$" or int.from_bytes(packet[:4], "little") != VERSION:
         return None
     length = int.from_bytes(packet[START : START + 4], "big", signed=True)

@@ -1,7 +1,7 @@
-"""Open Sound Control 1.0, as far as face-tracking programs speak it; whatever else a packet holds makes it none.
+"""Open Sound Control 1.0, as far as face-tracking programs use it; a packet with anything else is rejected.
 
-Not python-osc: a bundle whose element claims a negative size keeps that (1.10.2) busy for ever, and an unknown type makes it
-write to the log of the whole process.
+Not python-osc: a bundle whose element claims a negative size sends it (1.10.2) into an infinite loop, and an unknown type makes
+it write to the log of the whole process.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ Message = tuple[str, list[object]]
 
 
 class NoOsc(Exception):
-    """A packet is none of this protocol."""
+    """The packet is not of this protocol."""
 
 
 def messages(packet: bytes) -> list[Message]:
-    """Addresses and arguments (int, float, str, bool, None) of all messages, in their order.
+    """Addresses and arguments (int, float, str, bool, None) of all messages, in order.
 
     Raises:
-        NoOsc: where anything in it is wrong.
+        NoOsc: if anything in it is wrong.
     """
     out: list[Message] = []
     try:
@@ -42,7 +42,7 @@ def _collect(content: bytes, depth: int, out: list[Message]) -> None:
         return
     if depth == MOST_NESTED:
         raise NoOsc
-    at = len(BUNDLE) + 8  # the time at which it is to take effect is left out
+    at = len(BUNDLE) + 8  # the time at which it should take effect is ignored
     while at < len(content):
         (size,) = _INT.unpack_from(content, at)
         at += _INT.size
@@ -56,7 +56,7 @@ def _message(content: bytes) -> Message:
     address, at = _string(content, 0)
     if not address.startswith("/"):
         raise NoOsc
-    if at == len(content):  # old programs leave the types out where there are no arguments
+    if at == len(content):  # old programs omit the types if there are no arguments
         return address, []
     types, at = _string(content, at)
     if not types.startswith(",") or len(types) > MOST_ARGUMENTS + 1:
@@ -77,6 +77,6 @@ def _message(content: bytes) -> Message:
 
 
 def _string(content: bytes, at: int) -> tuple[str, int]:
-    """A string that ends with a zero, and where the next thing begins: at a multiple of four bytes."""
+    """A zero-terminated string, and the offset of the next item, a multiple of four bytes."""
     end = content.index(0, at)
     return content[at:end].decode("utf-8"), end + 4 - end % 4

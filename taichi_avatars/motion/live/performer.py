@@ -1,4 +1,4 @@
-"""Everything between a source and a picture: what arrives on one thread, and the pose of a moment, asked for on another."""
+"""Everything between a source and an image: faces arrive on one thread, and another asks for the pose of a moment."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from taichi_avatars.motion.live.rig import FaceRig
 from taichi_avatars.motion.live.smoothing import OneEuro
 
 PATIENCE = 0.5  # seconds without a face before it begins to fade
-FADING, RETURNING = 1.0, 0.2  # seconds to the neutral face and back
-NEUTRAL_OVER = 0.5  # seconds whose mean is taken for the neutral face
-SETTLING = 1.0  # seconds of a new sender after which --relative does so
+FADING, RETURNING = 1.0, 0.2  # seconds of the fade to the neutral face and back
+NEUTRAL_OVER = 0.5  # seconds whose mean is taken as the neutral face
+SETTLING = 1.0  # seconds after a new sender's start when --relative does so
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,9 +25,9 @@ class LivePose:
     """A pose to be drawn.
 
     Attributes:
-        row: of the avatar where it stands, see `rig.FaceRig`.
+        row: of the avatar at its own place, see `rig.FaceRig`.
         arrival: of the newest packet in it (time.monotonic).
-        lag: seconds that it is behind the sender, beyond what the fastest packet took.
+        lag: seconds behind the sender, beyond the travel time of the fastest packet.
         presence: 1 while there is a face, 0 once it has faded.
     """
 
@@ -38,14 +38,14 @@ class LivePose:
 
 
 class Performer:
-    """Takes faces, gives poses. `take` and `pose` may be called from different threads.
+    """Takes faces, returns poses. `take` and `pose` may be called from different threads.
 
     Args:
         smoothing: see `OneEuro`.
         relative: whether a new sender's first second is its neutral face.
 
     Attributes:
-        news: called after every face, by the thread that took it.
+        news: called after every face, on the thread that took it.
     """
 
     def __init__(self, rig: FaceRig, *, smoothing: float = 1.0, relative: bool = False) -> None:
@@ -65,7 +65,7 @@ class Performer:
 
     @property
     def delay(self) -> float:
-        """Seconds that are held back to even out the network."""
+        """Current delay of the jitter buffer, seconds."""
         return self._buffer.delay
 
     @property
@@ -75,11 +75,11 @@ class Performer:
 
     @property
     def calibrated(self) -> bool:
-        """Whether a neutral face is taken out."""
+        """Whether a neutral face is subtracted."""
         return self._neutral is not None
 
     def take(self, face: Face, arrival: float, new_sender: bool) -> None:
-        """Takes an observation as a source gives it."""
+        """Takes an observation from a source."""
         row = self.rig.row(face) if face.found else None
         weights = face.flame is None
         with self._lock:
@@ -98,12 +98,12 @@ class Performer:
         self.news()
 
     def calibrate(self) -> bool:
-        """Makes the face of the last half second the neutral one; False where there was none."""
+        """Makes the face of the last half second the neutral one; False if there was none."""
         with self._lock:
             return self._calibrate()
 
     def forget_neutral(self) -> None:
-        """Takes faces as they come again."""
+        """Drops the neutral face again."""
         with self._lock:
             self._neutral = None
 
@@ -115,7 +115,7 @@ class Performer:
         return True
 
     def pose(self, now: float) -> LivePose | None:
-        """The pose of a moment; None before the first face. Moments grow from call to call."""
+        """The pose of a moment; None before the first face. Moments increase from call to call."""
         with self._lock:
             sample = self._buffer.at(now)
             if sample is not None:

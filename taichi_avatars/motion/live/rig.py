@@ -1,4 +1,4 @@
-"""From a face as a sender describes it to a pose of an avatar."""
+"""From an observed face to a pose of an avatar."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from taichi_avatars.motion.retarget import Range
 
 @dataclass(frozen=True, eq=False)
 class Stand:
-    """Where an avatar's head is while it is at rest: the mean of its own motion.
+    """The resting place of an avatar's head: the mean of its own motion.
 
     Attributes:
         rotation: of its root.
@@ -34,7 +34,7 @@ class Stand:
 
 
 def stand_of(avatar: Avatar) -> Stand:
-    """Puts the neutral face into the middle of the space that the avatar's own motion takes, turned as it is in the mean."""
+    """Puts the neutral face at the centre of the space of the avatar's own motion, in its mean orientation."""
     where = place(avatar)
     turn = torch.from_numpy(_rotvec_of(where.rotation.double().numpy())).float()
     points = avatar.mesh(flame={"rotation": turn}).vertices @ where.rotation
@@ -45,8 +45,8 @@ def stand_of(avatar: Avatar) -> Stand:
 class FaceRig:
     """Turns faces into rows (E expression components, rotation, neck, jaw, eyes, translation), and rows into poses.
 
-    Rows are what is buffered and smoothed: linear in what the sender said, the head's whole turn in `rotation`. They have all
-    these parts whatever the head has; what it lacks is left out of its poses.
+    Rows are buffered and smoothed: they are linear in the sender's values, with the head's whole rotation in `rotation`. They
+    have all these parts for every head; parts that it lacks are left out of its poses.
 
     Attributes:
         size: numbers in a row, E + 18.
@@ -72,11 +72,11 @@ class FaceRig:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of the weights that it knows."""
+        """Names of the known weights."""
         return self.face_map.names
 
     def row(self, face: Face) -> np.ndarray:
-        """(E + 18,) float64. Weights of unknown names do nothing."""
+        """(E + 18,) float64. Weights of unknown names have no effect."""
         if face.flame is not None:
             out = np.zeros(self.size)
             for name, values in face.flame.items():
@@ -96,11 +96,11 @@ class FaceRig:
         return out
 
     def finished(self, row: np.ndarray, neutral: np.ndarray | None, *, weights: bool) -> np.ndarray:
-        """The row of a pose: as seen from the sender's neutral face, within limits, the head's turn shared with the neck.
+        """The row of a pose: relative to the sender's neutral face, within limits, the head's rotation shared with the neck.
 
         Args:
             neutral: a row, None for zero.
-            weights: whether the row came from weights, and not from FLAME parameters.
+            weights: whether the row came from weights rather than FLAME parameters.
         """
         out, place = row.copy(), self._columns
         if neutral is not None:
@@ -123,7 +123,7 @@ class FaceRig:
         return out
 
     def placed(self, row: np.ndarray) -> np.ndarray:
-        """The same row of an avatar that stands where it does."""
+        """The same row for the avatar at its own place."""
         out, place = row.copy(), self._columns
         out[place["rotation"]] = rotvec(times(self._stand.rotation, quat(*row[place["rotation"]].tolist())))
         out[place["translation"]] += self._stand.translation
@@ -136,14 +136,14 @@ class FaceRig:
         return HeadPose(**{name: values[self._columns[name]] for name in names})
 
     def sequence(self, rows: np.ndarray, own: FlameSequence) -> FlameSequence:
-        """Rows (T, E + 18) as a motion of the avatar whose sequence is given."""
+        """Rows (T, E + 18) as a motion of the avatar with this sequence."""
         parts = {name: torch.from_numpy(np.ascontiguousarray(rows[:, at], np.float32)) for name, at in self._columns.items()}
         keys: dict[str, Any] = {part.key: parts[part.name] if part in self._parts else None for part in PARTS}
         return FlameSequence(list(range(len(rows))), own.shape.detach(), parts["expr"], **keys)
 
 
 def _turned_back(turn: np.ndarray, neutral: np.ndarray) -> np.ndarray:
-    """An axis-angle as seen from a neutral one."""
+    """An axis-angle relative to a neutral one."""
     back = quat(*(-neutral).tolist())
     return np.array(rotvec(times(back, quat(*turn.tolist()))))
 

@@ -1,4 +1,4 @@
-"""Which of many senders is listened to: one at a time."""
+"""Selects one of several senders: one at a time."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ Address = tuple[str, int]
 
 
 class OneSender:
-    """The first who sends something valid has the avatar until it falls silent. Not for several threads at once.
+    """The first to send something valid controls the avatar until it falls silent. Not thread-safe.
 
-    On this machine programs are told apart by their port; elsewhere a machine may use several.
+    On this machine programs are distinguished by their port; a remote machine may use several.
 
     Args:
-        allowed: the only address that is listened to; None for any.
+        allowed: the only address that may send; None for any.
     """
 
     def __init__(self, allowed: str | None = None) -> None:
@@ -25,13 +25,13 @@ class OneSender:
         self._heard = 0.0
 
     def admits(self, address: Address) -> bool:
-        """Whether a packet from there is worth reading."""
+        """Whether a packet from this address should be read."""
         if self._allowed is not None and _plain(address[0]) != self._allowed:
             return False
         return self._current in (None, _who(address)) or time.monotonic() - self._heard > SILENCE
 
     def heard(self, address: Address) -> bool:
-        """Notes a valid packet; returns whether its sender is another than the one before."""
+        """Records a valid packet; returns whether its sender differs from the previous one."""
         who = _who(address)
         new, self._current, self._heard = who != self._current, who, time.monotonic()
         return new
@@ -43,7 +43,7 @@ def _who(address: Address) -> object:
 
 
 def _plain(host: str) -> str:
-    """An IPv4 address as such, where a socket for both kinds has it as IPv6."""
+    """An IPv4 address as such, if a dual-stack socket reports it as IPv6."""
     try:
         mapped = getattr(ipaddress.ip_address(host), "ipv4_mapped", None)
     except ValueError:

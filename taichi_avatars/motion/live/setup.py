@@ -1,4 +1,4 @@
-"""A source and what makes its motion fit to be seen, from what a person asked for."""
+"""Sets up a source and the processing of its motion from the user's options."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ def prepare(
     seen: Iterable[int] | None = None,
     blendshapes: Path | None = None,
 ) -> tuple[Performer, Source]:
-    """Opens a source for an avatar; nothing comes before its `start`.
+    """Opens a source for an avatar; it yields nothing before its `start`.
 
     Args:
         source, host, sender: see `sources.open_source`.
         smoothing: see `smoothing.OneEuro`.
         relative: whether a sender's first second is its neutral face.
-        seen: timesteps whose range expressions and jaw keep to; None for no limits.
+        seen: timesteps whose range limits expressions and jaw; None for no limits.
         blendshapes: see `face_map.face_map`.
 
     Raises:
-        UserError: where the avatar has no head, or there is no such source.
+        UserError: if the avatar has no head, or there is no such source.
     """
     if avatar.head is None or avatar.sequence is None:
         raise UserError("a static scene has no head that a motion could drive; give a model trained on a head capture")

@@ -1,4 +1,4 @@
-"""The one-euro filter (Casiez, Roussel, Vogel 2012): strong while something rests, without lag while it moves."""
+"""The one-euro filter (Casiez, Roussel, Vogel 2012): strong at rest, without lag in motion."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import numpy as np
 
 CUTOFF = 3.0  # Hz at rest
 BETA = 5.0  # Hz more for each unit (a whole weight, a radian) per second
-SPEED_CUTOFF = 5.0  # Hz, for the speed: with the paper's 1 Hz it notices a beginning movement too late
-LONGEST_STEP = 0.25  # seconds after which nothing is left of what was before
+SPEED_CUTOFF = 5.0  # Hz, for the speed: with the paper's 1 Hz it detects the onset of a movement too late
+LONGEST_STEP = 0.25  # seconds after which the history is dropped
 
 
 class OneEuro:
     """Smooths a row of values, each by its own speed.
 
     Args:
-        amount: 1 as described; 2 cuts off at half the frequency, 0 leaves values as they are.
+        amount: 1 as described; 2 halves the cutoff frequency, 0 leaves values unchanged.
     """
 
     def __init__(self, amount: float) -> None:
@@ -29,7 +29,7 @@ class OneEuro:
         self._value = None
 
     def __call__(self, values: np.ndarray, now: float) -> np.ndarray:
-        """The smoothed values; times grow from call to call, seconds."""
+        """The smoothed values; times increase from call to call, seconds."""
         step = now - self._time
         if self.amount <= 0.0 or self._value is None or step > LONGEST_STEP or len(values) != len(self._value):
             self._value, self._speed, self._time = values, np.zeros_like(values), now
@@ -45,6 +45,6 @@ class OneEuro:
 
 
 def _share(cutoff: np.ndarray | float, step: float) -> np.ndarray | float:
-    """Of the new value that a low-pass filter of this frequency lets through after a step of time."""
+    """Weight of the new value in a low-pass filter with this cutoff after a time step."""
     part = 2.0 * math.pi * cutoff * step
     return part / (part + 1.0)

@@ -8,20 +8,20 @@ from typing import Protocol
 
 from taichi_avatars.motion.live.face import Face
 
-# Called for every face with the moment of its arrival (time.monotonic), and whether its sender is new.
+# Called for every face with its time of arrival (time.monotonic), and whether its sender is new.
 Take = Callable[[Face, float, bool], None]
 
 
 @dataclass
 class Traffic:
-    """What came in.
+    """Counters of received packets.
 
     Attributes:
         faces: observations taken.
-        refused: packets that were none of the protocol's.
-        others: packets of senders that were not listened to.
-        skipped: packets that came faster than they could be read.
-        sender: whom the last valid one came from.
+        refused: packets that were not of the protocol.
+        others: packets from senders that were ignored.
+        skipped: packets that arrived faster than they could be read.
+        sender: of the last valid one.
     """
 
     faces: int = 0
@@ -32,14 +32,14 @@ class Traffic:
 
 
 class Source(Protocol):
-    """Something that motion comes from. It works on a thread of its own from `start` until `close`.
+    """A source of motion. It runs on its own thread from `start` until `close`.
 
     Attributes:
-        name: for people.
-        warning: what its user must know where others could reach it.
+        name: for display.
+        warning: for the user, if others could reach it.
         traffic: counters.
-        ended: whether nothing will come any more, as at the end of a file.
-        failure: why it ended before its time.
+        ended: whether nothing more will come, as at the end of a file.
+        failure: why it ended early.
     """
 
     name: str

@@ -17,16 +17,16 @@ PORTS = {"livelink": livelink.PORT, "vmc": vmc.PORT, "websocket": websocket.PORT
 
 
 def open_source(text: str, names: tuple[str, ...], *, host: str = HOST, sender: str | None = None) -> Source:
-    """Opens a source; it gives nothing before its `start`.
+    """Opens a source; it yields nothing before its `start`.
 
     Args:
-        text: as the command line has it.
-        names: of the weights that the avatar's head knows.
-        host: where it listens.
+        text: as on the command line.
+        names: of the weights of the avatar's head.
+        host: to listen on.
         sender: the only address that is listened to, None for the first that sends.
 
     Raises:
-        UserError: where there is no such source, or it cannot be opened.
+        UserError: if there is no such source, or it cannot be opened.
     """
     kind, _, detail = text.partition(":")
     if kind == "webcam" or (kind not in (*PORTS, "ifacialmocap") and Path(text).is_file()):
@@ -36,7 +36,7 @@ def open_source(text: str, names: tuple[str, ...], *, host: str = HOST, sender: 
     if kind == "ifacialmocap":
         return _phone(detail, host)
     if kind not in PORTS:
-        raise UserError(f"{text}: is no source of motion; want {KINDS}")
+        raise UserError(f"{text}: is not a source of motion; want {KINDS}")
     port = _port(text, detail) if detail else PORTS[kind]
     if kind == "websocket":
         source: Source = WebSocket(host, port, names, sender)
@@ -51,7 +51,7 @@ def open_source(text: str, names: tuple[str, ...], *, host: str = HOST, sender: 
 
 
 def _phone(detail: str, host: str) -> Source:
-    """A phone has to be greeted, and answers to the address that greeted it."""
+    """A phone must be greeted, and answers the address that greeted it."""
     name, _, port_text = detail.partition(":")
     if not name:
         raise UserError("ifacialmocap: which phone? Its app shows an address: ifacialmocap:192.168.1.20")
@@ -59,12 +59,12 @@ def _phone(detail: str, host: str) -> Source:
     try:
         phone = socket.getaddrinfo(name, port, type=socket.SOCK_DGRAM)[0][4]
         with socket.socket(socket.AF_INET6 if ":" in str(phone[0]) else socket.AF_INET, socket.SOCK_DGRAM) as probe:
-            probe.connect(phone)  # sends nothing; tells which of this machine's addresses leads there
+            probe.connect(phone)  # sends nothing; finds the address of this machine that routes there
             own = probe.getsockname()[0]
     except (OSError, UnicodeError) as error:
         raise UserError(f"ifacialmocap: {name} cannot be reached ({error}); its app shows the address to give") from None
     address = str(phone[0]), int(phone[1])
-    local = 0 if address[0] == own else ifacialmocap.PORT  # both cannot have one port where the "phone" is this machine
+    local = 0 if address[0] == own else ifacialmocap.PORT  # both cannot use one port if the "phone" is this machine
     listen = own if host == HOST else host
     return Datagrams(
         f"ifacialmocap:{name}", listen, local, ifacialmocap.read, allowed=address[0],

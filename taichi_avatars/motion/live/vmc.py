@@ -1,4 +1,4 @@
-"""The VMC protocol (protocol.vmc.info), which VTuber programs speak: OSC messages over UDP, one frame in several packets.
+"""The VMC protocol (protocol.vmc.info) of VTuber programs: OSC messages over UDP, one frame in several packets.
 
 `/VMC/Ext/Blend/Val` name value, `/VMC/Ext/Blend/Apply` at the end of a frame's values, `/VMC/Ext/Bone/Pos` name, place and
 rotation (x,y,z,w) of a bone in Unity's axes, `/VMC/Ext/T` seconds. Names are ARKit's ("perfect sync"), or those of VRM models.
@@ -13,14 +13,14 @@ from taichi_avatars.motion.live.face import Face, Quat, clock, numbers, rotvec, 
 from taichi_avatars.motion.live.osc import NoOsc, messages
 
 PORT = 39539
-LARGEST = 8192  # bytes of a packet: senders keep below what a network carries in one piece
+LARGEST = 8192  # bytes of a packet: senders stay below the size that a network transmits unfragmented
 _ARKIT = {name.lower(): name for name in ARKIT_NAMES}
 _BONES = ("Neck", "Head", "LeftEye", "RightEye")
 _BOTH_BLINK = {"eyeBlinkLeft": 1.0, "eyeBlinkRight": 1.0}
 _SMILE = {"mouthSmileLeft": 0.8, "mouthSmileRight": 0.8, "cheekSquintLeft": 0.4, "cheekSquintRight": 0.4}
 _SAD = {"mouthFrownLeft": 0.7, "mouthFrownRight": 0.7, "browInnerUp": 0.6}
 _RELAXED = {"mouthSmileLeft": 0.5, "mouthSmileRight": 0.5}
-# What the expressions of VRM 0 and 1 come down to.
+# The expressions of VRM 0 and 1 in ARKit's weights.
 VRM: dict[str, dict[str, float]] = {
     "a": {"jawOpen": 0.6},
     "i": {"jawOpen": 0.12, "mouthStretchLeft": 0.5, "mouthStretchRight": 0.5},
@@ -43,7 +43,7 @@ _OTHER_NAMES = {
 
 
 class Reader:
-    """Puts the frames of one sender together."""
+    """Assembles the frames of one sender."""
 
     def __init__(self) -> None:
         self._arkit: dict[str, float] = {}
@@ -53,7 +53,7 @@ class Reader:
         self._applies = False
 
     def read(self, packet: bytes) -> Face | None:
-        """The face that a packet completes; None for one that completes none, or is no packet of this protocol."""
+        """The face that a packet completes; None if it completes none, or is not a packet of this protocol."""
         if len(packet) > LARGEST:
             return None
         try:
@@ -87,12 +87,14 @@ class Reader:
         if turn is None or abs(sum(part * part for part in turn) - 1.0) > 0.1:
             return False
         x, y, z, w = turn
-        self._bones[bone] = Quat(w, x, -y, -z)  # Unity's x is the person's right; a mirror keeps the turn about its own axis
+        self._bones[bone] = Quat(
+            w, x, -y, -z
+        )  # Unity's x is the person's right; a mirror preserves the rotation about its own axis
         return True
 
     def _face(self) -> Face:
         weights = dict(self._arkit)
-        if not weights:  # who sends perfect sync sends the coarse ones, too, for models that lack the others
+        if not weights:  # senders of perfect sync also send the coarse ones, for models that lack the others
             for name, amount in self._vrm.items():
                 for arkit, share in VRM[name].items():
                     weights[arkit] = weight(weights.get(arkit, 0.0) + share * amount)

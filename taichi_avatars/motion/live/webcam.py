@@ -1,4 +1,4 @@
-"""A webcam, or a video file played in real time in its place: landmarks and expressions of the face in every picture."""
+"""A webcam, or a video file played in real time: landmarks and expressions of the face in every frame."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from taichi_avatars.faces.regions import Picture, Region
 from taichi_avatars.motion.live.face import LOST, Face
 from taichi_avatars.motion.live.source import Take, Traffic
 
-PRESENT = 0.5  # presence of a face, below which it is lost
-LOOK_EVERY = 0.3  # seconds between looks for a face that is lost: the detector takes longer than landmarks
+PRESENT = 0.5  # presence of a face below which it is lost
+LOOK_EVERY = 0.3  # seconds between searches for a lost face: the detector takes longer than landmarks
 SIZE, RATE = "640x480", "30"
 FORMATS = {"linux": ("v4l2", "/dev/video{}"), "darwin": ("avfoundation", "{}:none"), "win32": ("dshow", "video={}")}
 
 
 class FaceReader:
-    """Finds one face, the largest, and follows it from picture to picture."""
+    """Finds one face, the largest, and tracks it from frame to frame."""
 
     def __init__(self) -> None:
         self._region: Region | None = None
@@ -39,7 +39,7 @@ class FaceReader:
         self._names = load_networks().blendshapes.names
 
     def read(self, picture: Picture, moment: float) -> Face:
-        """The face in a picture (H,W,3) uint8 RGB; `moment` in seconds, growing, and the face's time."""
+        """The face in an image (H,W,3) uint8 RGB; `moment` in seconds, increasing, becomes the face's time."""
         found = None if self._region is None else find_landmarks(picture, self._region)
         if found is None or found.presence < PRESENT:
             found = self._search(picture, moment)
@@ -69,14 +69,14 @@ class _Taken(NamedTuple):
 
 
 class Webcam:
-    """A source that looks at a person. Pictures that come faster than faces are found in them are passed over.
+    """A source that films a person. Frames that arrive faster than they can be processed are skipped.
 
     Args:
-        device: number or name of a camera, or None for a file.
+        device: index or name of a camera, or None for a file.
         file: a video, played in real time.
 
     Raises:
-        UserError: where there is no such camera or video.
+        UserError: if there is no such camera or video.
     """
 
     warning: str | None = None
@@ -114,7 +114,7 @@ class Webcam:
         self._container.close()
 
     def _read(self) -> None:
-        """Keeps the newest picture waiting."""
+        """Keeps the newest frame for processing."""
         began, first = time.monotonic(), None
         try:
             for frame in self._container.decode(video=0):
@@ -137,7 +137,7 @@ class Webcam:
                 self._changed.notify_all()
 
     def _find(self, take: Take) -> None:
-        """Finds the face in what is waiting."""
+        """Finds the face in the waiting frame."""
         new = True
         try:
             while True:
@@ -153,14 +153,14 @@ class Webcam:
                     self.traffic.refused += 1
                 take(face, taken.arrival, new)
                 new = False
-        except Exception as error:  # it ends this source, and says so, instead of a thread that nobody hears
+        except Exception as error:  # ends this source with a message, instead of a thread that dies silently
             self.failure = f"{self.name}: {type(error).__name__}: {error}"
         finally:
             self._over.set()
 
 
 def _upright(frame: Any) -> Picture:
-    """A picture as it is to be seen: phones write sideways ones, and how they are to be turned."""
+    """A frame the right way up: phones store them sideways, with the rotation to apply."""
     picture = frame.to_ndarray(format="rgb24")
     turns = round(frame.rotation / 90.0) % 4
     return np.ascontiguousarray(np.rot90(picture, turns)) if turns else picture
@@ -179,12 +179,12 @@ def _opened(device: str) -> Any:
 
 
 def _cameras(kind: str) -> str:
-    """Names of the cameras that there are, for people."""
+    """Names of the available cameras, for display."""
     try:
         from av.device import enumerate_input_devices
 
         return ", ".join(str(device.name) for device in enumerate_input_devices(kind)) or "none"
-    except Exception:  # older PyAV lacks it, and some systems do not tell
+    except Exception:  # older PyAV lacks this, and some systems do not report it
         return "unknown; another program may have it"
 
 

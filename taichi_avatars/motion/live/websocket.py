@@ -1,4 +1,4 @@
-"""JSON over a WebSocket, for programs of one's own: one message is one face.
+"""JSON over a WebSocket, for custom programs: one message is one face.
 
 `{"weights": {"jawOpen": 0.5}, "head": [x, y, z], "time": seconds}`, or parts of a FLAME pose,
 `{"expr": [...], "jaw": [x, y, z], "neck": ..., "eyes": [6 numbers], "rotation": ..., "translation": ..., "time": seconds}`,
@@ -32,29 +32,29 @@ LARGEST = 1 << 16  # bytes of a message
 MOST_CONNECTIONS = 16
 MOST_EXPRESSIONS = 1024
 HERE = ("localhost", "127.0.0.1", "::1")
-NO_ORIGIN = "null"  # what browsers say of pages in files, and of frames that hide where they are from
+NO_ORIGIN = "null"  # the origin that browsers give for pages in files, and for frames that hide their origin
 SIZES = {part.name: part.size for part in PARTS}
-COMPLAIN_EVERY = 1.0  # seconds between answers to messages that were refused
+COMPLAIN_EVERY = 1.0  # seconds between replies to refused messages
 WANTED = 'want {"weights": {"jawOpen": 0.5}, "head": [x, y, z]}, FLAME parameters, or {"face": false}'
 
 
 class Refused(Exception):
-    """What is wrong in a message."""
+    """An error in a message."""
 
 
 def read(message: str | bytes, names: frozenset[str]) -> Face:
     """The face in a message.
 
     Args:
-        names: of the weights that there are.
+        names: of the known weights.
 
     Raises:
-        Refused: where it holds something else.
+        Refused: if it holds anything else.
     """
     try:
         content: Any = json.loads(message)
     except (ValueError, RecursionError):
-        raise Refused(f"this is no JSON; {WANTED}") from None
+        raise Refused(f"this is not JSON; {WANTED}") from None
     if not isinstance(content, dict):
         raise Refused(WANTED)
     unknown = content.keys() - SIZES.keys() - {"expr", "weights", "head", "time", "face"}
@@ -90,15 +90,15 @@ def _part(name: str, values: Any) -> list[float]:
 
 
 class WebSocket:
-    """A source that programs connect to; web pages, where they come from this machine or from the origin that is allowed.
+    """A source that programs connect to; web pages too, from this machine or from the allowed origin.
 
     Args:
-        names: of the weights that the avatar's head knows.
-        allowed: the only one that is listened to: an address, or the origin of web pages, such as https://example.org; "null"
+        names: of the weights of the avatar's head.
+        allowed: the only sender: an address, or the origin of web pages, such as https://example.org; "null"
             for a page that is a file.
 
     Raises:
-        UserError: where it cannot listen there, or its library is not installed.
+        UserError: if it cannot listen there, or its library is not installed.
     """
 
     warning: str | None = None
@@ -118,7 +118,7 @@ class WebSocket:
         self._lock = threading.Lock()
         self._connections = 0
         self._take: Take | None = None
-        silent = logging.Logger("live-websocket")  # it would print tracebacks for what strangers do
+        silent = logging.Logger("live-websocket")  # it would print tracebacks for malformed connections
         silent.addHandler(logging.NullHandler())
         try:
             self._server: Server = serve(
@@ -155,7 +155,7 @@ class WebSocket:
         return None
 
     def _let_in(self, connection: socket.socket, address: Any) -> None:
-        """Serves a connection on its thread, unless there are more than there is any use for."""
+        """Serves a connection on its thread, unless there are too many."""
         with self._lock:
             full = self._connections >= MOST_CONNECTIONS
             self._connections += not full
@@ -180,7 +180,7 @@ class WebSocket:
 
     def _hear(self, message: str | bytes, address: tuple[str, int], complain: _Complaints) -> None:
         now = time.monotonic()
-        with self._lock:  # for no longer than this: an answer may have to wait until its connection takes it
+        with self._lock:  # no longer than this: a reply may have to wait until its connection accepts it
             admitted = self._senders.admits(address)
             self.traffic.others += not admitted
         if not admitted:
@@ -202,7 +202,7 @@ class WebSocket:
 
 
 class _Complaints:
-    """Tells a sender what is wrong, now and then."""
+    """Tells a sender what is wrong, at intervals."""
 
     def __init__(self, send: Callable[[str], None]) -> None:
         self._send, self._last = send, float("-inf")

@@ -14,7 +14,7 @@ from taichi_avatars.ops.mesh import camera_record
 from taichi_avatars.ops.projection import PinholeCamera
 
 THINNEST = 0.5  # pixels
-HIDDEN = 0.006  # metres: strands whose points all lie so far behind the mesh are not drawn
+HIDDEN = 0.006  # metres: strands whose points all lie this far behind the mesh are not drawn
 
 
 class DrawnStrands(NamedTuple):
@@ -24,7 +24,7 @@ class DrawnStrands(NamedTuple):
         strand: (H*s, W*s) int32, the point strand * K + k at which the segment seen begins, or -1.
         along: (H*s, W*s), 0..1 on that segment.
         screen: (S,K,5).
-        rows: (S,2) int32, first and last row of samples; none of a strand that cannot be seen.
+        rows: (S,2) int32, first and last row of samples; empty for a strand that cannot be seen.
     """
 
     strand: Tensor
@@ -46,7 +46,7 @@ def pose_strands(local: Tensor, root: Tensor, frames: Frames) -> Tensor:
 def draw_strands(
     points: Tensor, radius: Tensor, camera: PinholeCamera, supersample: int, nearest: Tensor, solid: int | None = None
 ) -> DrawnStrands:
-    """Draws ribbons that face the camera into `nearest` (H*s, W*s), the inverse depth of what is there already, in place.
+    """Draws ribbons that face the camera into `nearest` (H*s, W*s), the inverse depth of what is already there, in place.
 
     A ribbon is at least half a pixel wide, and at least a sample.
 

@@ -1,4 +1,4 @@
-"""How much of a set of directions points can see, from depth maps of what occludes them."""
+"""The fraction of a set of directions that points can see, from depth maps of the occluders."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def disc_directions(toward: Tensor, radius: float, count: int) -> Tensor:
 
 
 class DepthMap(NamedTuple):
-    """The square camera of a depth map; `ops.projection.PinholeCamera` says what its numbers mean."""
+    """The square camera of a depth map; see `ops.projection.PinholeCamera` for its fields."""
 
     world_to_camera: Tensor
     fx: float
@@ -55,11 +55,11 @@ def depth_map(direction: Tensor, center: Tensor, reach: float, size: int) -> Dep
 
 
 class Query(NamedTuple):
-    """Points that ask what they see.
+    """Points whose visibility is computed.
 
     Attributes:
         points: (P,3) metres.
-        normals: (P,3) unit; directions then count by their cosine to it. None: all count alike.
+        normals: (P,3) unit; directions are then weighted by their cosine to it. None: all count equally.
         bias, fade: light falls off exponentially over `fade` metres, from `bias` metres behind the first occluder.
     """
 
@@ -79,13 +79,13 @@ def visible_share(
     size: int = 192,
     within: Tensor | None = None,
 ) -> list[Tensor]:
-    """For each query the share of the directions that its points see, (P,) in [0,1].
+    """For each query the fraction of the directions that its points see, (P,) in [0,1].
 
     Args:
         directions: (D,3) unit.
-        vertices, faces, hair: what occludes; hair is points (S,K,3) and radius (S,K).
+        vertices, faces, hair: the occluders; hair is points (S,K,3) and radius (S,K).
         size: of the depth maps, pixels.
-        within: (N,3) what the depth maps show; of what lies elsewhere, nothing occludes. None: all vertices.
+        within: (N,3) the depth maps cover these points; nothing outside occludes. None: all vertices.
     """
     from taichi_avatars.kernels.subject import visibility as kernels
 

@@ -1,1 +1,1 @@
-"""An avatar that moves while it is filmed: pictures for files, other programs and virtual cameras."""
+"""Live output of an avatar: pictures for files, other programs and virtual cameras."""

@@ -1,4 +1,4 @@
-"""Draws a live avatar and hands every picture to where it goes."""
+"""Renders a live avatar and passes every picture to its outputs."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from taichi_avatars.motion.live.source import Source
 from taichi_avatars.scene.cameras import Camera
 from taichi_avatars.video.live.frame import LiveFrame, Output
 
-KEPT = 4096  # pictures whose latency is remembered
+KEPT = 4096  # pictures whose latency is kept
 
 
 @dataclass
 class Shown:
-    """What a broadcast did.
+    """Statistics of a broadcast.
 
     Attributes:
-        pictures: drawn.
-        seconds: that it took.
-        latencies: of the last pictures with a new packet in them, seconds from its arrival to the finished picture.
+        pictures: number drawn.
+        seconds: duration.
+        latencies: of the last pictures with a new packet, seconds from its arrival to the finished picture.
     """
 
     pictures: int = 0
@@ -37,7 +37,7 @@ class Shown:
     latencies: deque[float] = field(default_factory=lambda: deque(maxlen=KEPT))
 
     def latency(self, share: float) -> float | None:
-        """Seconds that this share of the pictures did not pass."""
+        """Quantile of the latencies, seconds."""
         return float(np.quantile(self.latencies, share)) if self.latencies else None
 
 
@@ -45,7 +45,7 @@ class Broadcast:
     """One live performance.
 
     Args:
-        avatar: its Gaussians lie where kernels run.
+        avatar: with its Gaussians on the kernels' device.
         source: not started yet.
         fps: pictures per second, at most.
     """
@@ -69,12 +69,12 @@ class Broadcast:
         self._newest = 0.0  # arrival of the newest packet that was drawn
 
     def stop(self) -> None:
-        """Ends it from another thread."""
+        """Stops it from another thread."""
         self._stop.set()
         self._news.set()
 
     def run(self, seconds: float | None = None, on_picture: Callable[[Shown], None] | None = None) -> Shown:
-        """Performs until the source ends, `stop`, Ctrl-C, or for some seconds; outputs are closed."""
+        """Runs until the source ends, `stop`, Ctrl-C, or for some seconds; closes the outputs."""
         failed = True
         began = time.monotonic()
         try:
@@ -104,7 +104,7 @@ class Broadcast:
         while not self._stop.is_set():
             if (ahead := due - time.monotonic()) > 0.0:
                 self._stop.wait(ahead)
-            self._news.wait(self._period)  # a face that comes now need not wait for the next turn
+            self._news.wait(self._period)  # a face that arrives now need not wait for the next iteration
             self._news.clear()
             now = time.monotonic()
             due = max(due + self._period, now)
@@ -117,7 +117,7 @@ class Broadcast:
                 return
 
     def _draw(self, now: float, last: LiveFrame | None) -> LiveFrame:
-        """The picture of a moment; the last one where nothing has moved."""
+        """The picture of a moment; the last one if nothing has moved."""
         rig, pose = self._performer.rig, self._performer.pose(now)
         row = rig.placed(np.zeros(rig.size)) if pose is None else pose.row
         if last is not None and np.array_equal(row, last.row) and last.moving == (pose is not None):

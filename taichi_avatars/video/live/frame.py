@@ -1,4 +1,4 @@
-"""One live picture, and what takes them."""
+"""A live picture, and the interface of outputs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from taichi_avatars.files.png import as_uint8
 from taichi_avatars.ops import Rendering
 
-SMALLEST_ALPHA = 1.0 / 255.0  # below it a pixel has no colour worth dividing by it
+SMALLEST_ALPHA = 1.0 / 255.0  # below this alpha a pixel has no meaningful colour to divide by it
 
 
 @dataclass(eq=False)
@@ -21,10 +21,10 @@ class LiveFrame:
 
     Attributes:
         image: (H,W,3) uint8.
-        rendering: it was made from, of the avatar on `background`, on the CPU.
+        rendering: it was made from, composited over `background`, on the CPU.
         row: the pose, see `motion.live.rig.FaceRig`.
         moving: whether a sender has shown a face yet.
-        age: seconds from the arrival of what it shows to the moment it was drawn for.
+        age: seconds from the arrival of its packet to the moment it was drawn for.
     """
 
     image: np.ndarray
@@ -36,7 +36,7 @@ class LiveFrame:
 
     @cached_property
     def cutout(self) -> np.ndarray:
-        """(H,W,4) uint8, the avatar without its background; colours are not multiplied by alpha."""
+        """(H,W,4) uint8, the avatar without its background; colours are not premultiplied."""
         alpha = self.rendering.alpha.clamp(0.0, 1.0)
         own = self.rendering.image - (1.0 - alpha) * self.background[:, None, None]
         color = as_uint8(own / alpha.clamp(min=SMALLEST_ALPHA))
@@ -44,18 +44,18 @@ class LiveFrame:
 
 
 class Output(Protocol):
-    """Where pictures go.
+    """An output for pictures.
 
     Attributes:
-        name: for people: a file, an address.
+        name: for display: a file, an address.
     """
 
     name: str
 
     def show(self, frame: LiveFrame, now: float) -> None:
-        """Takes a picture that was drawn for a moment (time.monotonic)."""
+        """Takes a picture drawn for a moment (time.monotonic)."""
         ...
 
     def close(self, *, failed: bool = False) -> None:
-        """Ends; what was not finished is left out where it failed."""
+        """Closes the output; after a failure, discards unfinished files."""
         ...

@@ -20,11 +20,11 @@ from taichi_avatars.video.live.frame import LiveFrame
 
 PORT = 8090
 MOST_VIEWERS, MOST_CONNECTIONS = 8, 32
-PATIENCE = 5.0  # seconds that a viewer may take for a picture
-REPEAT = 1.0  # seconds after which a picture that rests is sent again
+PATIENCE = 5.0  # seconds that a viewer may take to receive a picture
+REPEAT = 1.0  # seconds after which an unchanged picture is sent again
 BOUNDARY = "picture"
 OWN = ("127.0.0.1", "localhost", "::1")
-# PNG without much compression, WebP by its fastest method: a picture has some milliseconds.
+# PNG with little compression, WebP with its fastest method: there are only milliseconds per picture.
 FORMATS = {
     "jpg": ("image/jpeg", {"format": "jpeg", "quality": 90}),
     "png": ("image/png", {"format": "png", "compress_level": 1}),
@@ -37,10 +37,10 @@ PAGE = (
 
 
 class Mjpeg:
-    """A web server for pictures. Everybody who reaches it may look.
+    """A web server for pictures. Everybody who can reach it may watch.
 
     Raises:
-        UserError: where it cannot listen there.
+        UserError: if it cannot listen there.
     """
 
     def __init__(self, host: str, port: int, title: str, background: tuple[float, float, float]) -> None:
@@ -80,13 +80,13 @@ class Mjpeg:
         self._server.server_close()
 
     def following(self, number: int) -> tuple[int, bool]:
-        """Waits for a picture after another one, not for long; its number, and whether there will be more."""
+        """Waits briefly for a picture after another one. Returns its number, and whether there will be more."""
         with self._changed:
             self._changed.wait_for(lambda: self._number > number or self._closed, REPEAT)
             return self._number, not self._closed
 
     def picture(self, kind: str) -> bytes:
-        """The newest picture as a file; encoded once for all who look."""
+        """The newest picture as a file; encoded once for all viewers."""
         with self._encoding[kind]:
             with self._changed:
                 self._changed.wait_for(lambda: self._frame is not None or self._closed, PATIENCE)
@@ -110,7 +110,7 @@ class _Server(ThreadingHTTPServer):
         self._room = threading.BoundedSemaphore(MOST_CONNECTIONS)
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Serves a connection on a thread of its own, unless there are more than there is any use for."""
+        """Serves a connection on its own thread, unless there are too many."""
         if self._room.acquire(blocking=False):
             super().process_request(request, client_address)
         else:
@@ -123,7 +123,7 @@ class _Server(ThreadingHTTPServer):
             self._room.release()
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Who looks may go at any moment, and send anything before: that is nobody's mistake here."""
+        """Viewers may disconnect at any moment, and send anything before: that is not an error here."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -135,7 +135,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         pictures = self.server.pictures
-        # A page from elsewhere could give its own name this machine's address, and then read the pictures.
+        # DNS rebinding: a page from elsewhere could point its own name at this machine, and then read the pictures.
         if pictures.local and urlsplit(f"//{self.headers.get('Host', '')}").hostname not in OWN:
             return self.send_error(HTTPStatus.FORBIDDEN)
         path = self.path.partition("?")[0]
@@ -171,6 +171,6 @@ class _Handler(BaseHTTPRequestHandler):
         while going:
             content = self.server.pictures.picture(kind)
             head = f"Content-Type: {FORMATS[kind][0]}\r\nContent-Length: {len(content)}\r\n\r\n"
-            # The boundary behind a picture says at once that it is whole.
+            # The boundary after a picture marks it as complete at once.
             self.wfile.write(head.encode() + content + f"\r\n--{BOUNDARY}\r\n".encode())
             number, going = self.server.pictures.following(number)

@@ -30,11 +30,11 @@ def open_output(
     Args:
         text: FILE.mp4, mjpeg[:PORT], or camera.
         size: width and height of the pictures.
-        host: where a server listens.
-        sound: a file whose sound recordings keep.
+        host: for a server to listen on.
+        sound: a file whose sound is kept in recordings.
 
     Raises:
-        UserError: where there is no such output, or it cannot be opened.
+        UserError: if there is no such output, or it cannot be opened.
     """
     assert avatar.sequence is not None
     kind, _, detail = text.partition(":")

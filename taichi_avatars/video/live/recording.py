@@ -1,4 +1,4 @@
-"""Live pictures into an mp4, and the motion that made them beside it."""
+"""Records live pictures to an mp4, and their motion beside it."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from taichi_avatars.video.live.frame import LiveFrame
 from taichi_avatars.video.mp4 import write_mp4
 
 WAITING = 8  # pictures that may wait for the encoder
-STEADY, MOST_BEHIND = 0.1, 0.3  # share of every picture in the mean of their ages; seconds
-PATIENCE = 0.1  # seconds between looks at whether the encoder still lives
+STEADY, MOST_BEHIND = 0.1, 0.3  # weight of each picture in the running mean of their ages; seconds
+PATIENCE = 0.1  # seconds between checks that the encoder is still alive
 
 
 class _Failed(Exception):
@@ -25,21 +25,21 @@ class _Failed(Exception):
 
 
 class Recording:
-    """An mp4 of constant rate: a picture is repeated until another one is due.
+    """An mp4 with a constant frame rate: a picture is repeated until the next one is due.
 
-    It begins with the first face; with sound, at once.
+    It begins with the first face; with sound, immediately.
 
     Args:
         own: the avatar's sequence.
-        sound: a file whose sound goes along, in step with the pictures that were made from it.
+        sound: a file whose sound is added, in sync with the pictures made from it.
 
     Raises:
-        UserError: for a name that is no mp4's.
+        UserError: for a name that does not end in .mp4.
     """
 
     def __init__(self, path: Path, fps: float, rig: FaceRig, own: FlameSequence, sound: Path | None = None) -> None:
         if path.suffix.lower() != ".mp4":
-            raise UserError(f"{path}: a recording is an mp4; end the name in .mp4")
+            raise UserError(f"{path}: a recording is an mp4; give a name ending in .mp4")
         self.name, self.motion = str(path), path.with_suffix(".npz")
         self._path, self._fps, self._rig, self._own, self._sound = path, fps, rig, own, sound
         self._pictures: queue.Queue[np.ndarray | _Failed | None] = queue.Queue(WAITING)
@@ -53,7 +53,7 @@ class Recording:
     def show(self, frame: LiveFrame, now: float) -> None:
         if not frame.moving and self._sound is None:
             return
-        if self._sound is not None:  # a picture shows what was heard earlier
+        if self._sound is not None:  # a picture shows a moment whose sound was earlier
             self._behind += STEADY * (min(frame.age, MOST_BEHIND) - self._behind)
             now -= self._behind
         if self._began is None:
@@ -75,7 +75,7 @@ class Recording:
         """Finishes the files.
 
         Raises:
-            UserError: where nothing was recorded, or the file cannot be written.
+            UserError: if nothing was recorded, or the file cannot be written.
         """
         if self._thread is None:
             if not failed:

@@ -1,4 +1,4 @@
-"""Live pictures as a camera that calls and meetings can choose: OBS' on Windows and macOS, v4l2loopback on Linux."""
+"""Live pictures as a virtual camera for video calls: OBS' on Windows and macOS, v4l2loopback on Linux."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from taichi_avatars.video.live.frame import LiveFrame
 
 
 class VirtualCamera:
-    """A camera of other programs.
+    """A camera for other programs.
 
     Raises:
-        UserError: where there is none to send to, or its library is not installed.
+        UserError: if there is none to send to, or its library is not installed.
     """
 
     def __init__(self, width: int, height: int, fps: float) -> None:
@@ -22,7 +22,7 @@ class VirtualCamera:
             raise UserError("camera: a virtual camera needs pyvirtualcam: pip install pyvirtualcam") from None
         try:
             self._camera: Any = pyvirtualcam.Camera(width=width, height=height, fps=fps)
-        except Exception as error:  # its back ends raise what they like
+        except Exception as error:  # its backends raise various exceptions
             raise UserError(f"camera: there is no virtual camera to send to ({error}); install OBS, or v4l2loopback") from None
         self.name = f"camera {self._camera.device}"
 

@@ -170,7 +170,7 @@ def test_websocket_messages() -> None:
 @pytest.mark.parametrize(
     ("message", "words"),
     [
-        ("", "no JSON"), ("[" * 100_000, "no JSON"), ("[]", "want"), ('{"weights": 3}', "want an object"),
+        ("", "not JSON"), ("[" * 100_000, "not JSON"), ("[]", "want"), ('{"weights": 3}', "want an object"),
         ('{"weights": {"grin": 1}}', "'grin' is unknown"), ('{"weights": {"jawOpen": "1"}}', "jawOpen: want a number"),
         ('{"weights": {"jawOpen": NaN}}', "jawOpen"), ('{"weights": {"jawOpen": 1e999}}', "jawOpen"),
         ('{"weights": {"jawOpen": true}}', "jawOpen"), (json.dumps({"head": [10**400, 0, 0]}), "head: want three"),

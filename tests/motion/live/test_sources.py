@@ -170,8 +170,8 @@ def test_idle_connections_are_bounded() -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("morse", "is no source of motion"), ("livelink:x", "want a port"), ("vmc:99999", "want a port"),
-        ("ifacialmocap", "which phone"), ("ifacialmocap:no such host", "cannot be reached"), ("", "is no source"),
+        ("morse", "is not a source of motion"), ("livelink:x", "want a port"), ("vmc:99999", "want a port"),
+        ("ifacialmocap", "which phone"), ("ifacialmocap:no such host", "cannot be reached"), ("", "is not a source"),
     ],
 )  # fmt: skip
 def test_what_is_no_source_is_said(text: str, words: str) -> None:

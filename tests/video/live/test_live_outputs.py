@@ -290,7 +290,7 @@ def test_the_command(avatar: Avatar, tmp_path: Path, capsys: pytest.CaptureFixtu
     assert out["outputs"][0] == str(film) and film.is_file() and film.with_suffix(".npz").is_file()
     for wrong, code in ((f"live {tmp_path / 'me'}", 2), (f"live {tmp_path / 'me'} --from radio --to a.mp4", 1)):
         assert run(wrong.split()) == code
-    assert "is no source of motion" in capsys.readouterr().err
+    assert "is not a source of motion" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(browser.BROWSER is None, reason="no Chromium is installed")

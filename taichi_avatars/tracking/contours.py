@@ -1,0 +1,185 @@
+"""Where the outline of the head model is in pictures, and where a segmentation says that it should be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from taichi_avatars.head.flame import FlameModel
+from taichi_avatars.tracking.matte import MARGINS
+from taichi_avatars.tracking.points import HeadPoints
+from taichi_avatars.tracking.silhouettes import Silhouette
+
+BINS = 72  # directions from the middle of the head in which its outline is looked for, the farthest in each
+NEARER = 0.85  # of its neighbours' distance, at which an edge is no outline but lies inside
+INWARDS, STEP = 0.02, 0.001  # metres: how far inside the mesh the outline is looked for, and how finely
+HALF = 0.5  # alpha
+CHUNK = 32  # frames at a time
+BORDER = 2.0  # pixels from the picture's border where an outline is only that of the picture
+# How far outside the mesh the outline of each part may be, metres. The neck's is that of clothes and hair.
+REACH = {"skin": 0.01, "ears": 0.015, "scalp": MARGINS["scalp"]}
+
+
+@dataclass(frozen=True, eq=False)
+class Contours:
+    """K points on the outline of the head in each of T frames, as it was when they were looked for.
+
+    Attributes:
+        surface: all vertices.
+        edges: (T,K,2) vertices that each point lies between.
+        normal: (T,K,2) of the outline, outwards, in the picture.
+        target: (T,K) pixels along it where the picture has its outline.
+        sigma: (T,K) standard deviation, pixels.
+        weight: (T,K) 0 where nothing was found.
+    """
+
+    surface: HeadPoints
+    edges: Tensor
+    normal: Tensor
+    target: Tensor
+    sigma: Tensor
+    weight: Tensor
+
+    def part(self, rows: slice | Tensor) -> Contours:
+        over_time = ("edges", "normal", "target", "sigma", "weight")
+        return replace(self, **{name: getattr(self, name)[rows] for name in over_time})
+
+    @property
+    def points(self) -> HeadPoints:
+        return self.surface.between(self.edges, torch.full(self.edges.shape, 0.5))
+
+    def residuals(self, pixels: Tensor) -> Tensor:
+        """(T,K) in standard deviations, of the points' places (T,K,2) in the picture."""
+        return ((pixels * self.normal).sum(2) - self.target) / self.sigma
+
+
+class ContourFinder:
+    """Finds the outline of a head model.
+
+    Args:
+        surface: all its vertices.
+    """
+
+    def __init__(self, head: FlameModel, surface: HeadPoints) -> None:
+        self.head, self.surface = head, surface
+        self.edges, self.sides = _edges(head)
+        reach = torch.full((head.num_vertices,), REACH["skin"])
+        for part in ("ears", "scalp"):
+            reach[head.regions[part]] = REACH[part]
+        reach[head.regions["neck"]] = 0  # what is seen there belongs to hair, shoulders and collars
+        self.reach = reach[self.edges].amin(1)
+        self.middle = head.regions["scalp"]
+
+    def find(
+        self,
+        silhouettes: Sequence[Silhouette | None],
+        frames: Tensor,
+        shape: Tensor,
+        focal: float,
+        size: tuple[int, int],
+        sigma: float,
+    ) -> Contours:
+        """Points on the outline of T frames, and where the silhouettes have it.
+
+        Args:
+            frames: (T,P); shape: (S,), as `HeadPoints` has them.
+            focal: pixels; size: (width, height) of the picture.
+            sigma: standard deviation of the outline, metres.
+        """
+        count = len(frames)
+        edges = torch.zeros(count, BINS, 2, dtype=torch.long)
+        normal, target = torch.zeros(count, BINS, 2), torch.zeros(count, BINS)
+        spread, weight = torch.ones(count, BINS), torch.zeros(count, BINS)
+        seen_in = torch.tensor([t for t, silhouette in enumerate(silhouettes) if silhouette is not None], dtype=torch.long)
+        for t, world in self._placed(frames, shape, seen_in):
+            silhouette = silhouettes[t]
+            assert silhouette is not None
+            found, normals, scale = self._outline(world, focal, np.array(size))
+            if not len(found):
+                continue
+            pixels = _project(world, focal, np.array(size))
+            places = pixels[self.edges[found]].mean(1)
+            reach = self.reach[found].numpy()
+            off, seen = _crossing(silhouette, places, normals, reach, scale, np.array(size))
+            k = len(found)
+            edges[t, :k] = self.edges[found]
+            normal[t, :k] = torch.from_numpy(normals).float()
+            target[t, :k] = torch.from_numpy((places * normals).sum(1) + off).float()
+            spread[t, :k] = sigma * scale
+            weight[t, :k] = torch.from_numpy(seen).float()
+        return Contours(self.surface, edges, normal, target, spread, weight)
+
+    def _placed(self, frames: Tensor, shape: Tensor, rows: Tensor) -> Iterator[tuple[int, np.ndarray]]:
+        """Some rows of the frames, and the vertices (V,3) there."""
+        for part in rows.split(CHUNK):
+            world = self.surface.place(frames[part], shape).world.numpy()
+            yield from zip(part.tolist(), world, strict=True)
+
+    def _outline(self, world: np.ndarray, focal: float, size: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+        """Numbers (K,) of the edges on the outline, their normals (K,2) in the picture, and pixels per metre there.
+
+        Edges lie on the outline where one of their triangles is seen from the front and one from behind, and nothing is farther
+        from the middle of the head.
+        """
+        corners = world[self.head.faces.numpy()]
+        normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+        front = (normals * corners[:, 0]).sum(1) < 0  # the camera is the origin
+        candidates = np.nonzero(front[self.sides[:, 0]] != front[self.sides[:, 1]])[0]
+        pixels = _project(world, focal, size)
+        middle = pixels[self.middle].mean(0)
+        away = pixels[self.edges[candidates]].mean(1) - middle
+        distance = np.linalg.norm(away, axis=1)
+        place = ((np.arctan2(away[:, 1], away[:, 0]) / (2 * np.pi) + 0.5) * BINS).astype(int).clip(0, BINS - 1)
+        order = np.lexsort((distance, place))
+        last = order[np.append(place[order][1:] != place[order][:-1], True)]
+        farthest = np.zeros(BINS)
+        farthest[place[last]] = distance[last]
+        around = np.stack([np.roll(farthest, k) for k in (-2, -1, 0, 1, 2)]).max(0)
+        outer = last[distance[last] > NEARER * around[place[last]]]
+        found = candidates[outer]
+        found = found[self.reach[found].numpy() > 0]
+        scale = focal / -float(world[self.middle, 2].mean())
+        sides = self.sides[found]
+        turned = normals[sides].sum(1)
+        flat = turned[:, :2] * np.array([1.0, -1.0])
+        return found, flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-12), scale
+
+
+def _edges(head: FlameModel) -> tuple[Tensor, np.ndarray]:
+    """(E,2) edges of the outer skin that two triangles share, and (E,2) those."""
+    faces = head.faces
+    ends = torch.cat([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]).sort(1).values
+    triangle = torch.arange(len(faces)).repeat(3)
+    outer = torch.zeros(head.num_vertices, dtype=torch.bool)
+    outer[head.regions["skin"]] = True
+    key = ends[:, 0] * head.num_vertices + ends[:, 1]
+    order = key.argsort(stable=True)
+    key, ends, triangle = key[order], ends[order], triangle[order]
+    pair = (key[1:] == key[:-1]).nonzero()[:, 0]
+    pair = pair[outer[ends[pair]].all(1)]
+    return ends[pair], torch.stack([triangle[pair], triangle[pair + 1]], 1).numpy()
+
+
+def _project(world: np.ndarray, focal: float, size: np.ndarray) -> np.ndarray:
+    """(...,2) pixels of points (...,3) by a camera in the origin that looks along -z, y up."""
+    return world[..., :2] * (focal / world[..., 2:]) * np.array([-1.0, 1.0]) + 0.5 * size
+
+
+def _crossing(
+    silhouette: Silhouette, places: np.ndarray, normals: np.ndarray, reach: np.ndarray, scale: float, size: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels (K,) along the normals from places (K,2) to where alpha first falls below a half, and whether that was found."""
+    steps = np.arange(-INWARDS, REACH["scalp"] + STEP, STEP) * scale
+    alpha = silhouette.at(places[:, None] + steps[:, None] * normals[:, None])
+    below = alpha < HALF
+    after = below.argmax(1).clip(1)
+    rows = np.arange(len(places))
+    high, low = alpha[rows, after - 1], alpha[rows, after]
+    off = steps[after - 1] + (steps[1] - steps[0]) * (high - HALF) / np.maximum(high - low, 1e-6)
+    at = places + off[:, None] * normals
+    inside = ((at > BORDER) & (at < size - BORDER)).all(1)
+    return off, ~below[:, 0] & below.any(1) & (off < reach * scale) & inside
