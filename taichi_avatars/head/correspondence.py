@@ -1,7 +1,7 @@
-"""Where the vertices of one head lie on another: a similarity by eyes and mouth, identity components, then the nearest surface.
+"""Correspondence of two heads: a similarity by eyes and mouth, identity components, then the nearest surface point.
 
-The fit is that of iterated closest points (Chen and Medioni 1992, point to plane), with the identity components of the head
-that is laid over the other in place of a free deformation.
+The fit is iterative closest point (Chen and Medioni 1992, point to plane), with the identity components of the fitted head
+instead of a free deformation.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from taichi_avatars.errors import UserError
 from taichi_avatars.head.flame import FlameModel
 from taichi_avatars.ops.mesh import vertex_normals
 
-# Parts inside of others, which are looked for among themselves only: what lies nearest may be another part.
+# Parts inside others, matched only among themselves: the nearest surface may be another part.
 PARTS = ("eye_left", "eye_right", "teeth_upper", "teeth_lower", "tongue")
-MOUTHS = ("lips", "teeth_upper", "mouth_inside", "tongue")  # the first that both heads name says where the mouth is
-FACING = 0.005  # metres that count as much as normals one unit apart
+MOUTHS = ("lips", "teeth_upper", "mouth_inside", "tongue")  # the first that both heads name locates the mouth
+FACING = 0.005  # metres with the same weight as normals one unit apart
 ROUNDS = 12
-FAR = 0.02  # metres: how far a surface may be off and still count, in the first round; half of it in the last
-SLIDING = 0.01  # weight of moving along the surface against moving off it
-STIFFNESS = 1e-6  # square metres that one unit of every identity component costs, per vertex
-LANDMARK = 30.0  # weight of an eye or the mouth against a vertex
+FAR = 0.02  # metres: largest distance to a surface in the first round; half of it in the last
+SLIDING = 0.01  # weight of the tangential distance relative to the normal one
+STIFFNESS = 1e-6  # cost of one unit of every identity component, square metres per vertex
+LANDMARK = 30.0  # weight of an eye or the mouth relative to a vertex
 MOST_TURNED, SCALES = math.radians(30), (0.7, 1.4)
-CUTS = 3  # parts of a triangle's edge, between which its surface is looked for
+CUTS = 3  # subdivisions of a triangle's edge in the search for its surface
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +46,7 @@ class Correspondence:
     turn: np.ndarray
 
     def values(self, values: np.ndarray) -> np.ndarray:
-        """(V,...) what the other head's vertices (N,...) hold, at the vertices of this one."""
+        """(V,...) values of the other head's vertices (N,...), at the vertices of this one."""
         return np.einsum("vk,vk...->v...", self.weights, values[self.corners])
 
     def offsets(self, offsets: np.ndarray) -> np.ndarray:
@@ -55,10 +55,10 @@ class Correspondence:
 
 
 def correspond(head: FlameModel, other: FlameModel) -> Correspondence:
-    """Lays `other` over `head`, both at rest; both have joints for the eyes.
+    """Fits `other` to `head`, both at rest; both have joints for the eyes.
 
     Raises:
-        UserError: for a head that lies in space in another way than the other.
+        UserError: for a head with another orientation or scale.
     """
     over = _laid_over(head, other)
     faces = other.faces.numpy()
@@ -76,7 +76,7 @@ def correspond(head: FlameModel, other: FlameModel) -> Correspondence:
 
 
 def _features(points: np.ndarray, normals: np.ndarray, parts: np.ndarray) -> np.ndarray:
-    return np.concatenate([points, FACING * normals, parts[:, None].astype(np.float64)], 1)  # a part is a metre from the next
+    return np.concatenate([points, FACING * normals, parts[:, None].astype(np.float64)], 1)  # a metre from part to part
 
 
 def _mix(values: np.ndarray, faces: np.ndarray, triangles: np.ndarray, bary: np.ndarray) -> np.ndarray:
@@ -89,7 +89,7 @@ def _grid() -> np.ndarray:
 
 
 def _projected(points: np.ndarray, triangles: np.ndarray) -> np.ndarray:
-    """Barycentrics (N,3) of points (N,3) on triangles (N,3,3), those outside moved to the border."""
+    """Barycentrics (N,3) of points (N,3) on triangles (N,3,3); points outside are moved to the border."""
     origin, u, v = triangles[:, 0], triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0]
     w = points - origin
     uu, uv, vv, uw, vw = ((a * b).sum(1) for a, b in ((u, u), (u, v), (v, v), (u, w), (v, w)))
@@ -135,13 +135,13 @@ def _resting(head: FlameModel, shape: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
 @dataclass(frozen=True, eq=False)
 class _Overlay:
-    """A head in another one's place.
+    """A head fitted to another.
 
     Attributes:
-        turn, shift: (3,3) and (3,): to there.
+        turn, shift: (3,3) and (3,): to the other head.
         shape: (S,) identity coefficients.
-        points, normals: (N,3) there.
-        marks: (L,3) landmarks there.
+        points, normals: (N,3) after the transform.
+        marks: (L,3) landmarks after the transform.
     """
 
     turn: np.ndarray
@@ -202,22 +202,22 @@ def _nearer(
     """turn, shift and shape of the next round.
 
     Args:
-        used: (U,) vertices that are fitted, `basis` (U,3,S) what identity moves them by.
-        surface, facing: (U,3) what they should come to, and its unit normals.
-        weight: (U,) how much each counts.
-        aims: (L,3) of the landmarks.
+        used: (U,) vertices that are fitted, `basis` (U,3,S) their identity components.
+        surface, facing: (U,3) their targets, and the unit normals there.
+        weight: (U,) of each.
+        aims: (L,3) targets of the landmarks.
     """
     count = len(over.shape)
     start = np.concatenate([over.points[used], over.marks])
     middle, gap = start.mean(0), np.concatenate([surface, aims]) - start
-    # (U+L,3,S+7): how identity, a small turn, growth and a shift move each point.
+    # (U+L,3,S+7): derivatives of each point by identity, a small rotation, scale and a shift.
     moves = np.zeros((len(start), 3, count + 7))
     moves[: len(used), :, :count] = np.einsum("ij,vjs->vis", over.turn, basis)
     arm = start - middle
     for axis in range(3):
         moves[:, :, count + axis] = np.cross(np.eye(3)[axis], arm)
     moves[:, :, -4], moves[:, :, -3:] = arm, np.eye(3)
-    # Off the surface counts fully, along it a little; landmarks count in all directions.
+    # The normal distance has full weight, the tangential one little; landmarks count in all directions.
     rows = np.concatenate([np.einsum("vi,vis->vs", facing, moves[: len(used)]), moves.reshape(-1, count + 7)])
     wanted = np.concatenate([(facing * gap[: len(used)]).sum(1), gap.reshape(-1)])
     along = np.concatenate([SLIDING * weight, np.full(len(aims), LANDMARK)])

@@ -1,10 +1,10 @@
-"""Components of a head whose sum comes nearest to given displacements of its vertices."""
+"""Least-squares fit of a head's components to given displacements of its vertices."""
 
 from __future__ import annotations
 
 import numpy as np
 
-RIDGE = 1e-3  # of the least squares, relative to the largest component: keeps coefficients small
+RIDGE = 1e-3  # damping of the least squares, relative to the largest component: keeps coefficients small
 
 
 def fitted_components(basis: np.ndarray, offsets: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What runs here: versions, engine, processor, and the user's own head file."""
+"""This installation: versions, engine, processor, and the user's own head file."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from taichi_avatars.timing.calls import processor
 
 
 def installation() -> dict[str, object]:
-    """Facts about this installation, by name, in the order in which a reader wants them.
+    """Facts about this installation, by name, in order of display.
 
     Raises:
-        UserError: where no engine is installed, or the environment asks for another one.
+        UserError: if no engine is installed, or the environment names another one.
     """
     others = [name for name in engine.ENGINES if name != engine.name() and importlib.util.find_spec(name) is not None]
     facts: dict[str, object] = {
