@@ -99,7 +99,9 @@ def describe_sequence(path: Path) -> Description:
     if broken:
         described.problem(path, f"{plain(broken)} is damaged", AGAIN)
     if not names:
-        described.problem(path, "holds no .ply", "give a zip that `export --format zip` wrote")
+        described.problem(
+            path, "holds no .ply", "give a zip that `export --format zip` wrote, unpack any other and give the folder"
+        )
     if table is not None:
         described.facts["gaussians"] = len(table)
     return described

@@ -15,7 +15,7 @@ from taichi_avatars.head.gnm_files import MARK
 from taichi_avatars.inspection import exports
 from taichi_avatars.inspection.files import describe_avatar, describe_flame_model
 from taichi_avatars.motion.sources import source_of
-from taichi_avatars.scene.capture import capture_kind
+from taichi_avatars.scene.capture import capture_kind, where_instead
 from taichi_avatars.scene.description import describe_capture
 from taichi_avatars.video.camera_path import read_camera_path
 
@@ -44,6 +44,8 @@ def describe(path: Path | str) -> dict[str, object]:
     path = Path(path)
     if not path.exists():
         raise UserError(f"{path}: no such file or folder; check the spelling")
+    if not (path.is_file() or path.is_dir()):
+        raise UserError(f"{path}: is a pipe or a device, which cannot be read twice; save what it holds to a file")
     described = _describe_folder(path) if path.is_dir() else _describe_file(path)
     return {"whole": not described.problems, **asdict(described)}
 
@@ -90,7 +92,7 @@ def _describe_folder(path: Path) -> Description:
         return source.describe(path)
     raise UserError(
         f"{path}: neither a capture (sparse/0/, canonical_flame_param.npz, transforms_train.json or transforms.json), nor an "
-        f"avatar ({CLOUDS}/iteration_N/{PLY_NAME}), nor a motion (*.npz); give a folder that holds one of these"
+        f"avatar ({CLOUDS}/iteration_N/{PLY_NAME}), nor a motion (*.npz); {where_instead(path)}"
     )
 
 

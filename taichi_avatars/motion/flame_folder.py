@@ -9,7 +9,7 @@ from taichi_avatars.head.description import describe_timesteps
 from taichi_avatars.head.flame import FlameModel
 from taichi_avatars.head.sequence import FlameSequence
 from taichi_avatars.motion.motion import Motion, Reading, performed
-from taichi_avatars.scene.head_capture import FLAME_FOLDER
+from taichi_avatars.scene.head_capture import FLAME_FOLDER, timestep_files
 
 WHAT = "a folder of one .npz per timestep"
 
@@ -31,4 +31,4 @@ def describe(path: Path) -> Description:
 
 
 def _files(path: Path) -> list[Path]:
-    return sorted(path.glob("*.npz")) or sorted((path / FLAME_FOLDER).glob("*.npz"))
+    return timestep_files(path) or timestep_files(path / FLAME_FOLDER)

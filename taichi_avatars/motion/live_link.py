@@ -58,6 +58,8 @@ def read_take(path: Path) -> Take:
     header = [name.strip() for name in table[0]] if table else []
     while header and not header[-1]:  # a separator at the end of each line
         header.pop()
+    if not table:
+        raise damaged(path, "holds nothing", "record it again")
     if header[:2] != ["Timecode", "BlendShapeCount"] and header[:2] != ["Timecode", "BlendshapeCount"]:
         raise UserError(f"{path}: not a recording of Live Link Face: its first columns are not Timecode and BlendShapeCount")
     columns = [name[:1].lower() + name[1:] for name in header[2:]]
@@ -88,6 +90,8 @@ def _table(path: Path) -> tuple[list[list[str]], bool]:
     """
     try:
         content = decoded(path.read_bytes())
+        if content.lower().startswith("sep="):  # what spreadsheets are told by a first line
+            content = content.partition("\n")[2]
         first = content.partition("\n")[0]
         delimiter = max(DELIMITERS, key=first.count)
         rows = [row for row in csv.reader(content.split("\n"), delimiter=delimiter) if any(cell.strip() for cell in row)]

@@ -43,10 +43,23 @@ class Take:
         )
 
 
+def arkit_name(name: str) -> str:
+    """A weight's name as Apple's documentation spells it: apps write EyeBlinkLeft, Apple's own constants hold eyeBlink_L."""
+    name = name.strip()
+    for ending, side in (("_L", "Left"), ("_R", "Right")):
+        if name.endswith(ending):
+            name = name.removesuffix(ending) + side
+    return name[:1].lower() + name[1:]
+
+
 def even_take(
     path: Path, names: list[str], recorded: np.ndarray, times: Sequence[float], default: float, pose: Callable[[Tensor], Tensor]
 ) -> Take:
     """A take from rows (N,W+3) of weights and angles that `pose` converts to axis-angles, at times in seconds, if known."""
+    names = [arkit_name(name) for name in names]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice:
+        raise UserError(f"{path}: two weights are named {twice}, and which one counts cannot be told; take one out")
     try:
         even = timecode.evenly(times, recorded, default)
     except UserError as error:

@@ -16,6 +16,7 @@ UNKNOWN_RATE = 60  # of the Live Link Face app, if the codes do not tell
 DROPPED = {30: 2, 60: 4, 120: 8}  # numbers that drop-frame codes skip in nine minutes of ten, to keep clock time
 NTSC = 1000.0 / 1001.0  # frames counted by a drop-frame code
 HALF_A_DAY, DAY = 43_200, 86_400  # seconds
+LATE = 1.0  # seconds: a row that comes after one that much younger belongs to another recording
 MOST_FRAMES = 1_000_000  # four hours at 60 a second
 
 
@@ -104,6 +105,13 @@ class Even(NamedTuple):
     filled: int
 
 
+def _in_order(times: np.ndarray) -> np.ndarray:
+    """The order (N,) of rows in which times go back only where a new recording begins."""
+    starts = np.flatnonzero(np.diff(times) <= -LATE) + 1
+    recordings = np.split(np.arange(len(times)), starts)
+    return np.concatenate([rows[np.argsort(times[rows], kind="stable")] for rows in recordings])
+
+
 def evenly(times: Sequence[float], values: np.ndarray, default: float) -> Even:
     """Rows (N,C) at their times, resampled to evenly spaced frames over the elapsed time.
 
@@ -111,10 +119,15 @@ def evenly(times: Sequence[float], values: np.ndarray, default: float) -> Even:
     If every frame has its row, the rows are unchanged.
 
     Args:
-        times: seconds. A step back begins a new recording, which is appended to the previous one.
+        times: seconds. A step back of a second or more begins a new recording, which is appended to the previous one; rows that
+            are less late are sorted in.
         default: frames per second if the times do not tell.
     """
-    steps = np.diff(np.asarray(times, np.float64))
+    if not len(times):
+        return Even(values, default, 0)
+    order = _in_order(np.asarray(times, np.float64))
+    values = values[order]
+    steps = np.diff(np.asarray(times, np.float64)[order])
     forward = np.sort(steps[steps > 0])
     if not len(forward):
         return Even(values, default, 0)

@@ -85,6 +85,12 @@ def capture_kind(path: Path | str) -> Kind | None:
     return "blender" if any((path / name).is_file() for name in (blender.TRAIN, blender.ALL)) else None
 
 
+def where_instead(folder: Path) -> str:
+    """What to do about a folder that is no capture: the one inside that is, as archives unpack to, where there is one."""
+    inside = next((entry for entry in sorted(folder.iterdir()) if entry.is_dir() and capture_kind(entry)), None)
+    return f"{inside} is one: give that" if inside else "give the folder that holds one of these"
+
+
 def load_configured(
     path: Path | str, config: TrainConfig, head: FlameModel | None, *, evaluation: bool = True, origin: Origin | None = None
 ) -> Capture:
@@ -146,7 +152,8 @@ def load_capture(
     if kind is None:
         raise UserError(
             f"{path}: not a capture: it has neither sparse/0/ (COLMAP), nor canonical_flame_param.npz (head capture), "
-            "nor transforms_train.json (Blender) or transforms.json (nerfstudio); give the folder that holds one of these"
+            "nor transforms_train.json (Blender) or transforms.json (nerfstudio); "
+            f"{where_instead(path)}"
         )
     flame, points, moved_to = None, None, NOWHERE
     if kind == "head":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -100,8 +101,22 @@ def read_flame_files(folder: Path, splits: Sequence[str] | None = None) -> dict[
                 raise frame.error("has no timestep_index or no flame_param_path; export it again")
             _note_flame_file(files, frame, timestep, file)
     if not any((folder / name).is_file() for name in names) and splits is None:
-        return dict(enumerate(sorted((folder / FLAME_FOLDER).glob("*.npz"))))
+        return dict(enumerate(timestep_files(folder / FLAME_FOLDER)))
     return dict(sorted(files.items()))
+
+
+def timestep_files(folder: Path) -> list[Path]:
+    """The files of a folder of one npz per timestep, in the order of the numbers in their names: 10 after 9.
+
+    Those that begin with a dot are no timesteps: a Mac leaves `._00000.npz` beside each on foreign disks.
+    """
+    files = (file for file in folder.glob("*.npz") if not file.name.startswith("."))
+    return sorted(files, key=lambda file: [(len(part), part) if part.isdigit() else (0, part) for part in _numbers(file)])
+
+
+def _numbers(file: Path) -> list[str]:
+    """A name in turns of text and digits, these without zeros in front."""
+    return [part.lstrip("0") if part.isdigit() else part for part in re.split(r"([0-9]+)", file.name)]
 
 
 def lacks_pictures(folder: Path) -> bool:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
 from torch import Tensor
 
 from taichi_avatars.errors import UserError
@@ -24,6 +24,7 @@ Background = Sequence[float]
 ASPECT_TOLERANCE = 0.02  # down-sampled sizes are rounded to whole pixels
 DEFAULT_CACHE_BYTES = 768 << 20  # so that a whole training of a large capture stays within 2 GB
 DEFAULT_WORKERS = 2
+LYING = 5  # from this orientation of EXIF on an image is shown after a quarter turn
 SPLINE = 3  # degree of the interpolation of distorted images
 
 
@@ -95,8 +96,17 @@ def check_aspect(view: View, size: tuple[int, int]) -> None:
     if abs(width * camera.height / (height * camera.width) - 1.0) > slack:
         raise UserError(
             f"{view.image}: {width} x {height} pixels does not have the aspect ratio of its camera, "
-            f"{camera.width} x {camera.height}; export the image or the intrinsics again"
+            f"{camera.width} x {camera.height}; {_remedy(view.image)}"
         )
+
+
+def _remedy(path: Path) -> str:
+    """What to do about an image of another shape than its camera's."""
+    with open_image(path) as image:
+        lies = image.getexif().get(ExifTags.Base.Orientation, 1) >= LYING
+    if not lies:
+        return "export the image or the intrinsics again"
+    return "its EXIF data ask for a quarter turn, which trackers do not heed, nor does this program: store its pixels upright"
 
 
 def decode(view: View, background: Background) -> np.ndarray:

@@ -60,6 +60,8 @@ def colours(path: Path, image: Image.Image) -> tuple[np.ndarray, np.ndarray | No
             pixels = np.asarray(image.convert("RGBA"))
             return pixels[..., :3], pixels[..., 3]
         return np.asarray(image.convert("RGB")), None
+    except UserError:  # which is a ValueError, too
+        raise
     except UNREADABLE as error:
         raise UserError(f"{path}: the image is broken or cut off ({error}); export it again") from error
 
@@ -81,6 +83,8 @@ def mask_weights(path: Path, image: Image.Image) -> np.ndarray:
             if image.mode != "P" and len(np.unique(opacity)) == 1:
                 opacity = None
         grey = np.asarray(image.convert("L"))
+    except UserError:  # which is a ValueError, too
+        raise
     except UNREADABLE as error:
         raise UserError(f"{path}: the image is broken or cut off ({error}); export it again") from error
     if opacity is None:
@@ -106,6 +110,11 @@ def _eight_bits(path: Path, values: np.ndarray) -> np.ndarray:
         return np.rint(values * 255.0).astype(np.uint8)
     if low < 0 or high > 65535:
         raise UserError(f"{path}: holds integers from {low:g} to {high:g}, want 16 bits; export it with 8 bits per colour")
+    if 1 < high <= 255:
+        raise UserError(
+            f"{path}: holds integers of {8 * values.dtype.itemsize} bits from {low:g} to {high:g}, which is nearly black: "
+            "they look like those of 8 bits; export it with 8 bits per colour"
+        )
     return np.rint(values / 257.0).astype(np.uint8)
 
 
@@ -115,8 +124,8 @@ def _stretched(path: Path, values: np.ndarray) -> np.ndarray:
     if high <= 1:
         return np.rint(values.astype(np.float64) * 255.0).clip(0, 255).astype(np.uint8)
     levels = np.unique(values)
-    if len(levels) == 2 and levels[0] == 0:
-        return np.where(values > 0, 255, 0).astype(np.uint8)
+    if len(levels) == 2 and 2.0 * float(levels[0]) <= high:  # two that are nearer to each other may both be light
+        return np.where(values == high, 255, 0).astype(np.uint8)
     if high <= LARGEST_LABEL and bool((levels == np.rint(levels)).all()):
         raise UserError(
             f"{path}: its {len(levels)} levels from {levels[0]:g} to {high:g} look like class labels, not like a mask; "

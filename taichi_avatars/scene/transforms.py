@@ -206,8 +206,10 @@ def _lens(frame: Frame, width: int, height: int, intrinsics: tuple[float, float,
 
 
 def _pose_numbers(frame: Frame) -> list[float]:
-    """The 16 numbers of a frame's camera-to-world matrix, row-major, checked to be finite."""
+    """The 16 numbers of a frame's camera-to-world matrix, row-major, checked to be finite. The last row may be missing."""
     rows = frame.values.get("transform_matrix")
+    if isinstance(rows, list) and len(rows) == 3:
+        rows = [*rows, [0.0, 0.0, 0.0, 1.0]]
     if not isinstance(rows, list) or len(rows) != 4 or any(not isinstance(row, list) or len(row) != 4 for row in rows):
         raise frame.error("transform_matrix must be 4 rows of 4 numbers; export it again")
     numbers = [number for row in rows for value in row if (number := _as_float(value)) is not None]

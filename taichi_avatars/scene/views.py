@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,4 +109,22 @@ def _found(folder: Path, name: str) -> Path:
         unlinked = Path(os.path.normpath(folder.absolute() / name))
         if unlinked.exists():
             return unlinked
+        return _alike(path) or path
     return path
+
+
+def _alike(path: Path) -> Path | None:
+    """The only file whose name differs in case or in how accents are composed: other systems take both for the same.
+
+    Windows heeds no capitals, and a Mac takes an e and its accent apart.
+    """
+    folder = path.parent if path.parent.is_dir() else _alike(path.parent) if path.parent != path else None
+    if folder is None:
+        return None
+    wanted = _plain(path.name)
+    found = [entry for entry in folder.iterdir() if _plain(entry.name) == wanted]
+    return found[0] if len(found) == 1 else None
+
+
+def _plain(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()

@@ -1,5 +1,6 @@
 import json
 import math
+import os
 from pathlib import Path
 
 import numpy as np
@@ -401,3 +402,17 @@ def test_dropped_frames_are_noted(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("\n".join(lines))
     notes = describe(tmp_path / "t.csv")["notes"]
     assert notes == ["2 frames were dropped by the app: they are interpolated from their neighbours"]
+
+
+def test_a_capture_that_lies_one_folder_deeper(tmp_path: Path) -> None:
+    write_tiny_capture(tmp_path / "unpacked" / "subject")
+    for read in (describe, load_capture):
+        with pytest.raises(UserError, match=r"unpacked/subject is one: give that"):
+            read(tmp_path / "unpacked")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "avatar.ply")
+    with pytest.raises(UserError, match=r"avatar.ply: is a pipe or a device"):
+        describe(tmp_path / "avatar.ply")

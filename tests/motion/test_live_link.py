@@ -106,7 +106,7 @@ def test_eyes_follow_the_weights(tmp_path: Path, head: FlameModel) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("", "first columns"),
+        ("", "holds nothing"),
         ("time,x\n1,2\n", "first columns"),
         ("Timecode,BlendShapeCount,JawOpen\n", "no frames"),
         ("Timecode,BlendShapeCount,JawOpen\n0:0:0:0,0\n", "no frames"),
@@ -215,3 +215,35 @@ def test_a_pause_of_hours_is_refused(tmp_path: Path) -> None:
     rows = [row(code, 0.0, 0.0, 0.0) for code in ("00:00:00:00", "00:00:00:01", "20:00:00:00")]
     with pytest.raises(UserError, match=r"t\.csv: its rows lie 72000 seconds apart.*split the recording"):
         read_take(write(tmp_path / "t.csv", rows))
+
+
+def test_a_late_row_is_put_where_it_belongs(tmp_path: Path) -> None:
+    rows = [row(f"00:00:01:{frame:02d}.0", 0.0, frame / 100, 0.0) for frame in (0, 2, 1, 3, 5, 4)]
+    assert read_take(write(tmp_path / "take.csv", rows)).weight("jawOpen").tolist() == pytest.approx(
+        [0.0, 0.01, 0.02, 0.03, 0.04, 0.05]
+    )
+
+
+def test_a_spreadsheets_first_line(tmp_path: Path) -> None:
+    path = write(tmp_path / "take.csv", [row("00:00:01:00.0", 0.1, 0.2, 0.3)])
+    path.write_text("sep=,\n" + path.read_text())
+    assert read_take(path).weight("jawOpen").tolist() == pytest.approx([0.2])
+
+
+def test_two_columns_of_one_name_and_an_empty_file(tmp_path: Path) -> None:
+    header = [*HEADER[:-1], "JawOpen", *ANGLES]
+    with pytest.raises(UserError, match=r"take.csv: two weights are named jawOpen, .*; take one out"):
+        read_take(write(tmp_path / "take.csv", [row("00:00:01:00.0", 0.1, 0.2, 0.3)], header))
+    (tmp_path / "empty.csv").write_bytes(b"")
+    with pytest.raises(UserError, match=r"empty.csv: holds nothing; record it again"):
+        read_take(tmp_path / "empty.csv")
+
+
+def test_names_as_apples_constants_hold_them(tmp_path: Path, head: FlameModel) -> None:
+    content = {"names": ["jawOpen", "eyeBlink_L", "MouthSmile_R"], "frames": [{"weights": [0.1, 0.2, 0.3]}]}
+    (tmp_path / "take.json").write_text(json.dumps(content))
+    expr = load_motion(tmp_path / "take.json", head).sequence.expr[0]
+    names = head.expression_names or []
+    assert [float(expr[names.index(name)]) for name in ("jawOpen", "eyeBlinkLeft", "mouthSmileRight")] == pytest.approx(
+        [0.1, 0.2, 0.3]
+    )

@@ -2,16 +2,18 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import roma
 import torch
 from avatar.small_avatar import small_avatar, small_motion
-from scene.tiny_capture import TIMESTEPS, write_tiny_capture
+from scene.tiny_capture import TIMESTEPS, flame_parameters, write_tiny_capture
 
 from taichi_avatars.avatar.avatar import Avatar
 from taichi_avatars.avatar.place import moved, place
 from taichi_avatars.errors import UserError
 from taichi_avatars.head.flame import BUILTIN, FlameModel
+from taichi_avatars.inspection.info import describe
 from taichi_avatars.motion.arkit import LARGEST_TURN
 from taichi_avatars.motion.motion import drive
 from taichi_avatars.motion.sources import load_motion
@@ -220,3 +222,13 @@ def test_what_is_wrong_with_a_motion_is_not_excused_by_missing_pictures(tmp_path
     (folder / "flame_param/00004.npz").unlink()
     with pytest.raises(UserError, match=r"flame_param_path: the file .*00004\.npz is missing"):
         load_motion(folder, head)
+
+
+def test_a_folder_of_timesteps_is_in_the_order_of_its_numbers(tmp_path: Path, head: FlameModel) -> None:
+    """10 follows 9, and what a Mac leaves beside files on foreign disks is no timestep."""
+    for number in range(12):
+        np.savez(tmp_path / f"frame{number}.npz", **flame_parameters(number))  # pyright: ignore[reportArgumentType]
+        (tmp_path / f"._frame{number}.npz").write_bytes(b"\0\5\x16\7")
+    motion = load_motion(tmp_path, head)
+    torch.testing.assert_close(motion.sequence.expr[:, 0], 0.1 * torch.arange(12.0))
+    assert describe(tmp_path)["facts"]["timesteps"] == 12

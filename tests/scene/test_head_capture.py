@@ -205,7 +205,7 @@ def test_extent_has_a_floor(folder: Path, tmp_path: Path) -> None:
         ({"timestep_index": 1.5}, ["timestep_index", "whole number"]),
         ({"timestep_index": "3"}, ["timestep_index", "finite number"]),
         ({"transform_matrix": None}, ["transform_matrix", "4 rows of 4"]),
-        ({"transform_matrix": [[1, 0, 0, 0]] * 3}, ["transform_matrix", "4 rows of 4"]),
+        ({"transform_matrix": [[1, 0, 0, 0]] * 2}, ["transform_matrix", "4 rows of 4"]),
         ({"transform_matrix": [[1, 0, 0, "x"]] * 4}, ["transform_matrix", "4 rows of 4"]),
         ({"transform_matrix": [[math.nan] * 4] * 4}, ["transform_matrix", "NaN"]),
         ({"transform_matrix": [[2, 0, 0, 0], [0, 2, 0, 0], [0, 0, 2, 0], [0, 0, 0, 1]]}, ["not a rotation"]),

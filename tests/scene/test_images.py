@@ -1,11 +1,12 @@
 import threading
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
 from scene.tiny_capture import HEIGHT, WIDTH, disc, picture, write_tiny_capture
 
 from taichi_avatars.errors import UserError
@@ -245,3 +246,13 @@ def test_stream_names_a_broken_image_at_its_turn(views: list[View]) -> None:
 def test_stream_without_views() -> None:
     with pytest.raises(UserError, match="split is empty"):
         ImageStream([])
+
+
+def test_a_picture_that_exif_data_turn(tmp_path: Path) -> None:
+    write_tiny_capture(tmp_path)
+    view = load_capture(tmp_path).train[0]
+    data = Image.Exif()
+    data[ExifTags.Base.Orientation] = 6
+    Image.open(view.image).transpose(Image.Transpose.ROTATE_90).save(view.image.with_suffix(".jpg"), exif=data)
+    with pytest.raises(UserError, match=r"EXIF data ask for a quarter turn, .*: store its pixels upright"):
+        load_image(replace(view, image=view.image.with_suffix(".jpg")), GREEN)

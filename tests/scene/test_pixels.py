@@ -155,3 +155,19 @@ def test_numbers_of_parts_are_no_mask(tmp_path: Path) -> None:
     Image.fromarray((np.arange(35) % 19).reshape(5, 7).astype(np.uint8)).save(tmp_path / "a.png")
     with pytest.raises(UserError, match=r"19 levels from 0 to 18 look like class labels.*write 255"):
         weights(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize(("kind", "bits"), [(np.uint16, 16), (np.int32, 32)])
+def test_eight_bits_in_wider_numbers_are_not_shown_black(tmp_path: Path, kind: type, bits: int) -> None:
+    Image.fromarray(GREY.astype(kind)).save(tmp_path / "a.tiff")
+    with pytest.raises(UserError, match=f"a.tiff: holds integers of {bits} bits from .* nearly black"):
+        read(tmp_path / "a.tiff")
+    Image.fromarray(np.zeros_like(GREY, kind)).save(tmp_path / "a.tiff")
+    assert not read(tmp_path / "a.tiff")[0].any()
+
+
+def test_two_levels_that_are_far_from_each_other_are_back_and_front(tmp_path: Path) -> None:
+    for low, high, expected in ((10, 200, [0, 255]), (1, 2, [0, 255]), (200, 255, [200, 255])):
+        Image.fromarray(np.where(DISC, high, low).astype(np.uint8)).save(tmp_path / "a.png")
+        with open_image(tmp_path / "a.png") as image:
+            assert np.unique(mask_weights(tmp_path / "a.png", image)).tolist() == expected

@@ -11,6 +11,7 @@ from PIL import Image
 from plyfile import PlyData, PlyElement
 from scene.tiny_capture import HEIGHT, WIDTH, read_split, write_split, write_tiny_capture
 
+from taichi_avatars.errors import UserError
 from taichi_avatars.scene.capture import load_capture
 
 FOCAL = 200.0
@@ -155,3 +156,38 @@ def test_a_head_capture_with_one_list(tmp_path: Path) -> None:
     capture = load_capture(folder)
     assert {view.timestep for view in capture.test} == {8} and len(capture.test) == 2
     assert {view.timestep for view in capture.train} == set(range(8)) and len(capture.train) == 16
+
+
+def test_a_pose_may_lack_its_last_row(tmp_path: Path) -> None:
+    folder = write_tiny_capture(tmp_path)
+    expected = load_capture(folder).train[0].camera.world_to_camera
+
+    def change(frame: dict) -> None:
+        frame.update(fl_x=FOCAL, transform_matrix=frame["transform_matrix"][:3])
+
+    with_frames(folder, {}, change)
+    assert torch.equal(load_capture(folder).train[0].camera.world_to_camera, expected)
+
+
+@pytest.mark.parametrize(
+    ("listed", "stored"),
+    [
+        ("images/A.png", "images/a.PNG"),  # Windows takes them for the same, and so does a Mac
+        ("Images/b.png", "images/b.png"),
+        ("images/Ren\u00e9.png", "images/Rene\u0301.png"),  # a Mac takes accents apart
+    ],
+)
+def test_names_that_other_systems_take_for_the_same(tmp_path: Path, listed: str, stored: str) -> None:
+    folder = write_tiny_capture(tmp_path)
+    content = read_split(folder, "train")
+    frame = content["frames"][0]
+    (folder / frame["file_path"]).rename(folder / stored)
+    write_split(folder, "train", {**content, "frames": [frame | {"file_path": listed}]})
+    if (folder / listed).exists():
+        pytest.skip("this file system takes them for the same, too")
+    assert load_capture(folder).train[0].image == folder / stored
+    (folder / "images" / "A.pnG").write_bytes(b"")
+    (folder / "images" / "a.Png").write_bytes(b"")
+    write_split(folder, "train", {**content, "frames": [frame | {"file_path": "images/A.png"}]})
+    with pytest.raises(UserError, match=r"images/A\.png is missing"):  # two may be meant
+        load_capture(folder)
