@@ -31,6 +31,7 @@ PAPER = {
     "densify_grad_threshold": 0.0002,
     "max_gaussians": 100_000,
     "prune_share": 0.0,
+    "lambda_features": 0.0,
 }
 
 # Defaults of the fast schedule that differ for a static scene, whose Gaussians move in the world instead of on triangles.
@@ -53,7 +54,7 @@ class TrainConfig(BaseModel):
     """Training steps. The paper's schedule is 600000; shorter runs compress it."""
     views_per_step: int = Field(default=1, ge=1)
     """Images per step, over whose losses the mean is taken; shared by the processes, whose number is the default."""
-    start_gaussians: int = Field(default=40_000, ge=1)
+    start_gaussians: int = Field(default=44_000, ge=1)
     """Gaussians that a fast run begins with: at least one per triangle, no more than max_gaussians;
     30000 in a fast run of a static scene."""
     sh_degree: int = Field(default=3, ge=0, le=3)
@@ -138,8 +139,9 @@ class TrainConfig(BaseModel):
     """Measure that size in metres."""
     lambda_opacity: float = Field(default=0.0, ge=0)
     """Weight of semi-transparency, 4 o (1 - o) of every opacity o: makes translucent heads solid."""
-    lambda_features: float = Field(default=0.0, ge=0)
-    """Extra weight of the pixels of mouth and eyes, if the head names these regions; LPIPS crops there, too."""
+    lambda_features: float = Field(default=4.0, ge=0)
+    """How much more the pixels of mouth and eyes count, where the head names these regions; LPIPS looks there, too, and more
+    Gaussians start and stay there; 0 in the paper's schedule."""
     lambda_perceptual: float = Field(default=0.0, ge=0)
     """Weight of LPIPS (its weights: see eval) on a random 128x128 crop, in every fourth step of the last third."""
     lambda_dynamic_offset: float = Field(default=0.0, ge=0)

@@ -12,6 +12,7 @@ from taichi_avatars import runtime
 from taichi_avatars.avatar.avatar import Avatar
 from taichi_avatars.avatar.density import contribution_mask, prune_mask
 from taichi_avatars.scene.views import View
+from taichi_avatars.training import features
 from taichi_avatars.training.blending import blended
 
 if TYPE_CHECKING:
@@ -32,7 +33,10 @@ def control_density(run: Run) -> None:
         run.optimizer.reset_opacities()
         run.was_reset = True
     if share := run.schedule.prunes(run.iteration, run.config.prune_share):
-        keep = contribution_mask(run.optimizer.gaussians, contributions(run.avatar, run.capture.train), share)
+        worth = contributions(run.avatar, run.capture.train)
+        if run.head is not None and run.optimizer.gaussians.binding is not None and run.config.lambda_features:
+            worth *= features.worths(run.head).to(worth.device)[run.optimizer.gaussians.binding]
+        keep = contribution_mask(run.optimizer.gaussians, worth, share)
         run.optimizer.replace(keep)
         run.density.restart(len(run.optimizer.gaussians))
 
@@ -40,19 +44,18 @@ def control_density(run: Run) -> None:
 def contributions(avatar: Avatar, views: Sequence[View]) -> Tensor:
     """What each Gaussian gives to the images for what it costs, (N,): its blend weights against the width of what it covers.
 
-    The weights, alpha times transmittance, are summed over pixels and views (`LOOKED_AT`, spread evenly over all); a Gaussian's
-    width in pixels stands for the pairs that compositing has to look at.
+    The weights, alpha times transmittance, are summed over the pixels of a view; a Gaussian's width in pixels stands for the
+    pairs that compositing has to look at. Their cubes are summed over views (`LOOKED_AT`, spread evenly over all): teeth, which
+    few views show, count by what they give there.
     """
     gaussians = avatar.gaussians
     total = torch.zeros(len(gaussians), dtype=torch.float32, device=runtime.device())
-    covered = torch.zeros_like(total)
     opacities = gaussians.opacities.detach()
     for view in views[:: -(-len(views) // LOOKED_AT)]:
         ones = torch.ones(3, view.camera.height, view.camera.width, dtype=torch.float32, device=total.device)
         (weight,), radii = blended(avatar, view, opacities, [ones])
-        total += weight[:, 0]
-        covered += radii.float().square()
-    return total / (1.0 + covered.sqrt())
+        total += (weight[:, 0] / (1.0 + radii)) ** 3
+    return total
 
 
 def _densify(run: Run) -> None:

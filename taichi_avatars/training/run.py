@@ -19,6 +19,7 @@ from taichi_avatars.head.sequence import FlameSequence
 from taichi_avatars.ops.laplacian import Neighbours
 from taichi_avatars.scene.capture import Capture
 from taichi_avatars.scene.images import DEFAULT_CACHE_BYTES, ImageStream
+from taichi_avatars.training import features
 from taichi_avatars.training.flame_tuning import FlameTuner
 from taichi_avatars.training.optimizer import GaussianAdam
 from taichi_avatars.training.schedule import Schedule
@@ -67,7 +68,10 @@ class Run:
             vertices = head.pose(self.shaped).vertices
             self.triangle_scale = ops.triangle_frames(vertices, head.faces).scale.to(runtime.device())
             if config.schedule == "fast":
-                gaussians = on_surface(vertices, head.faces, _begins_with(config), config.sh_degree, self.generator)
+                denser = features.densities(head) if config.lambda_features else None
+                gaussians = on_surface(
+                    vertices, head.faces, _begins_with(config), config.sh_degree, self.generator, denser
+                )  # fmt: skip
             else:
                 gaussians = Gaussians.on_triangles(head.num_faces, config.sh_degree, self.generator)
         elif capture.points is not None:

@@ -32,18 +32,22 @@ MOST = 0.5  # share of the places left above which the images have no background
 SEEN = 0.05  # pixels in all below which a Gaussian's colour is not known
 
 
-def on_surface(vertices: Tensor, faces: Tensor, count: int, degree: int, generator: torch.Generator) -> Gaussians:
+def on_surface(
+    vertices: Tensor, faces: Tensor, count: int, degree: int, generator: torch.Generator, densities: Tensor | None = None
+) -> Gaussians:
     """Gaussians over a surface: one per triangle, and the rest by area; at random places, all of about the same size.
 
     Args:
         vertices: (V,3) of the mesh at rest, metres.  faces: (F,3).
         count: number of Gaussians, at least one per triangle.
         degree: of the spherical harmonics.
+        densities: (F,) how many times as many Gaussians per area a triangle gets as one of 1.
     """
     frames = ops.triangle_frames(vertices, faces)
     corners = vertices[faces]
     area = 0.5 * torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]).norm(dim=1)
-    shares = (area.double().cumsum(0) / area.double().sum() * max(0, count - len(faces))).floor().long()
+    wanted = area.double() if densities is None else area.double() * densities
+    shares = (wanted.cumsum(0) / wanted.sum() * max(0, count - len(faces))).floor().long()
     more = torch.diff(shares, prepend=shares.new_zeros(1))
     triangles = torch.arange(len(faces))
     binding = torch.cat([triangles, triangles.repeat_interleave(more)])

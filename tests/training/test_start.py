@@ -1,6 +1,7 @@
 """What a fast run begins with: Gaussians on the surface, spread by area, in the colours of the images."""
 
 import math
+from copy import copy
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from taichi_avatars.errors import UserError
 from taichi_avatars.head.sequence import FlameSequence
 from taichi_avatars.scene.cameras import Camera
 from taichi_avatars.scene.views import View
+from taichi_avatars.training.features import densities, worths
 from taichi_avatars.training.start import OPACITY, SIZE, carve, on_surface, paint
 from taichi_avatars.video.viewpoints import frontal_camera
 
@@ -146,3 +148,25 @@ def test_rates_of_a_static_scene_are_its_own_unless_somebody_asked():
     assert (asked.position_lr_init, asked.position_lr_final) == (0.5, STATIC["position_lr_final"])
     paper = TrainConfig(schedule="paper")
     assert paper.for_static_scene() == paper
+
+
+def test_mouth_and_eyes_start_with_more(head):
+    denser = densities(head)
+    plain, dense = (
+        on_surface(head.v_template, head.faces, 40_000, 0, torch.Generator().manual_seed(0), given) for given in (None, denser)
+    )
+    assert len(dense) == len(plain)
+    inside = torch.zeros(head.num_vertices, dtype=torch.bool)
+    inside[head.regions["lips"]] = True
+    lips = inside[head.faces.long()].all(1)
+    # every triangle has one of its own, whatever its region
+    before, after = (torch.bincount(g.binding, minlength=head.num_faces)[lips].sum() - lips.sum() for g in (plain, dense))
+    area = areas(head.v_template, head.faces)
+    kept = area.sum() / (area * denser).sum()  # by the rest of the head, as their number stays the same
+    assert after / before == pytest.approx(6.0 * float(kept), rel=0.1)
+
+
+def test_a_head_without_names_is_as_dense_everywhere(head):
+    bare = copy(head)
+    bare.regions = {}
+    assert (densities(bare) == 1.0).all() and (worths(bare) == 1.0).all()
