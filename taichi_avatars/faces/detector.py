@@ -18,6 +18,7 @@ BATCH = 16
 RIGHT_EYE, LEFT_EYE = 0, 1  # among the keypoints
 FACE_IN_REGION = 1.5  # side of the region that the landmarks are looked for in, of the face's box
 FINEST = 3
+SMALLEST_TILE = 40  # pixels
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +71,8 @@ def tiles_of(width: int, height: int, level: int) -> list[Region]:
     if level == 0:
         return [Region(0.5 * width, 0.5 * height, max(width, height))]
     side = min(width, height) / 2 ** (level - 1)
+    if side < SMALLEST_TILE:
+        return []  # a face in it would be too small for its landmarks, and the tiles of a narrow picture have no end
     if level == 1 and max(width, height) < 1.2 * side:
         return []  # level 0 was the same
 

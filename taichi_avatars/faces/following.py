@@ -20,6 +20,7 @@ PATIENCE = 10  # pictures for which a lost face is looked for before its track e
 CUT = 0.12  # mean change of a thumbnail's brightness, of 1, above which a new scene begins
 THUMBNAIL = 24  # pixels
 ALIVE = 0.012  # change of shape, of the distance between the eyes; 0.004 for a poster, 0.03 for a calm speaker
+AGAIN = 0.08  # a face whose centre moved by more than this share of its region is looked at again, in the middle of another
 FAR = 0.25  # a face whose centre moves by more than this share of its size in one picture is another face
 
 
@@ -114,6 +115,8 @@ class FaceFollower:
 
     def _follow(self, picture: Picture, followed: _Followed) -> None:
         found = find_landmarks(picture, followed.region) if followed.lost == 0 else None
+        if found is not None and found.presence >= PRESENT and found.moved() > AGAIN:
+            found = find_landmarks(picture, found.surrounding())
         if found is None or not _continues(found, followed):
             found = self._find_again(picture, followed)
         if found is None or self._taken(found.surrounding(), followed):

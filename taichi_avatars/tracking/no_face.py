@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from itertools import islice
+
 import numpy as np
 
 from taichi_avatars.faces.detector import find_faces
@@ -9,6 +12,7 @@ from taichi_avatars.faces.regions import Picture
 from taichi_avatars.tracking.source import Source, video_frames
 
 LOOKED_AT = 5  # pictures
+BEGINNING = 10.0  # seconds that show how a camera was held
 LONGEST = 480  # pixels
 BLACK = 0.05  # mean brightness
 SURER = 0.08  # score by which a face must be surer when turned: between 0.15 and 0.3 where it is upside down
@@ -26,14 +30,16 @@ def why_no_face(source: Source) -> str:
 
 def upside_down(source: Source) -> bool:
     """Whether faces are surer when the pictures are turned by a half: the networks see some in chins and necks, too."""
-    gain = [_score(picture[::-1, ::-1].copy()) - _score(picture) for picture in _some(source)]
+    gain = [_score(picture[::-1, ::-1].copy()) - _score(picture) for picture in _some(source, BEGINNING)]
     return float(np.mean(gain)) > SURER
 
 
-def _some(source: Source) -> list[Picture]:
-    every = max(1, source.count // LOOKED_AT)
+def _some(source: Source, seconds: float = math.inf) -> list[Picture]:
+    """A few pictures, evenly over the video or its beginning."""
+    every = max(1, int(min(source.count, seconds * source.rate)) // LOOKED_AT)
     size = source.scaled(LONGEST)
-    return [frame.picture(size) for frame in video_frames(source, source.rate) if frame.number % every == 0][:LOOKED_AT]
+    frames = (frame.picture(size) for frame in video_frames(source, source.rate) if frame.number % every == 0)
+    return list(islice(frames, LOOKED_AT))
 
 
 def _score(picture: Picture) -> float:

@@ -13,6 +13,7 @@ from pathlib import Path
 import av
 import av.error
 import numpy as np
+from av.container import InputContainer
 from av.video.frame import VideoFrame
 from av.video.reformatter import Colorspace, Interpolation, VideoReformatter
 from PIL import ExifTags, Image, ImageOps
@@ -83,6 +84,8 @@ def open_source(path: Path | str) -> Source:
     path = Path(path)
     if not path.exists():
         raise UserError(f"{path}: there is no such video or folder of pictures")
+    if not path.is_dir() and not path.is_file():
+        raise UserError(f"{path}: is neither a file nor a folder; save the video in a file first")
     return _open_folder(path) if path.is_dir() else _open_video(path)
 
 
@@ -103,9 +106,14 @@ def video_frames(source: Source, rate: float) -> Iterator[TimedFrame]:
             number += 1
 
 
+def _opened(path: Path) -> InputContainer:
+    """Opens a file: a colon in its name is no protocol, and what a playlist names elsewhere is not fetched."""
+    return av.open(f"file:{path}", options={"protocol_whitelist": "file"})
+
+
 def _open_video(path: Path) -> Source:
     try:
-        with av.open(str(path)) as container:
+        with _opened(path) as container:
             if not container.streams.video:
                 raise UserError(f"{path}: holds no pictures; give a video of the face")
             stream = container.streams.video[0]
@@ -134,7 +142,7 @@ def _video_frames(source: Source) -> Iterator[tuple[float, Callable[[tuple[int, 
     begin: float | None = None
     scalers: Scalers = defaultdict(VideoReformatter)
     try:
-        with av.open(str(source.path)) as container:
+        with _opened(source.path) as container:
             stream = container.streams.video[0]
             stream.thread_type = "AUTO"
             for frame in container.decode(stream):
@@ -194,7 +202,10 @@ def _folder_frames(source: Source) -> Iterator[tuple[float, Callable[[tuple[int,
 
 
 def _load_upright(file: Path, expected: tuple[int, int], size: tuple[int, int]) -> np.ndarray:
-    picture = ImageOps.exif_transpose(_load(file)).convert("RGB")
+    picture = ImageOps.exif_transpose(_load(file))
+    if picture.mode.startswith("I"):  # 16 bits of grey, which Pillow would cut off at 255
+        picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
+    picture = picture.convert("RGB")
     if picture.size != expected:
         raise UserError(
             f"{file}: is {picture.width}x{picture.height}, the first picture {expected[0]}x{expected[1]}; give one size"

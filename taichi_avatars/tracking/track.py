@@ -6,7 +6,8 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -88,38 +89,49 @@ def track(
     sources = [open_source(video) for video in videos]
     with writing(out):
         work = _begin(out, sources, settings, resume)
-    head = FlameModel.builtin()
-    tracked = []
-    first = 0
-    for number, source in enumerate(sources):
-        watched = _watch(source, work / f"{SEEN}_{number}.npz", settings.rate, open_bar)
-        tracked.append(examined(head, watched, settings.face, settings.focal, first))
-        first += len(watched.seconds)
-    with open_bar("fit", first, "frames") as bar:
-        found = fit(head, [one.clip for one in tracked], bar.update)
-    for one, own in zip(tracked, found.clips, strict=True):
-        check_views(one, own.frames)
-    choices = [
-        choose(one.seen, own.residual.numpy(), own.frames.numpy(), POSE, settings.test)
-        for one, own in zip(tracked, found.clips, strict=True)
-    ]
-    silhouettes = [
-        _silhouettes(head, one, own, found, choice, settings.rate, open_bar)
-        for one, own, choice in zip(tracked, found.clips, choices, strict=True)
-    ]
-    with open_bar("fit outlines", first, "frames") as bar:
-        teaching = [torch.from_numpy(choice.rows("train")) for choice in choices]
-        found = fit_outlines(head, [one.clip for one in tracked], found, silhouettes, teaching, bar.update)
-    with writing(out):
-        report = _write(work / "capture", head, tracked, found, choices, silhouettes, settings, open_bar)
-        _put_in_place(work / "capture", out)
-        shutil.rmtree(work, ignore_errors=True)
+    with _tidy(work):
+        head = FlameModel.builtin()
+        tracked = []
+        first = 0
+        for number, source in enumerate(sources):
+            watched = _watch(source, work / f"{SEEN}_{number}.npz", settings.rate, open_bar)
+            tracked.append(examined(head, watched, settings.face, settings.focal, first))
+            first += len(watched.seconds)
+        with open_bar("fit", first, "frames") as bar:
+            found = fit(head, [one.clip for one in tracked], bar.update)
+        for one, own in zip(tracked, found.clips, strict=True):
+            check_views(one, own.frames)
+        choices = [
+            choose(one.seen, own.residual.numpy(), own.frames.numpy(), POSE, settings.test)
+            for one, own in zip(tracked, found.clips, strict=True)
+        ]
+        silhouettes = [
+            _silhouettes(head, one, own, found, choice, settings.rate, open_bar)
+            for one, own, choice in zip(tracked, found.clips, choices, strict=True)
+        ]
+        with open_bar("fit outlines", first, "frames") as bar:
+            teaching = [torch.from_numpy(choice.rows("train")) for choice in choices]
+            found = fit_outlines(head, [one.clip for one in tracked], found, silhouettes, teaching, bar.update)
+        with writing(out):
+            report = _write(work / "capture", head, tracked, found, choices, silhouettes, settings, open_bar)
+            _put_in_place(work / "capture", out)
+            shutil.rmtree(work, ignore_errors=True)
     return {key: value for key, value in report.items() if key != "frames"}
 
 
 def work_folder(out: Path) -> Path:
     """Where what is done before an interrupt waits for `resume`."""
     return out.parent / f".{out.name}-tracking"
+
+
+@contextmanager
+def _tidy(work: Path) -> Iterator[None]:
+    """Only what was interrupted is kept: the same video would be refused again."""
+    try:
+        yield
+    except UserError:
+        shutil.rmtree(work, ignore_errors=True)
+        raise
 
 
 def _begin(out: Path, sources: Sequence[Source], settings: Settings, resume: bool) -> Path:

@@ -27,7 +27,6 @@ SMALLEST_FACE = 40.0  # pixels from forehead to chin
 MOST_IN_PROFILE = 50.0  # degrees
 FRONTAL = 0.35  # distance of the eyes, of the height of the face
 MOST_LEANING = 60.0  # degrees to one side
-SEEN_THROUGHOUT = 0.95  # of the pictures
 TOO_BLURRED = 0.02  # sharpness, see `faces.look`; real videos have 0.05 to 0.1
 
 
@@ -91,7 +90,7 @@ def _problem(watched: Watched, person: Person, seen: FaceOverTime) -> str | None
     there = seen.presence >= SURE
     count, seconds = int(there.sum()), watched.seconds[-1] if watched.seconds else 0.0
     leaning = count > 0 and abs(_lean(seen.points[there])) > MOST_LEANING
-    if leaning or (count < SEEN_THROUGHOUT * len(there) and upside_down(watched.source)):
+    if leaning or upside_down(watched.source):
         return "the head is not upright in it; turn the video, or hold the camera so that it is"
     if count < FEWEST:
         return f"shows a face in {count} pictures only, {seconds:.1f} seconds in all; {FILM}, for half a minute"

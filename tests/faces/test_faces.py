@@ -196,3 +196,14 @@ def test_a_face_that_jumps_is_found_again(shots):
     assert person.frames == 4
     middle = person.over(4).points[:, :, :2].mean(1)
     np.testing.assert_allclose(middle[3] - middle[0], (130, 30), atol=3)
+
+
+def test_a_face_that_moves_fast_is_looked_at_in_the_middle_of_its_region(shots):
+    follower, still = FaceFollower(), FaceFollower()
+    for k in range(4):
+        follower.step(room(shots[0][0], (200 + 36 * (k % 2), 100 + 24 * (k % 2))))
+        still.step(room(shots[0][0], (200, 100)))
+    moved, resting = (people(f.tracks)[0].over(4) for f in (follower, still))
+    assert moved.presence.min() > 0.99
+    off = moved.points[1::2, :, :2] - resting.points[1::2, :, :2] - (36, 24)
+    assert np.linalg.norm(off, axis=2).mean() < 0.7

@@ -102,6 +102,29 @@ def test_an_interrupted_run_goes_on(filmed, tmp_path):
     assert seen == list(range(7, COUNT + 1)) and (out / "transforms_train.json").is_file()
 
 
+@pytest.mark.parametrize("stage", ["fit", "cut out"])
+def test_what_is_interrupted_later_is_not_looked_at_again(stage, filmed, tmp_path):
+    out, begun = tmp_path / "capture", []
+
+    @contextmanager
+    def stopping(what: str, total: int, unit: str):
+        class Stop(Bar):
+            def update(self, done: int, total: int | None = None, **figures: str) -> None:
+                raise KeyboardInterrupt
+
+        begun.append(what)
+        yield Stop() if what.startswith(stage) else Bar()
+
+    settings = Settings(focal=filmed[2].fx)
+    with pytest.raises(KeyboardInterrupt):
+        track([filmed[0]], out, settings, stopping)
+    assert [p.name for p in tmp_path.iterdir()] == [".capture-tracking"]
+    begun.clear()
+    stage = "nothing"
+    track([filmed[0]], out, settings, stopping, resume=True)
+    assert begun[0] == "fit" and sorted(p.name for p in tmp_path.iterdir()) == ["capture"]
+
+
 def test_what_is_no_capture_of_track_is_not_replaced(filmed, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "photo.png").write_bytes(b"mine")
