@@ -119,7 +119,8 @@ def _kernel_cache(device: str) -> dict[str, object]:
     name = "kernels" if engine.name() == "taichi" else f"kernels-{engine.name()}-{digest}"
     folder = machine.kernel_folder(name)
     first_launches.keep_in(folder, f"{device} {digest}")
-    return {"offline_cache": True, "offline_cache_file_path": str(folder)}
+    # The engine takes UTF-8, also where Python reads names as ASCII (LC_ALL=C) and its strings hold the other bytes escaped.
+    return {"offline_cache": True, "offline_cache_file_path": os.fsencode(folder).decode("utf-8", "replace")}
 
 
 def _refuse_in_children() -> None:

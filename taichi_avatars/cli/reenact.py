@@ -118,8 +118,8 @@ def reenact(
 
     Without --motion the avatar performs the held-out timesteps of its own capture (self-reenactment), with it another person's
     (cross-reenactment): it keeps its own shape; expressions and poses are those of the motion. Motions may have any length and
-    fewer expression coefficients than the head (EMOCA's 50). ARKit weights work on the built-in head, whose expressions have
-    ARKit's names. --relative and --clamp help if the other face does not fit.
+    fewer expression coefficients than the head (EMOCA's 50). ARKit weights work on the built-in head and on GNM's.
+    --relative and --clamp help if the other face does not fit.
 
     Example: taichi-avatars reenact -m output/me --motion friend/flame_param.npz --relative --clamp --show avatar mesh novel
     """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-RIDGE = 1e-3  # damping of the least squares, relative to the largest component: keeps coefficients small
+RIDGE = 1e-4  # damping of the least squares, relative to the largest component: keeps coefficients small
 
 
 def fitted_components(basis: np.ndarray, offsets: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Faces captured as the 52 ARKit weights, mapped to a head whose expression components have ARKit's names."""
+"""Faces captured as the 52 ARKit weights, mapped to a head."""
 
 from __future__ import annotations
 
@@ -21,40 +21,37 @@ LARGEST_TURN = 0.6  # radians that a head rotation approaches but does not excee
 def perform(path: Path, take: Take, head: FlameModel) -> Motion:
     """Maps a recording to a head.
 
-    Weights go to the expression components of the same name. Gaze turns the eyeballs as well, jawOpen the jaw joint a little,
-    and the head's rotation is shared between neck and root and limited to the range of a neck.
+    Weights move what `face_map` says. The head's rotation is shared between neck and root and limited to the range of a neck.
 
     Args:
         path: where the recording came from.
-        head: must have named expression components, as the built-in head has.
+        head: the built-in one, another with components of ARKit's names, or a GNM head.
 
     Raises:
-        UserError: if the head has no such components.
+        UserError: for any other head, or weights of other names.
     """
-    names, weights = take.names, take.weights
-    known = head.expression_names or []
-    if not any(name in known for name in names):
-        raise UserError(
-            f"{path}: ARKit weights need a head whose expression components have ARKit's names, which this one does not have; "
-            "use an avatar of the built-in head, or a motion with FLAME parameters (.npz)"
-        )
-    mapped = face_map(head)
+    names, mapped, place = take.names, face_map(head), columns(head.n_expr)
     moving = [name for name in dict.fromkeys(names) if name in mapped.names]
     matrix = torch.from_numpy(mapped.matrix)[[mapped.names.index(name) for name in moving]]
-    rows = weights[:, [names.index(name) for name in moving]] @ matrix
-    place = columns(head.n_expr)
+    if not bool(matrix[:, place["expr"]].any()):
+        raise UserError(
+            f"{path}: ARKit weights need a head whose expression components have ARKit's names, which this one does not "
+            "have, or a GNM head with eyes, in metres and upright; use an avatar of the built-in head, or "
+            "a motion with FLAME parameters (.npz)"
+        )
+    rows = take.weights[:, [names.index(name) for name in moving]] @ matrix
     turn, has = _limited(take.poses), {part.name for part in head.parts}
     sequence = FlameSequence(
-        timesteps=list(range(len(weights))),
+        timesteps=list(range(len(rows))),
         shape=torch.zeros(head.n_shape, dtype=torch.float32),
         expr=rows[:, place["expr"]],
         rotation=(1.0 - NECK_SHARE) * turn if "neck" in has else turn,
         neck_pose=NECK_SHARE * turn if "neck" in has else None,
         jaw_pose=rows[:, place["jaw"]] if "jaw" in has else None,
         eyes_pose=rows[:, place["eyes"]] if "eyes" in has else None,
-        translation=torch.zeros(len(weights), 3, dtype=torch.float32),
+        translation=torch.zeros(len(rows), 3, dtype=torch.float32),
     )
-    return Motion(path.stem, sequence, take.fps, views=[])
+    return Motion(path.stem, sequence, take.fps, views=[], remark=mapped.remark)
 
 
 def _limited(turns: Tensor) -> Tensor:

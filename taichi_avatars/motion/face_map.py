@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from taichi_avatars.head.fitting import fitted_components
 from taichi_avatars.head.flame import FlameModel
 from taichi_avatars.head.flame_files import load_npz
 from taichi_avatars.head.pose import PARTS, HeadPose, Part
+from taichi_avatars.head.stand_in import JAW_STEP, expression_units
 
 # In the order of Apple's apps.
 ARKIT_NAMES = (
@@ -30,6 +32,8 @@ ARKIT_NAMES = (
 GAZE_SIDEWAYS, GAZE_VERTICAL = 0.5, 0.35  # radians of the eyeball at weight 1
 JAW_JOINT = 0.1  # radians of the jaw joint at jawOpen 1, if the component of that name does the rest of the opening
 JAW_ALONE, JAW_SIDEWAYS = 0.4, 0.1  # radians, if the joint does all of it
+
+_CARRIED: WeakKeyDictionary[FlameModel, FaceMap] = WeakKeyDictionary()  # computed once per head: it takes seconds
 
 
 def columns(n_expr: int, parts: Sequence[Part] = PARTS) -> dict[str, slice]:
@@ -49,7 +53,7 @@ class FaceMap:
         names: the names of W weights.
         matrix: (W, E + 18) float32, the contribution of a weight of 1 to a row. Axis-angles in radians.
         bounded: whether expression components are weights from 0 to 1, as named ones are.
-        remark: one line on what such weights cannot move on this head, if anything.
+        remark: one line on what such weights do on this head, if it is not what they do on the built-in one.
     """
 
     names: tuple[str, ...]
@@ -62,15 +66,22 @@ def face_map(head: FlameModel, blendshapes: Path | str | None = None) -> FaceMap
     """The map of a head.
 
     Weights go to the expression components of the same name. Gaze turns the eyeballs as well, jawOpen the jaw joint a little.
-    On a head without such names they move jaw and eyes, and expressions only if a file defines how.
+    On a GNM head, whose expressions have other names, they move it as they do the built-in head, as nearly as its components
+    allow. On a FLAME head they move jaw and eyes, and expressions only if a file defines how.
 
     Args:
         blendshapes: an npz with `names` (N,) and either `expr` (N,E), expression components of each, or `offsets` (N,V,3),
-            metres on the head's neutral face, which are fitted by least squares; None: by name only.
+            metres on the head's neutral face, which are fitted by least squares; None: as said above.
 
     Raises:
         UserError: if the file is broken, does not fit the head, or the head needs none.
     """
+    reason = None
+    if head.kind == "gnm" and blendshapes is None and not set(head.expression_names or []) & set(ARKIT_NAMES):
+        try:
+            return _carried(head)
+        except UserError as error:
+            reason = f"{error}; until then"
     named = head.expression_names or []
     common = set(named) & set(ARKIT_NAMES)
     names = (*ARKIT_NAMES, *(name for name in named if name not in ARKIT_NAMES)) if common else ARKIT_NAMES
@@ -91,12 +102,31 @@ def face_map(head: FlameModel, blendshapes: Path | str | None = None) -> FaceMap
     if blendshapes is None:
         movable = [name for name in ("jaw", "eyes", "neck") if name in {part.name for part in head.parts}]
         remark = (
-            f"this head's expressions have no names: face-tracking weights move its {', '.join(movable)} and head only; "
-            "--blendshapes FILE.npz maps them to its expression components"
+            f"{reason or 'this head has no expressions of those names:'} face-tracking weights move its {', '.join(movable)} "
+            "and head only; --blendshapes FILE.npz maps them to its expression components"
         )
         return FaceMap(names, matrix, bounded=False, remark=remark)
     _add_expressions(matrix, index, head, place, Path(blendshapes))
     return FaceMap(names, matrix, bounded=False)
+
+
+def _carried(head: FlameModel) -> FaceMap:
+    """The built-in head's map on another head: expressions and jaw by correspondence, joints by their roles."""
+    if head in _CARRIED:
+        return _CARRIED[head]
+    own = FlameModel.builtin()
+    mapped, units = face_map(own), expression_units(head).numpy()
+    there, here = columns(own.n_expr), columns(head.n_expr)
+    matrix = np.zeros((len(mapped.names), here["translation"].stop), np.float32)
+    for name, place in here.items():
+        if name not in ("expr", "jaw"):
+            matrix[:, place] = mapped.matrix[:, there[name]]
+    moved = np.concatenate([mapped.matrix[:, there["expr"]], mapped.matrix[:, there["jaw"]] / JAW_STEP], 1) @ units
+    matrix[:, here["expr"]] = moved[:, : head.n_expr]
+    if "jaw" in head.roles:
+        matrix[:, here["jaw"]] = JAW_STEP * moved[:, head.n_expr :]
+    remark = "ARKit weights move this head as they move the built-in one, as nearly as its own expressions allow"
+    return _CARRIED.setdefault(head, FaceMap(mapped.names, matrix, bounded=False, remark=remark))
 
 
 def _add_gaze(matrix: np.ndarray, index: dict[str, int], eyes: int) -> None:

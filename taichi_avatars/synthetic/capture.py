@@ -15,6 +15,7 @@ from torch import Tensor
 from taichi_avatars.errors import UserError
 from taichi_avatars.head.flame import FlameModel
 from taichi_avatars.head.sequence import FlameSequence
+from taichi_avatars.head.stand_in import stand_in
 from taichi_avatars.ops.frames import triangle_frames
 from taichi_avatars.ops.subject.strands import pose_strands
 from taichi_avatars.scene.cameras import Camera
@@ -37,7 +38,6 @@ from taichi_avatars.synthetic.hair import wrapping_offset
 from taichi_avatars.synthetic.identity import identity
 from taichi_avatars.synthetic.motion import drift, performance
 from taichi_avatars.synthetic.renderer import Subject, make_subject, photograph, pose, resting_vertices
-from taichi_avatars.synthetic.stand_in import stand_in
 
 FRAME_HEIGHT = 0.35  # metres at the head that fill the image's height
 DISTANCE = 1.0

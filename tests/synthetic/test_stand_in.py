@@ -12,12 +12,12 @@ from taichi_avatars.errors import UserError
 from taichi_avatars.head.correspondence import correspond
 from taichi_avatars.head.flame import FlameModel
 from taichi_avatars.head.sequence import FlameSequence
+from taichi_avatars.head.stand_in import stand_in
 from taichi_avatars.inspection.info import describe
 from taichi_avatars.scene.capture import load_capture
 from taichi_avatars.synthetic.capture import write_capture
 from taichi_avatars.synthetic.identity import identity
 from taichi_avatars.synthetic.motion import performance
-from taichi_avatars.synthetic.stand_in import stand_in
 
 MILLIMETRE = 1e-3
 

@@ -1,4 +1,4 @@
-"""The built-in subject on another head: its regions, its face and what it does, carried over from the built-in head."""
+"""The built-in head carried over to another one by correspondence: its regions, its identities and its expressions."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class StandIn:
 
 
 def stand_in(head: FlameModel) -> StandIn:
-    """Carries the built-in subject over to `head`.
+    """Carries the built-in head over to `head`.
 
     Regions are those that lie nearest, where the head names none of its own. Expression units are components of the same name,
     where there are such, else, as are identities, the sum of components that moves the vertices most nearly alike.
@@ -57,12 +57,25 @@ def stand_in(head: FlameModel) -> StandIn:
     Raises:
         UserError: for a head that this cannot be done with: without eyes, or turned or scaled.
     """
-    own = FlameModel.builtin()
-    if "left eye" not in head.roles:
-        raise UserError(f"this head has no eyes, only {', '.join(head.roles)}: a face needs some; give another head")
-    head = head.with_regions(_eyes(head) | head.regions)
+    own, head = FlameModel.builtin(), _with_eyes(head)
     found = correspond(head, own)
     faces = fitted_components(_rows(head.shapedirs.permute(2, 0, 1)), _rows_of(found, own.shapedirs.permute(2, 0, 1)))
+    units = _units(head, own, found)
+    regions = {name: ids for name, region in own.regions.items() if len(ids := _region(found, own, region))}
+    return StandIn(head.with_regions(regions | head.regions), torch.from_numpy(faces).float(), units)
+
+
+def expression_units(head: FlameModel) -> Tensor:
+    """The `StandIn.units` of a head alone.
+
+    Raises:
+        UserError: as `stand_in` does.
+    """
+    own, head = FlameModel.builtin(), _with_eyes(head)
+    return _units(head, own, correspond(head, own))
+
+
+def _units(head: FlameModel, own: FlameModel, found: Correspondence) -> Tensor:
     components = torch.cat([head.exprdirs(), jaw_turns(head)])
     units = fitted_components(_rows(components), _rows_of(found, torch.cat([own.exprdirs(), jaw_turns(own)])))
     names, of_head = own.expression_names or [], head.expression_names or []
@@ -70,8 +83,14 @@ def stand_in(head: FlameModel) -> StandIn:
         if name in of_head:
             units[row] = 0.0
             units[row, of_head.index(name)] = 1.0
-    regions = {name: ids for name, region in own.regions.items() if len(ids := _region(found, own, region))}
-    return StandIn(head.with_regions(regions | head.regions), torch.from_numpy(faces).float(), torch.from_numpy(units).float())
+    return torch.from_numpy(units).float()
+
+
+def _with_eyes(head: FlameModel) -> FlameModel:
+    """The head with its eyeballs among its regions."""
+    if "left eye" not in head.roles:
+        raise UserError(f"this head has no eyes, only {', '.join(head.roles)}: a face needs some; give another head")
+    return head.with_regions(_eyes(head) | head.regions)
 
 
 def _eyes(head: FlameModel) -> dict[str, Tensor]:
