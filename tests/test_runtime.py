@@ -1,5 +1,6 @@
 """The one backend of the process: its choice, its threads, and launches from any Python thread."""
 
+import os
 import subprocess
 import sys
 import textwrap
@@ -15,10 +16,15 @@ from taichi_avatars.ops.checks import check
 HERE = Path(__file__).parent
 
 
-def run(script: str, *arguments: str) -> str:
+def run(script: str, *arguments: str, **variables: str) -> str:
     """What a script prints in a process of its own, where no backend runs yet."""
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(script), *arguments], cwd=HERE, capture_output=True, text=True, timeout=300
+        [sys.executable, "-c", textwrap.dedent(script), *arguments],
+        cwd=HERE,
+        env=os.environ | variables,
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr[-2000:]
     return done.stdout
@@ -165,3 +171,17 @@ def test_threads_of_torch_do_not_spin_where_it_was_imported_first():
         print("asleep")
     """
     assert run(script) in ("asleep\n", "another OpenMP\n")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names are bytes")
+def test_kernels_are_kept_where_python_reads_names_as_ascii(tmp_path: Path):
+    script = """
+        import sys
+        assert sys.getfilesystemencoding() == "ascii", sys.getfilesystemencoding()
+        from taichi_avatars import runtime
+        print(runtime.init("cpu"))
+    """
+    (tmp_path / "Zo\u00eb").mkdir()
+    ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    assert run(script, XDG_CACHE_HOME=str(tmp_path / "Zo\u00eb"), **ascii_only) == "cpu\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["Zo\u00eb"]
