@@ -139,7 +139,7 @@ class TrainConfig(BaseModel):
     """Measure that size in metres."""
     lambda_opacity: float = Field(default=0.0, ge=0)
     """Weight of semi-transparency, 4 o (1 - o) of every opacity o: makes translucent heads solid."""
-    lambda_features: float = Field(default=4.0, ge=0)
+    lambda_features: float = Field(default=2.0, ge=0)
     """How much more the pixels of mouth and eyes count, where the head names these regions; LPIPS looks there, too, and more
     Gaussians start and stay there; 0 in the paper's schedule."""
     lambda_perceptual: float = Field(default=0.0, ge=0)
