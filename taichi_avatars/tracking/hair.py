@@ -20,7 +20,7 @@ from taichi_avatars.tracking.silhouettes import Silhouette
 
 DIRECTIONS = 160  # evenly over the sphere
 USUAL = 0.3  # quantile over the pictures that show a direction in the outline
-SPARE = 0.008  # metres beyond that
+SPARE = 0.003  # metres beyond that, for strands: how far the hair stands off is in the fitted mesh already
 FEWEST = 3  # pictures that must show it
 NEIGHBOURS = 4  # known directions nearest to one, whose largest thickness counts
 HALF = 0.5  # alpha

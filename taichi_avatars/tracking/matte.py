@@ -20,7 +20,7 @@ NOTHING, ALL = 0.1, 0.9
 CONNECTS = 0.2  # alpha from which a pixel leads to its neighbours
 # Metres by which the matte may leave the mesh's silhouette: hair is not in the mesh, shoulders do not belong to the head.
 MARGINS = {"skin": 0.008, "ears": 0.012, "scalp": 0.06, "neck": 0.002}
-SOFT = 0.006  # metres over which it fades beyond that
+SOFT = 0.004  # metres over which it fades beyond that
 MARGIN_BLUR = 0.02  # metres over which margins of neighbouring parts become one another
 GRID = 160  # pixels of the longer side on which the silhouette is drawn
 HEAD_IN_REGION = 1.45  # side of the square that the segmentation sees, of the head's height
