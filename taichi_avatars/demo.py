@@ -57,7 +57,7 @@ class Quality:
 
 
 QUALITIES = {
-    "fast": Quality(275, 401, 40, 8, 16, SUPERSAMPLE, 1_500, 50_000, (480, 640)),
+    "fast": Quality(275, 401, 40, 8, 16, SUPERSAMPLE, 1_500, 60_000, (480, 640)),
     "full": Quality(550, 802, 80, 16, 16, SUPERSAMPLE, 30_000, 100_000, (720, 960)),
 }
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bar
     from rich.progress import TaskID
 
-LINE_SECONDS = 4.5  # between two lines without a terminal; no five seconds may pass in silence
+LINE_SECONDS = 2.5  # between two lines without a terminal: with what lies between two bars, no five seconds pass in silence
 
 
 class Progress:
