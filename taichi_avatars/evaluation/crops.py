@@ -26,7 +26,10 @@ def boxes(head: FlameModel, vertices: Tensor, camera: SplatCamera) -> dict[str, 
         vertices: (V,3) of the posed head, metres.
     """
     found: dict[str, Box] = {}
-    for name, ids in regions(head).items():
+    parts = regions(head)
+    if not parts or not _faces(torch.cat(list(parts.values())), vertices, camera):
+        return found
+    for name, ids in parts.items():
         place = vertices[ids].cpu() @ camera.world_to_camera[:3, :3].T + camera.world_to_camera[:3, 3]
         depth = place[:, 2:]
         if bool((depth <= 0).any()):
@@ -41,7 +44,7 @@ def boxes(head: FlameModel, vertices: Tensor, camera: SplatCamera) -> dict[str, 
             min(size, int(value))
             for value, size in zip((high + margin).ceil().tolist(), (camera.width, camera.height), strict=True)
         )
-        if min(right - left, bottom - top) >= SMALLEST and _faces(head, vertices, camera):
+        if min(right - left, bottom - top) >= SMALLEST:
             found[name] = (slice(None), slice(top, bottom), slice(left, right))
     return found
 
@@ -56,8 +59,7 @@ def regions(head: FlameModel) -> Mapping[str, Tensor]:
     return found
 
 
-def _faces(head: FlameModel, vertices: Tensor, camera: SplatCamera) -> bool:
-    """Whether the face is turned to the camera: the centre of its features lies nearer than that of the head."""
-    features = torch.cat(list(regions(head).values()))
+def _faces(features: Tensor, vertices: Tensor, camera: SplatCamera) -> bool:
+    """Whether the face is turned to the camera: the centre of its features (N,) lies nearer than that of the head."""
     forward = camera.world_to_camera[2, :3]
     return bool(((vertices[features].mean(0) - vertices.mean(0)).cpu() @ forward) < 0)

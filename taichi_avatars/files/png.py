@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import struct
+import io
 import zlib
 from pathlib import Path
 
@@ -39,23 +39,7 @@ def write_png(path: Path | str, image: Tensor | np.ndarray) -> Path:
 
 
 def encode_rgba(pixels: np.ndarray) -> bytes:
-    """A PNG file of (H,W,4) uint8, in half the time of Pillow's, which tries five filters for every row (PNG, section 9).
-
-    Each row is stored as its difference from the one above; most of what was cut out is empty, so that runs are enough.
-    """
-    height, width = pixels.shape[:2]
-    flat = np.ascontiguousarray(pixels).reshape(height, 4 * width)
-    rows = np.empty((height, 1 + 4 * width), np.uint8)
-    rows[:, 0] = 2  # the filter "up"
-    rows[0, 1:] = flat[0]
-    np.subtract(flat[1:], flat[:-1], out=rows[1:, 1:])
-    packed = zlib.compressobj(1, strategy=zlib.Z_RLE)
-    chunks = (
-        (b"IHDR", struct.pack(">2I5B", width, height, 8, 6, 0, 0, 0)),  # 8 bits, colour with alpha
-        (b"IDAT", packed.compress(rows.data) + packed.flush()),
-        (b"IEND", b""),
-    )
-    return b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(data, zlib.crc32(name)))
-        for name, data in chunks
-    )
+    """A PNG file of (H,W,4) uint8, for what was cut out: most of it is empty, so that runs are enough."""
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "png", compress_level=1, compress_type=zlib.Z_RLE)
+    return file.getvalue()

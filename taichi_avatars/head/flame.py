@@ -169,6 +169,13 @@ class FlameModel:
         flat = self._rig.basis.values.permute(1, 0, 2).flatten(1)
         return flat[: self.n_expr, : 3 * self.num_vertices].unflatten(1, (-1, 3))
 
+    def region_mask(self, name: str) -> Tensor:
+        """(V,) bool: whether a vertex belongs to a region; nowhere for one that this head does not name."""
+        mask = torch.zeros(self.num_vertices, dtype=torch.bool)
+        if name in self.regions:
+            mask[self.regions[name]] = True
+        return mask
+
     def with_regions(self, regions: Mapping[str, Tensor]) -> FlameModel:
         """The same head with other named regions, vertex ids (N,)."""
         other = copy.copy(self)

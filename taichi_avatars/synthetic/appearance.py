@@ -79,10 +79,7 @@ def smoothed(values: Tensor, faces: Tensor, rounds: int) -> Tensor:
 
 def indicator(head: FlameModel, name: str) -> Tensor:
     """1 at the vertices of a region, 0 elsewhere (V,); all 0 for a region that the head does not name."""
-    out = torch.zeros(head.num_vertices)
-    if name in head.regions:
-        out[head.regions[name]] = 1.0
-    return out
+    return head.region_mask(name).float()
 
 
 def layout(longest: Tensor, spacing: Tensor | float) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -154,8 +154,7 @@ def _edges(head: FlameModel) -> tuple[Tensor, np.ndarray]:
     faces = head.faces
     ends = torch.cat([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]).sort(1).values
     triangle = torch.arange(len(faces)).repeat(3)
-    outer = torch.zeros(head.num_vertices, dtype=torch.bool)
-    outer[head.regions["skin"]] = True
+    outer = head.region_mask("skin")
     key = ends[:, 0] * head.num_vertices + ends[:, 1]
     order = key.argsort(stable=True)
     key, ends, triangle = key[order], ends[order], triangle[order]

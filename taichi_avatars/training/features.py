@@ -19,18 +19,10 @@ def densities(head: FlameModel) -> Tensor:
     """(F,) Gaussians per area that a run starts with, against those elsewhere."""
     found = torch.ones(head.num_faces)
     for name, times in DENSER.items():
-        found[_triangles(head, name)] = times
+        found[head.region_mask(name)[head.faces].all(1)] = times
     return found
 
 
 def worths(head: FlameModel) -> Tensor:
     """(F,) what contributions of the Gaussians of each triangle count."""
     return 1.0 + (WORTH - 1.0) * (densities(head) > 1.0)
-
-
-def _triangles(head: FlameModel, region: str) -> Tensor:
-    """(F,) bool: those of a region; none where the head does not name it."""
-    inside = torch.zeros(head.num_vertices, dtype=torch.bool)
-    if region in head.regions:
-        inside[head.regions[region]] = True
-    return inside[head.faces.long()].all(1)
