@@ -48,14 +48,14 @@ class HairSurvey:
             return
         scale = outline.camera.width / camera.width
         alpha = onto(silhouette.alpha, silhouette.region.scaled(scale), outline.inside.shape)
-        beyond = (outline.distance > 0) & (outline.distance * outline.pixel <= MARGINS["scalp"])
+        beyond = ~outline.inside & (outline.distance <= MARGINS["scalp"])
         alpha = connected(np.where(beyond | outline.inside, alpha, 0), outline.inside)
         found = np.full(DIRECTIONS, np.nan)
         edge = outline.inside & np.logical_not(ndimage.binary_erosion(outline.inside))
         found[self._of_triangle[outline.triangle[edge]]] = 0.0
         hair = beyond & (alpha > HALF)
         place = self._of_triangle[outline.nearest_triangle[hair]]
-        np.fmax.at(found, place, outline.distance[hair] * outline.pixel)
+        np.fmax.at(found, place, outline.distance[hair])
         self._seen.append(found)
 
     def margins(self) -> Tensor:

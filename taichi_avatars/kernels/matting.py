@@ -1,0 +1,109 @@
+"""What colours say of where an object ends: every pixel of a band is compared with colours that surely belong to either side.
+
+The picture is divided into cells. Those of the band have a number n and K samples of either side, front and back (N,K,3);
+lightness (N,) says how much a difference in lightness counts, beside one in hue: shade changes it, too.
+"""
+
+from taichi_avatars.engine import ti, tm
+from taichi_avatars.kernels.types import F32x1, F32x2, F32x3, I32x2, vec3
+
+FRONT, BEHIND = -1, -2  # numbers of cells outside the band
+FAR = 1e9
+SURE = 6.0  # logit
+
+
+@ti.func
+def colour(values: F32x3, row: ti.i32, column: ti.i32) -> vec3:
+    return vec3(values[row, column, 0], values[row, column, 1], values[row, column, 2])
+
+
+@ti.func
+def distance(a: vec3, b: vec3, lightness: ti.f32) -> ti.f32:
+    d = a - b
+    return (d - (1.0 - lightness) * (d.sum() / 3.0)).norm()
+
+
+@ti.func
+def two_least(a: ti.f32, known: tm.vec2) -> tm.vec2:
+    """The two least of a value and of two in order. The second of all is less of an accident than the least."""
+    return tm.vec2(ti.min(a, known[0]), ti.min(ti.max(a, known[0]), known[1]))
+
+
+@ti.func
+def between(values: F32x2, y: ti.f32, x: ti.f32) -> ti.f32:
+    """Bilinear interpolation at (y, x) in pixels, whose centres lie at integer + 0.5; beyond the border its value."""
+    rows, columns = values.shape[0], values.shape[1]
+    v, u = tm.clamp(y - 0.5, 0.0, rows - 1.0), tm.clamp(x - 0.5, 0.0, columns - 1.0)
+    i, j = ti.min(ti.cast(v, ti.i32), rows - 2), ti.min(ti.cast(u, ti.i32), columns - 2)
+    b, a = v - i, u - j
+    upper = (1.0 - a) * values[i, j] + a * values[i, j + 1]
+    return (1.0 - b) * upper + b * ((1.0 - a) * values[i + 1, j] + a * values[i + 1, j + 1])
+
+
+@ti.kernel
+def tell_apart(front: F32x3, back: F32x3, lightness: F32x1, alike: ti.f32, distinct: ti.f32, apart: F32x1):
+    """apart (N,): 0 where the colours behind resemble those in front, 1 where they do not.
+
+    alike, distinct: mean distances at which 0 ends and 1 begins.
+    """
+    for n in range(front.shape[0]):
+        total = 0.0
+        for b in range(back.shape[1]):
+            nearest = tm.vec2(FAR, FAR)
+            for f in range(front.shape[1]):
+                nearest = two_least(distance(colour(back, n, b), colour(front, n, f), lightness[n]), nearest)
+            total += nearest[1]
+        apart[n] = tm.clamp((total / back.shape[1] - alike) / (distinct - alike), 0.0, 1.0)
+
+
+@ti.kernel
+def weigh_colours(
+    picture: F32x3,
+    cells: I32x2,
+    front: F32x3,
+    back: F32x3,
+    lightness: F32x1,
+    apart: F32x1,
+    place: F32x2,
+    segmented: F32x2,
+    square: vec3,
+    noise: ti.f32,
+    power: ti.f32,
+    logit: F32x2,
+):
+    """logit (H,W) of what each pixel of picture (H,W,3) belongs to: by its place, by a segmentation and by its colour.
+
+    A mixture of two colours is as far from each as its share of the other: the ratio of the distances is that of the shares.
+
+    cells (h,w): FRONT, BEHIND or numbers. place (h,w): a logit. segmented (S,S): another, of the square
+    (left, top, size) in pixels. noise: distance of colours that are the same; power: weight of the colours.
+    """
+    rows, columns, height, width = cells.shape[0], cells.shape[1], logit.shape[0], logit.shape[1]
+    for y, x in ti.ndrange(height, width):
+        n = cells[y * rows // height, x * columns // width]
+        if n < 0:
+            logit[y, x] = ti.select(n == FRONT, SURE, -SURE)
+        else:
+            own = colour(picture, y, x)
+            to_front, to_back = tm.vec2(FAR, FAR), tm.vec2(FAR, FAR)
+            for k in range(front.shape[1]):
+                to_front = two_least(distance(own, colour(front, n, k), lightness[n]), to_front)
+                to_back = two_least(distance(own, colour(back, n, k), lightness[n]), to_back)
+            says = power * apart[n] * ti.log((to_back[1] + noise) / (to_front[1] + noise))
+            says += between(place, (y + 0.5) * rows / height, (x + 0.5) * columns / width)
+            scale = segmented.shape[0] / square[2]
+            says += between(segmented, (y + 0.5 - square[1]) * scale, (x + 0.5 - square[0]) * scale)
+            logit[y, x] = tm.clamp(says, -SURE, SURE)
+
+
+@ti.kernel
+def soften(logit: F32x2, nothing: ti.f32, everything: ti.f32, alpha: F32x2):
+    """alpha (H,W): of the binomial mean of logit over 3x3 pixels, its range [nothing, everything] stretched to [0, 1]."""
+    height, width = logit.shape[0], logit.shape[1]
+    for y, x in ti.ndrange(height, width):
+        total = 0.0
+        for i, j in ti.static(ti.ndrange((-1, 2), (-1, 2))):
+            yy, xx = tm.clamp(y + i, 0, height - 1), tm.clamp(x + j, 0, width - 1)
+            total += (2 - abs(i)) * (2 - abs(j)) / 16.0 * logit[yy, xx]
+        share = 1.0 / (1.0 + ti.exp(-total))
+        alpha[y, x] = tm.clamp((share - nothing) / (everything - nothing), 0.0, 1.0)
