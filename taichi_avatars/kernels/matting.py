@@ -18,15 +18,11 @@ def colour(values: F32x3, row: ti.i32, column: ti.i32) -> vec3:
 
 
 @ti.func
-def distance(a: vec3, b: vec3, lightness: ti.f32) -> ti.f32:
+def likeness(a: vec3, b: vec3, lightness: ti.f32, noise: ti.f32) -> ti.f32:
+    """1 for equal colours, falling with the square of their distance (a Cauchy density), which noise is the scale of."""
     d = a - b
-    return (d - (1.0 - lightness) * (d.sum() / 3.0)).norm()
-
-
-@ti.func
-def two_least(a: ti.f32, known: tm.vec2) -> tm.vec2:
-    """The two least of a value and of two in order. The second of all is less of an accident than the least."""
-    return tm.vec2(ti.min(a, known[0]), ti.min(ti.max(a, known[0]), known[1]))
+    d -= (1.0 - lightness) * (d.sum() / 3.0)
+    return 1.0 / (1.0 + d.dot(d) / (noise * noise))
 
 
 @ti.func
@@ -41,29 +37,12 @@ def between(values: F32x2, y: ti.f32, x: ti.f32) -> ti.f32:
 
 
 @ti.kernel
-def tell_apart(front: F32x3, back: F32x3, lightness: F32x1, alike: ti.f32, distinct: ti.f32, apart: F32x1):
-    """apart (N,): 0 where the colours behind resemble those in front, 1 where they do not.
-
-    alike, distinct: mean distances at which 0 ends and 1 begins.
-    """
-    for n in range(front.shape[0]):
-        total = 0.0
-        for b in range(back.shape[1]):
-            nearest = tm.vec2(FAR, FAR)
-            for f in range(front.shape[1]):
-                nearest = two_least(distance(colour(back, n, b), colour(front, n, f), lightness[n]), nearest)
-            total += nearest[1]
-        apart[n] = tm.clamp((total / back.shape[1] - alike) / (distinct - alike), 0.0, 1.0)
-
-
-@ti.kernel
 def weigh_colours(
     picture: F32x3,
     cells: I32x2,
     front: F32x3,
     back: F32x3,
     lightness: F32x1,
-    apart: F32x1,
     place: F32x2,
     segmented: F32x2,
     square: vec3,
@@ -85,11 +64,11 @@ def weigh_colours(
             logit[y, x] = ti.select(n == FRONT, SURE, -SURE)
         else:
             own = colour(picture, y, x)
-            to_front, to_back = tm.vec2(FAR, FAR), tm.vec2(FAR, FAR)
+            of_front, of_back = 0.0, 0.0
             for k in range(front.shape[1]):
-                to_front = two_least(distance(own, colour(front, n, k), lightness[n]), to_front)
-                to_back = two_least(distance(own, colour(back, n, k), lightness[n]), to_back)
-            says = power * apart[n] * ti.log((to_back[1] + noise) / (to_front[1] + noise))
+                of_front += likeness(own, colour(front, n, k), lightness[n], noise)
+                of_back += likeness(own, colour(back, n, k), lightness[n], noise)
+            says = power * ti.log(of_front / of_back)
             says += between(place, (y + 0.5) * rows / height, (x + 0.5) * columns / width)
             scale = segmented.shape[0] / square[2]
             says += between(segmented, (y + 0.5 - square[1]) * scale, (x + 0.5 - square[0]) * scale)

@@ -18,15 +18,15 @@ from torch import Tensor
 from taichi_avatars import runtime
 from taichi_avatars.faces.regions import Region
 
-SAMPLES, AROUND = 16, 0.015  # of either side, and metres round a place from whose surroundings they are the nearest
+SAMPLES, AROUND = 12, 0.05  # of either side, and metres round a place from whose surroundings they are the nearest
 GOLDEN = np.pi * (3 - 5**0.5)
-# Of colours from 0 to 255: what noise and texture make of one; mean distances up to which, and from which, sides are told apart.
-NOISE, ALIKE, DISTINCT = 8.0, 4.0, 16.0
-POWER = 4.0  # of a colour's odds against those of place and segmentation, of which neighbours share much
-MOST = 0.9  # that a segmentation is believed
-FADE = 0.003  # metres of distance from the silhouette that change the odds by e
-INSIDE, OUTSIDE = 3.0, -6.0  # the most that the place says
-SHADED = 0.4  # what lightness counts at the neck, which lies in the head's shade
+NOISE = 8.0  # of colours from 0 to 255: what noise and texture make of one
+POWER = 2.0  # of a colour's odds against those of place and segmentation, of which neighbours share much
+MOST = 0.7  # that a segmentation is believed
+FADE = 0.001  # metres of distance from the silhouette that change the odds by a factor of e
+INSIDE, OUTSIDE = 6.0, -9.0  # the most that the place says
+NECK = 1.0  # and at the neck, where a collar may cover what is inside
+SHADED = 0.2  # what lightness counts at the neck
 NOTHING, ALL = 0.05, 0.95  # opacities below and above which they are taken for nothing and for all
 
 
@@ -37,14 +37,14 @@ class Zones:
     Attributes:
         front, behind: cells that surely belong to the head, and surely do not.
         distance: from the silhouette, metres, negative inside.
-        shaded: cells whose place says nothing for the head and whose lightness little: the neck's, with its collar.
+        neck: cells that it covers, or is the nearest to; it lies in shade, and a collar may cover it.
         cell: metres.
     """
 
     front: np.ndarray
     behind: np.ndarray
     distance: np.ndarray
-    shaded: np.ndarray
+    neck: np.ndarray
     cell: float
 
 
@@ -62,12 +62,10 @@ def alpha_by_colour(picture: np.ndarray, zones: Zones, segmented: np.ndarray, re
     colours = np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BOX), np.float32)
     band = ~(zones.front | zones.behind)
     front, back = (_samples(colours, side, band, AROUND / zones.cell) for side in (zones.front, zones.behind))
-    lightness = _tensor(np.where(zones.shaded[band], SHADED, 1.0))
-    apart = torch.empty(len(front))
-    kernels.tell_apart(front, back, lightness, ALIKE, DISTINCT, apart)
+    lightness = _tensor(np.where(zones.neck[band], SHADED, 1.0))
     cells = np.where(zones.front, kernels.FRONT, kernels.BEHIND).astype(np.int32)
     cells[band] = np.arange(len(front))
-    place = (-zones.distance / FADE).clip(OUTSIDE, np.where(zones.shaded, 0.0, INSIDE))
+    place = (-zones.distance / FADE).clip(OUTSIDE, np.where(zones.neck, NECK, INSIDE))
     believed = segmented.clip(1 - MOST, MOST)
     left, top, _, _ = region.bounds()
     logit, alpha = (torch.empty(picture.shape[:2]) for _ in range(2))
@@ -77,7 +75,6 @@ def alpha_by_colour(picture: np.ndarray, zones: Zones, segmented: np.ndarray, re
         front,
         back,
         lightness,
-        apart,
         _tensor(place),
         _tensor(np.log(believed / (1 - believed))),
         [left, top, region.size],
@@ -92,13 +89,13 @@ def alpha_by_colour(picture: np.ndarray, zones: Zones, segmented: np.ndarray, re
 def _samples(colours: np.ndarray, side: np.ndarray, band: np.ndarray, around: float) -> Tensor:
     """(N,K,3) of `colours` (h,w,3): of the cells of a side that are nearest to places round each of N cells of the band."""
     height, width = side.shape
-    at = (np.arange(SAMPLES) + 0.5) / SAMPLES
-    turn = np.arange(SAMPLES) * GOLDEN
+    far, turn = around * np.sqrt((np.arange(SAMPLES) + 0.5) / SAMPLES), np.arange(SAMPLES) * GOLDEN
     y, x = (places[:, None] for places in np.nonzero(band))
-    y = np.rint(y + around * np.sqrt(at) * np.sin(turn)).astype(int).clip(0, height - 1)
-    x = np.rint(x + around * np.sqrt(at) * np.cos(turn)).astype(int).clip(0, width - 1)
+    y = (y + np.rint(far * np.sin(turn)).astype(int)).clip(0, height - 1)
+    x = (x + np.rint(far * np.cos(turn)).astype(int)).clip(0, width - 1)
     rows, columns = ndimage.distance_transform_edt(~side, return_distances=False, return_indices=True)  # pyright: ignore[reportGeneralTypeIssues]
-    return torch.from_numpy(colours[rows[y, x], columns[y, x]])
+    nearest = (rows * width + columns).ravel().take(y * width + x)
+    return torch.from_numpy(colours.reshape(-1, 3).take(nearest, 0))
 
 
 def _tensor(values: np.ndarray) -> Tensor:

@@ -22,7 +22,7 @@ CONNECTS = 0.2  # alpha from which a pixel leads to its neighbours
 # Metres by which the matte may leave the mesh's silhouette: hair is not in the mesh, shoulders do not belong to the head.
 MARGINS = {"skin": 0.008, "ears": 0.012, "scalp": 0.06, "neck": 0.002}
 MARGIN_BLUR = 0.02  # metres over which margins of neighbouring parts become one another
-DEEP = 0.012  # metres inside the silhouette from which all is head; the neck may be covered everywhere
+DEEP = 0.008  # metres inside the silhouette from which all is head; the neck may be covered everywhere
 OUTSIDE = 0.006  # metres beyond the margin from which nothing is
 SURELY = 0.5  # alpha of the segmentation that these need besides
 UNSEEN = 0.05  # alpha of the segmentation below which nothing outside the silhouette is
@@ -90,7 +90,7 @@ class Matting:
         return out
 
     def zones(self, outline: Outline, region: Region, segmented: np.ndarray) -> Zones:
-        """What surely is head, and what surely is not: late at the hair and at once at the neck. `region` is on the same grid."""
+        """What surely is head, and what surely is not: far off at the hair, near at the neck. `region` is on the same grid."""
         triangle = np.where(outline.inside, outline.triangle, outline.nearest_triangle)
         margin = ndimage.gaussian_filter(self.margin.numpy()[outline.nearest_triangle], MARGIN_BLUR / outline.pixel)
         alpha, neck = onto(segmented, region, outline.inside.shape), self._neck[triangle]

@@ -183,15 +183,21 @@ def test_what_nothing_leads_to_is_left_out():
     assert kept[2:8, 2:8].min() == 1.0 and not kept[:, 10:].any()
 
 
-def test_the_limit_is_wide_at_the_hair_and_tight_at_the_neck(head, filmed):
+def test_the_band_is_wide_at_the_hair_and_tight_at_the_neck(head, filmed):
     _, moments, camera = filmed
-    allowed, surely = Matting(head).limit(moments[0][1], camera)
-    above = np.nonzero(surely.any(1))[0][0]
-    middle = WIDTH // 2
-    pixel = camera.fx / 0.75 * 0.01  # a centimetre
-    assert allowed[int(above - 3 * pixel), middle] > 0.9
-    below = np.nonzero(surely.any(1))[0][-1]
-    assert allowed[int(below + 3 * pixel) :, middle].max() < 0.1
+    matting = Matting(head)
+    outline = matting.outline(moments[0][1], camera)
+    assert outline is not None
+    rows, columns = outline.inside.shape
+    grid = head_region(moments[0][1], camera).scaled(outline.camera.width / camera.width)
+    zones = matting.zones(outline, grid, np.ones((256, 256), np.float32))
+    covered = np.nonzero(outline.inside.any(1))[0]
+    middle, three = columns // 2, round(0.03 / zones.cell)
+    assert not zones.behind[max(0, covered[0] - three) : covered[0], middle].any()
+    assert zones.behind[min(rows, covered[-1] + three) :, middle].all()
+    assert zones.front.any() and not (zones.front & zones.behind).any()
+    below = zones.neck & outline.inside
+    assert below.any() and not (zones.front & below).any()  # a collar may cover all of it
 
 
 def test_what_stands_off_the_head_in_one_picture_is_no_hair(head, filmed):
