@@ -142,6 +142,10 @@ def sounding(path: Path) -> Path:
 REFUSED: dict[str, tuple[Bad, str]] = {
     "no face": (lambda p, f: film(p, [np.full((96, 128, 3), 90 + k, np.uint8) for k in range(12)]), "no face was found"),
     "a drawing": (lambda p, f: film(p, [cartoon()] * 16), "does not move"),
+    "flickering": (
+        lambda p, f: film(p, [x if k % 2 else np.zeros_like(x) for k, x in enumerate(shown(f, 32))]),
+        "lost again and again: its pictures flicker",
+    ),
     "black": (lambda p, f: film(p, [np.zeros((96, 128, 3), np.uint8)] * 12), "black: turn on a light"),
     "one picture": (lambda p, f: film(p, shown(f)[:1]), "in 1 pictures only"),
     "too short": (lambda p, f: film(p, shown(f, 8)), "in 8 pictures only"),
