@@ -26,6 +26,12 @@ def likeness(a: vec3, b: vec3, lightness: ti.f32, noise: ti.f32) -> ti.f32:
 
 
 @ti.func
+def number(cells: I32x2, y: ti.i32, x: ti.i32, down: ti.f32, across: ti.f32) -> ti.i32:
+    """Of the cell that a pixel lies in; down, across: cells per pixel."""
+    return cells[ti.cast((y + 0.5) * down, ti.i32), ti.cast((x + 0.5) * across, ti.i32)]
+
+
+@ti.func
 def between(values: F32x2, y: ti.f32, x: ti.f32) -> ti.f32:
     """Bilinear interpolation at (y, x) in pixels, whose centres lie at integer + 0.5; beyond the border its value."""
     rows, columns = values.shape[0], values.shape[1]
@@ -57,9 +63,10 @@ def weigh_colours(
     cells (h,w): FRONT, BEHIND or numbers. place (h,w): a logit. segmented (S,S): another, of the square
     (left, top, size) in pixels. noise: distance of colours that are the same; power: weight of the colours.
     """
-    rows, columns, height, width = cells.shape[0], cells.shape[1], logit.shape[0], logit.shape[1]
+    height, width = logit.shape[0], logit.shape[1]
+    down, across = cells.shape[0] / height, cells.shape[1] / width
     for y, x in ti.ndrange(height, width):
-        n = cells[y * rows // height, x * columns // width]
+        n = number(cells, y, x, down, across)
         if n < 0:
             logit[y, x] = ti.select(n == FRONT, SURE, -SURE)
         else:
@@ -69,20 +76,25 @@ def weigh_colours(
                 of_front += likeness(own, colour(front, n, k), lightness[n], noise)
                 of_back += likeness(own, colour(back, n, k), lightness[n], noise)
             says = power * ti.log(of_front / of_back)
-            says += between(place, (y + 0.5) * rows / height, (x + 0.5) * columns / width)
+            says += between(place, (y + 0.5) * down, (x + 0.5) * across)
             scale = segmented.shape[0] / square[2]
             says += between(segmented, (y + 0.5 - square[1]) * scale, (x + 0.5 - square[0]) * scale)
             logit[y, x] = tm.clamp(says, -SURE, SURE)
 
 
 @ti.kernel
-def soften(logit: F32x2, nothing: ti.f32, everything: ti.f32, alpha: F32x2):
+def soften(logit: F32x2, cells: I32x2, nothing: ti.f32, everything: ti.f32, alpha: F32x2):
     """alpha (H,W): of the binomial mean of logit over 3x3 pixels, its range [nothing, everything] stretched to [0, 1]."""
     height, width = logit.shape[0], logit.shape[1]
+    down, across = cells.shape[0] / height, cells.shape[1] / width
     for y, x in ti.ndrange(height, width):
-        total = 0.0
-        for i, j in ti.static(ti.ndrange((-1, 2), (-1, 2))):
-            yy, xx = tm.clamp(y + i, 0, height - 1), tm.clamp(x + j, 0, width - 1)
-            total += (2 - abs(i)) * (2 - abs(j)) / 16.0 * logit[yy, xx]
-        share = 1.0 / (1.0 + ti.exp(-total))
-        alpha[y, x] = tm.clamp((share - nothing) / (everything - nothing), 0.0, 1.0)
+        n = number(cells, y, x, down, across)
+        if n < 0:
+            alpha[y, x] = ti.select(n == FRONT, 1.0, 0.0)
+        else:
+            total = 0.0
+            for i, j in ti.static(ti.ndrange((-1, 2), (-1, 2))):
+                yy, xx = tm.clamp(y + i, 0, height - 1), tm.clamp(x + j, 0, width - 1)
+                total += (2 - abs(i)) * (2 - abs(j)) / 16.0 * logit[yy, xx]
+            share = 1.0 / (1.0 + ti.exp(-total))
+            alpha[y, x] = tm.clamp((share - nothing) / (everything - nothing), 0.0, 1.0)

@@ -63,15 +63,16 @@ def alpha_by_colour(picture: np.ndarray, zones: Zones, segmented: np.ndarray, re
     band = ~(zones.front | zones.behind)
     front, back = (_samples(colours, side, band, AROUND / zones.cell) for side in (zones.front, zones.behind))
     lightness = _tensor(np.where(zones.neck[band], SHADED, 1.0))
-    cells = np.where(zones.front, kernels.FRONT, kernels.BEHIND).astype(np.int32)
-    cells[band] = np.arange(len(front))
+    numbers = np.where(zones.front, kernels.FRONT, kernels.BEHIND).astype(np.int32)
+    numbers[band] = np.arange(len(front))
+    cells = torch.from_numpy(numbers)
     place = (-zones.distance / FADE).clip(OUTSIDE, np.where(zones.neck, NECK, INSIDE))
     believed = segmented.clip(1 - MOST, MOST)
     left, top, _, _ = region.bounds()
     logit, alpha = (torch.empty(picture.shape[:2]) for _ in range(2))
     kernels.weigh_colours(
         _tensor(picture),
-        torch.from_numpy(cells),
+        cells,
         front,
         back,
         lightness,
@@ -82,7 +83,7 @@ def alpha_by_colour(picture: np.ndarray, zones: Zones, segmented: np.ndarray, re
         POWER,
         logit,
     )
-    kernels.soften(logit, NOTHING, ALL, alpha)
+    kernels.soften(logit, cells, NOTHING, ALL, alpha)
     return alpha.numpy()
 
 
