@@ -15,7 +15,7 @@ from torch import Tensor
 
 from taichi_avatars.head.flame import FlameModel
 from taichi_avatars.scene.cameras import Camera
-from taichi_avatars.tracking.matte import MARGINS, Matting, connected, onto
+from taichi_avatars.tracking.matte import HALF, MARGINS, Matting, connected, onto
 from taichi_avatars.tracking.silhouettes import Silhouette
 
 DIRECTIONS = 160  # evenly over the sphere
@@ -23,7 +23,6 @@ USUAL = 0.3  # quantile over the pictures that show a direction in the outline
 SPARE = 0.003  # metres beyond that, for strands: how far the hair stands off is in the fitted mesh already
 FEWEST = 3  # pictures that must show it
 NEIGHBOURS = 4  # known directions nearest to one, whose largest thickness counts
-HALF = 0.5  # alpha
 
 
 @dataclass(eq=False)

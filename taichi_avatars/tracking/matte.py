@@ -29,6 +29,8 @@ UNSEEN = 0.05  # alpha of the segmentation below which nothing outside the silho
 GRID = 160  # pixels of the longer side on which the silhouette is drawn
 HEAD_IN_REGION = 1.45  # side of the square that the segmentation sees, of the head's height
 COARSE, FINE = 0.04, 0.003  # of the picture's size: how far to each side colours of head and background are looked for
+DIFFERENT = 90.0  # distance of two colours from 0 to 255 from which a mixture tells their shares
+HALF = 0.5  # alpha
 SHRINK = 4  # of the picture in which those are looked for
 
 
@@ -84,8 +86,9 @@ class Matting:
         surely = Image.fromarray(zones.front).resize(picture.shape[1::-1], Image.Resampling.NEAREST)
         part = _box(alpha > 0, round(COARSE * max(alpha.shape)))
         alpha = connected(alpha[part], np.asarray(surely)[part])
+        alpha, colours = mixture(picture[part], alpha)
         covers = (alpha * 255 + 0.5).astype(np.uint8)
-        out[part][..., :3] = foreground(picture[part], alpha) * (covers > 0)[..., None]
+        out[part][..., :3] = colours * (covers > 0)[..., None]
         out[part][..., 3] = covers
         return out
 
@@ -150,20 +153,31 @@ def connected(alpha: np.ndarray, surely: np.ndarray) -> np.ndarray:
     return np.where(belongs[labels], alpha, 0).astype(np.float32)
 
 
-def foreground(picture: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    """Colours (H,W,3) of what alpha (H,W) says is in front, uint8 as the picture: Forte 2021, "Approximate Fast Foreground
-    Colour Estimation". Colours of front and back nearby are the means weighted by alpha; what then remains is the front's.
+def mixture(picture: np.ndarray, alpha: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What pixels on an edge are mixtures of: alpha (H,W) there, between 0 and 1, and (H,W,3) uint8, the front's own colours.
+
+    Forte 2021, "Approximate Fast Foreground Colour Estimation": colours of front and back nearby are means weighted by alpha;
+    what then remains is the front's. Where these two differ enough, they say the share of each.
+
+    Args:
+        picture: (H,W,3) uint8; alpha: (H,W) float32.
     """
     size = max(alpha.shape)
     small, thin = picture[::SHRINK, ::SHRINK].astype(np.float32), alpha[::SHRINK, ::SHRINK, None]
     front, back = _nearby(small, small, thin, round(COARSE * size / SHRINK))
     front = _remains(small, front, back, thin)
     front, back = _nearby(front, back, thin, max(1, round(FINE * size / SHRINK)))
-    out = picture.copy()
-    rows, columns = np.nonzero((alpha > 0) & (alpha < 1))  # elsewhere the picture shows one of the two alone
-    near = rows // SHRINK, columns // SHRINK
-    out[rows, columns] = _remains(picture[rows, columns], front[near], back[near], alpha[rows, columns, None]) + 0.5
-    return out
+    alpha, out = alpha.copy(), picture.copy()
+    edge = np.nonzero((ndimage.maximum_filter(alpha, 3) > HALF) & (ndimage.minimum_filter(alpha, 3) < HALF))
+    near = edge[0] // SHRINK, edge[1] // SHRINK
+    apart = front[near] - back[near]
+    squared = (apart * apart).sum(1)
+    share = (((picture[edge] - back[near]) * apart).sum(1) / np.maximum(squared, 1)).clip(0, 1)
+    alpha[edge] += (share - alpha[edge]) * squared / (squared + DIFFERENT**2)
+    mixed = np.nonzero((alpha > 0) & (alpha < 1))  # elsewhere the picture shows one of the two alone
+    near = mixed[0] // SHRINK, mixed[1] // SHRINK
+    out[mixed] = _remains(picture[mixed], front[near], back[near], alpha[mixed][:, None]) + 0.5
+    return alpha, out
 
 
 def _nearby(front: np.ndarray, back: np.ndarray, alpha: np.ndarray, reach: int) -> tuple[np.ndarray, np.ndarray]:

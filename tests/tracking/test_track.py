@@ -20,7 +20,7 @@ from taichi_avatars.scene.capture import load_capture
 from taichi_avatars.tracking.choosing import most_different
 from taichi_avatars.tracking.examine import examine, is_filmed
 from taichi_avatars.tracking.hair import SPARE, HairSurvey
-from taichi_avatars.tracking.matte import MARGINS, Matting, connected, foreground, head_region
+from taichi_avatars.tracking.matte import MARGINS, Matting, connected, head_region, mixture
 from taichi_avatars.tracking.one_person import stranger
 from taichi_avatars.tracking.silhouettes import Silhouette
 from taichi_avatars.tracking.track import Settings, track
@@ -170,8 +170,20 @@ def test_colours_of_the_front_are_without_the_back():
     alpha = np.tile(((np.arange(240, dtype=np.float32) - 117) / 6).clip(0, 1), (240, 1))  # an edge of 6 pixels
     front, back = np.array([0.9, 0.4, 0.2], np.float32), np.array([0.1, 0.3, 0.9], np.float32)
     picture = alpha[..., None] * front + (1 - alpha[..., None]) * back
-    found = foreground((255 * picture).astype(np.uint8), alpha) / 255
-    assert np.abs(found - front)[alpha > 0.1].max() < 0.16
+    found, colours = mixture((255 * picture).astype(np.uint8), alpha)
+    assert np.abs(colours / 255 - front)[alpha > 0.1].max() < 0.16
+    np.testing.assert_allclose(found, alpha, atol=0.05)
+
+
+def test_a_pixel_on_the_edge_is_shared_as_its_colour_says():
+    share = np.tile((np.arange(240, dtype=np.float32) - 117.3).clip(0, 1), (240, 1))
+    front, back = np.array([200.0, 160.0, 140.0]), np.array([40.0, 30.0, 20.0])
+    picture = (share[..., None] * front + (1 - share[..., None]) * back).astype(np.uint8)
+    found, _ = mixture(picture, (share > 0.5).astype(np.float32))
+    np.testing.assert_allclose(found, share, atol=0.15)
+    alike = (share[..., None] * (back + 5) + (1 - share[..., None]) * back).astype(np.uint8)
+    found, _ = mixture(alike, share)
+    np.testing.assert_allclose(found, share, atol=0.02)  # which says nothing
 
 
 def test_what_nothing_leads_to_is_left_out():
