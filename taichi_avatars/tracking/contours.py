@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -29,28 +29,23 @@ class Contours:
     """K points on the outline of the head in each of T frames, as it was when they were looked for.
 
     Attributes:
-        surface: all vertices.
-        edges: (T,K,2) vertices that each point lies between.
+        points: in each frame.
         normal: (T,K,2) of the outline, outwards, in the picture.
         target: (T,K) pixels along it where the picture has its outline.
         sigma: (T,K) standard deviation, pixels.
         weight: (T,K) 0 where nothing was found.
     """
 
-    surface: HeadPoints
-    edges: Tensor
+    points: HeadPoints
     normal: Tensor
     target: Tensor
     sigma: Tensor
     weight: Tensor
 
-    def part(self, rows: slice | Tensor) -> Contours:
-        over_time = ("edges", "normal", "target", "sigma", "weight")
-        return replace(self, **{name: getattr(self, name)[rows] for name in over_time})
-
-    @property
-    def points(self) -> HeadPoints:
-        return self.surface.between(self.edges, torch.full(self.edges.shape, 0.5))
+    def of_frames(self, rows: slice) -> Contours:
+        """Those of some frames."""
+        each = ("normal", "target", "sigma", "weight")
+        return Contours(self.points.of_frames(rows), *(getattr(self, name)[rows] for name in each))
 
     def residuals(self, pixels: Tensor) -> Tensor:
         """(T,K) in standard deviations, of the points' places (T,K,2) in the picture."""
@@ -111,7 +106,8 @@ class ContourFinder:
             target[t, :k] = torch.from_numpy((places * normals).sum(1) + off).float()
             spread[t, :k] = sigma * scale
             weight[t, :k] = torch.from_numpy(seen).float()
-        return Contours(self.surface, edges, normal, target, spread, weight)
+        points = self.surface.between(edges, torch.full(edges.shape, 0.5))
+        return Contours(points, normal, target, spread, weight)
 
     def _placed(self, frames: Tensor, shape: Tensor, rows: Tensor) -> Iterator[tuple[int, np.ndarray]]:
         """Some rows of the frames, and the vertices (V,3) there."""
