@@ -122,7 +122,7 @@ class ClipEquations:
         """All frames (T,P) of a person (S,), some at a time."""
         placed = []
         for part in self.chunks():
-            outline = None if self.contours is None else self.contours.points.of_frames(part).place(frames[part], shape)
+            outline = None if self.contours is None else self.contours.points.some(part).place(frames[part], shape)
             placed.append(PlacedFrames(part, self.points.place(frames[part], shape), outline))
         return placed
 

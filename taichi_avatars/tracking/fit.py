@@ -24,7 +24,7 @@ MOST_STEPS = 14
 ENOUGH = 3e-4  # share of the cost by which a step must lower it to be followed by another
 FIRST_DAMPING, LEAST_DAMPING, EASE, RESIST = 1e-3, 1e-6, 0.2, 8.0
 TRIES = 6
-TOGETHER = 400  # frames of all videos from which identity and focal lengths are found
+TOGETHER = 80  # frames of all videos from which identity and focal lengths are found; more change them by less than 0.2%
 WINDOW, OVERLAP = 240, 24  # frames that are then fitted at once, and how many of them again with the next
 
 
@@ -70,7 +70,7 @@ class State:
 def fit(head: FlameModel, clips: Sequence[Clip], progress: Callable[[int, int], None] | None = None) -> Fit:
     """Fits the built-in head to the landmarks of videos of one person.
 
-    Identity and focal lengths come from at most 400 frames, evenly chosen; then every frame is fitted, in windows, so that
+    Identity and focal lengths come from at most 80 frames, evenly chosen; then every frame is fitted, in windows, so that
     memory stays bounded.
 
     Args:

@@ -89,12 +89,10 @@ class HeadPoints:
             weights=(self.weights[corners] * at).sum(-2),
         )
 
-    def of_frames(self, rows: slice) -> HeadPoints:
-        """The points of some frames."""
-        if self.template.ndim == 2:
-            return self
+    def some(self, chosen: Tensor | slice) -> HeadPoints:
+        """Those with some numbers; or all of some frames."""
         each = ("template", "directions", "normals", "weights")
-        return replace(self, **{name: getattr(self, name)[rows] for name in each})
+        return replace(self, **{name: getattr(self, name)[chosen] for name in each})
 
     @property
     def count(self) -> int:
