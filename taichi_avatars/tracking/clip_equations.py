@@ -130,9 +130,7 @@ class ClipEquations:
         """(T,K) weights of all frames."""
         return torch.cat([self.visible(at.landmarks, at.rows) for at in placed])
 
-    def cost(
-        self, placed: Sequence[PlacedFrames], frames: Tensor, shape: Tensor, log_focal: float, visible: Tensor
-    ) -> float:
+    def cost(self, placed: Sequence[PlacedFrames], frames: Tensor, shape: Tensor, log_focal: float, visible: Tensor) -> float:
         """What is minimised, with the weights of visibility held."""
         total = 0.0
         for at in placed:
