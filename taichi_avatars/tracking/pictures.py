@@ -22,6 +22,7 @@ from taichi_avatars.tracking.fit import ClipFit, Fit
 from taichi_avatars.tracking.hair import HairSurvey
 from taichi_avatars.tracking.matte import Matting
 from taichi_avatars.tracking.overlay import Overlay
+from taichi_avatars.tracking.shoulders import bend
 from taichi_avatars.tracking.silhouettes import Silhouette
 from taichi_avatars.tracking.source import TimedFrame, video_frames
 from taichi_avatars.tracking.tracked import Tracked
@@ -50,7 +51,7 @@ class Pictures:
     ) -> None:
         self.one, self.choice, self.number, self.head = one, choice, number, head
         self.silhouettes = silhouettes
-        self.sequence = files.sequence_of(own.frames, found.shape, center, found.offset)
+        self.sequence = bend(head, files.sequence_of(own.frames, found.shape, center, found.offset), [one.clip])
         source, looked = one.watched.source, (one.watched.width, one.watched.height)
         native = (source.width, source.height)
         self.looked = looked

@@ -49,7 +49,7 @@ STAGES_OF_ONE_CAMERA = (Stage(divide=1, every=1, steps=5), Stage(divide=1, every
 class Errors:
     """How large a tracker's errors are, as standard deviations of each number.
 
-    pose: of the angles of head, neck and jaw, radians; eyes: of theirs.  translation: metres.  expression: of each coefficient.
+    pose: of the angles of head and jaw, radians; eyes, neck: of theirs.  translation: metres.  expression: of each coefficient.
     evidence: how many independent observations a picture counts for; the errors of its pixels are not.
     """
 
@@ -58,11 +58,12 @@ class Errors:
     expression: float = 0.02
     evidence: float = 60.0
     eyes: float | None = None  # as pose
+    neck: float | None = None  # as pose; of how head and shoulders share a rotation, with the head where it is
 
     def sigma(self, widths: Mapping[str, int]) -> Tensor:
-        """(P,) in the order of `FlameSequence.table`, whose parts have these widths."""
-        eyes = self.pose if self.eyes is None else self.eyes
-        known = {"translation": self.translation, "expr": self.expression, "eyes_pose": eyes}
+        """(P,) in the order of `evidence.Shape`, whose parts have these widths."""
+        apart = {"eyes_pose": self.eyes, "neck_pose": self.neck}
+        known = {"translation": self.translation, "expr": self.expression, **{k: v for k, v in apart.items() if v is not None}}
         return torch.cat([torch.full((width,), known.get(key, self.pose)) for key, width in widths.items()])
 
 
@@ -80,7 +81,7 @@ class State:
     """How far a refinement is; what `refine` needs to continue.
 
     Attributes:
-        corrections: (T,P) of the rows of the sequence.
+        corrections: (T,P) of the rows of the sequence, in numbers of `evidence.Shape`.
         fitted: (stages,T) whether a stage has been done.
         scores: (T,2) PSNR before and after, dB.
         matrices: (stages,P,P) Gauss-Newton matrix of a picture, 0 before it is known.
@@ -146,7 +147,8 @@ def refine(
     shown = _by_row(sequence, groups)
     if not shown:
         raise UserError("there is no picture to refine by: the capture lists none")
-    actor, table = Actor(avatar, sequence, background), sequence.table()
+    actor = Actor(avatar, sequence, background)
+    table = actor.shape.numbers(sequence)
     several = any(len(views) > 1 for rows in shown for views in rows.values())
     stages = STAGES if several else STAGES_OF_ONE_CAMERA
     sigma = errors.sigma(sequence.widths())
@@ -163,7 +165,8 @@ def refine(
                     fitted = _fit(problem, state, number, row, views, list(rows))
                     if on_timestep is not None:
                         on_timestep(fitted)
-    return sequence.with_table(table + state.corrections)
+    refined = actor.shape.sequence(sequence, table + state.corrections).table()
+    return sequence.with_table(torch.where(state.fitted.any(0)[:, None], refined, sequence.table()))
 
 
 def _by_row(sequence: FlameSequence, groups: Sequence[Sequence[View]]) -> list[dict[int, list[View]]]:

@@ -57,8 +57,8 @@ def mistracked(avatar: Avatar, errors: Errors) -> FlameSequence:
 
 def millimetres(avatar: Avatar, one: FlameSequence) -> torch.Tensor:
     """(T,) mean distance of the vertices from those of the avatar's own sequence."""
-    shape = Shape(avatar.head, avatar.sequence.shaped(avatar.head), one.widths())
-    a, b = (shape.vertices(sequence.table()) for sequence in (one, avatar.sequence))
+    shape = Shape.of(avatar.head, avatar.sequence)
+    a, b = (shape.vertices(shape.numbers(sequence)) for sequence in (one, avatar.sequence))
     return 1e3 * (a - b).norm(dim=2).mean(1)
 
 
@@ -95,7 +95,8 @@ def test_a_strong_prior_keeps_what_was_tracked(filmed):
 
 def test_the_jacobian_and_the_gradient_are_those_of_the_head(filmed):
     avatar, shown, _ = filmed
-    actor, numbers = Actor(avatar, avatar.sequence, WHITE), avatar.sequence.table()[0]
+    actor = Actor(avatar, avatar.sequence, WHITE)
+    numbers = actor.shape.numbers(avatar.sequence)[0]
     direction = torch.randn(len(numbers), generator=torch.Generator().manual_seed(0))
     ahead, behind = (actor.shape.vertices(numbers + sign * 1e-3 * direction) for sign in (1, -1))
     assert torch.allclose(actor.shape.jacobian(numbers) @ direction, (ahead - behind).flatten() / 2e-3, atol=2e-3)
@@ -104,6 +105,22 @@ def test_the_jacobian_and_the_gradient_are_those_of_the_head(filmed):
     slope = actor.evidence(away, None, pictures).gradient
     downhill = actor.evidence(away - 1e-3 * slope / slope.norm(), None, pictures, gradient=False)
     assert downhill.loss < actor.evidence(away, None, pictures, gradient=False).loss
+
+
+def test_a_neck_that_bends_alone_is_found_and_leaves_the_head_where_it_is(filmed):
+    avatar, shown, _ = filmed
+    shape, errors = Shape.of(avatar.head, avatar.sequence), Errors(neck=0.1)
+    numbers = shape.numbers(avatar.sequence)
+    neck = slice(avatar.sequence.expr.shape[1] + 3, avatar.sequence.expr.shape[1] + 6)
+    straight = numbers.clone()
+    straight[:, neck] += torch.tensor([0.08, -0.12, 0.05])
+    tracked = shape.sequence(avatar.sequence, straight)
+    off = (shape.vertices(straight) - shape.vertices(numbers)).norm(dim=2)
+    assert off[:, avatar.head.regions["scalp"]].mean() < 5e-4 < 2e-3 < off[:, avatar.head.regions["neck"]].mean()
+    torch.testing.assert_close(tracked.facing([0]), avatar.sequence.facing([0]), atol=1e-5, rtol=0)
+    found = refine(avatar, tracked, [shown], WHITE, errors, State.of(tracked))
+    wrong = [(one.neck_pose - avatar.sequence.neck_pose)[:2].norm() for one in (tracked, found)]
+    assert wrong[1] < 0.6 * wrong[0], wrong
 
 
 def test_a_secant_teaches_what_was_seen_along_a_move():
