@@ -13,7 +13,7 @@ to the avatar, its cameras and the size of the pictures far more than to a pose:
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -49,7 +49,8 @@ STAGES_OF_ONE_CAMERA = (Stage(divide=1, every=1, steps=5), Stage(divide=1, every
 class Errors:
     """How large a tracker's errors are, as standard deviations of each number.
 
-    pose: of the angles of head and jaw, radians; eyes, neck: of theirs.  translation: metres.  expression: of each coefficient.
+    pose: of the angles of head, neck and jaw, radians; eyes: of theirs.  translation: metres.  expression: of each coefficient.
+    neck: of how shoulders and neck share the rotation of a head that stays where it is; then pose is of head and jaw.
     evidence: how many independent observations a picture counts for; the errors of its pixels are not.
     """
 
@@ -58,7 +59,7 @@ class Errors:
     expression: float = 0.02
     evidence: float = 60.0
     eyes: float | None = None  # as pose
-    neck: float | None = None  # as pose; of how head and shoulders share a rotation, with the head where it is
+    neck: float | None = None  # root and neck err each by itself
 
     def sigma(self, widths: Mapping[str, int]) -> Tensor:
         """(P,) in the order of `evidence.Shape`, whose parts have these widths."""
@@ -147,7 +148,7 @@ def refine(
     shown = _by_row(sequence, groups)
     if not shown:
         raise UserError("there is no picture to refine by: the capture lists none")
-    actor = Actor(avatar, sequence, background)
+    actor = Actor(avatar, sequence, background, neck_apart=errors.neck is not None)
     table = actor.shape.numbers(sequence)
     several = any(len(views) > 1 for rows in shown for views in rows.values())
     stages = STAGES if several else STAGES_OF_ONE_CAMERA
@@ -165,7 +166,7 @@ def refine(
                     fitted = _fit(problem, state, number, row, views, list(rows))
                     if on_timestep is not None:
                         on_timestep(fitted)
-    refined = actor.shape.sequence(sequence, table + state.corrections).table()
+    refined = replace(sequence, **actor.shape.parts(table + state.corrections)).table()
     return sequence.with_table(torch.where(state.fitted.any(0)[:, None], refined, sequence.table()))
 
 

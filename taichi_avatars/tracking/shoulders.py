@@ -43,5 +43,6 @@ def _turned(rotation: Tensor, usable: Tensor) -> Tensor:
         return torch.zeros_like(rotation)
     matrix = roma.rotvec_to_rotmat(rotation)
     middle = roma.special_procrustes(matrix[usable].mean(0))
+    assert isinstance(middle, Tensor)
     usual = roma.rotmat_to_rotvec(middle.mT @ matrix[usable]).median(0).values
     return roma.rotmat_to_rotvec((middle @ roma.rotvec_to_rotmat(usual)).mT @ matrix)

@@ -15,7 +15,7 @@ from taichi_avatars.avatar.model_folder import load_model, load_source
 from taichi_avatars.cli import run
 from taichi_avatars.config import TrainConfig
 from taichi_avatars.errors import UserError
-from taichi_avatars.head.sequence import FlameSequence
+from taichi_avatars.head.sequence import FlameSequence, columns
 from taichi_avatars.scene.capture import load_capture
 from taichi_avatars.tracking import captures, job
 from taichi_avatars.tracking.evidence import Actor, Pictures, Shape
@@ -57,8 +57,8 @@ def mistracked(avatar: Avatar, errors: Errors) -> FlameSequence:
 
 def millimetres(avatar: Avatar, one: FlameSequence) -> torch.Tensor:
     """(T,) mean distance of the vertices from those of the avatar's own sequence."""
-    shape = Shape.of(avatar.head, avatar.sequence)
-    a, b = (shape.vertices(shape.numbers(sequence)) for sequence in (one, avatar.sequence))
+    shape = Shape.of(avatar.head, avatar.sequence, neck_apart=False)
+    a, b = (shape.vertices(sequence.table()) for sequence in (one, avatar.sequence))
     return 1e3 * (a - b).norm(dim=2).mean(1)
 
 
@@ -93,9 +93,10 @@ def test_a_strong_prior_keeps_what_was_tracked(filmed):
     assert torch.allclose(kept.table(), tracked.table(), atol=1e-6)
 
 
-def test_the_jacobian_and_the_gradient_are_those_of_the_head(filmed):
+@pytest.mark.parametrize("neck_apart", [False, True])
+def test_the_jacobian_and_the_gradient_are_those_of_the_head(filmed, neck_apart):
     avatar, shown, _ = filmed
-    actor = Actor(avatar, avatar.sequence, WHITE)
+    actor = Actor(avatar, avatar.sequence, WHITE, neck_apart=neck_apart)
     numbers = actor.shape.numbers(avatar.sequence)[0]
     direction = torch.randn(len(numbers), generator=torch.Generator().manual_seed(0))
     ahead, behind = (actor.shape.vertices(numbers + sign * 1e-3 * direction) for sign in (1, -1))
@@ -109,13 +110,12 @@ def test_the_jacobian_and_the_gradient_are_those_of_the_head(filmed):
 
 def test_a_neck_that_bends_alone_is_found_and_leaves_the_head_where_it_is(filmed):
     avatar, shown, _ = filmed
-    shape, errors = Shape.of(avatar.head, avatar.sequence), Errors(neck=0.1)
+    shape, errors = Shape.of(avatar.head, avatar.sequence, neck_apart=True), Errors(neck=0.1)
     numbers = shape.numbers(avatar.sequence)
-    neck = slice(avatar.sequence.expr.shape[1] + 3, avatar.sequence.expr.shape[1] + 6)
-    straight = numbers.clone()
-    straight[:, neck] += torch.tensor([0.08, -0.12, 0.05])
-    tracked = shape.sequence(avatar.sequence, straight)
-    off = (shape.vertices(straight) - shape.vertices(numbers)).norm(dim=2)
+    bent = numbers.clone()
+    columns(bent, shape.widths)["neck_pose"] += torch.tensor([0.08, -0.12, 0.05])
+    tracked = replace(avatar.sequence, **shape.parts(bent))
+    off = (shape.vertices(bent) - shape.vertices(numbers)).norm(dim=2)
     assert off[:, avatar.head.regions["scalp"]].mean() < 5e-4 < 2e-3 < off[:, avatar.head.regions["neck"]].mean()
     torch.testing.assert_close(tracked.facing([0]), avatar.sequence.facing([0]), atol=1e-5, rtol=0)
     found = refine(avatar, tracked, [shown], WHITE, errors, State.of(tracked))
