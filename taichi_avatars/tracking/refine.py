@@ -28,6 +28,7 @@ from taichi_avatars.training.interrupts import held_back
 
 PROBED, PROBES = 40, 2  # views at most, and probes per parameter, that the Gauss-Newton matrix is made of
 SMALLEST_GAIN = 0.003  # of the energy, that a step must promise to be worth its pictures
+SLOW = 0.2  # of its standard deviation, that the error of a neck apart changes by to the next timestep: shoulders are heavy
 LEAST_CURVATURE = 0.2  # along a step, against what was expected there: less is noise of the images
 
 
@@ -66,6 +67,11 @@ class Errors:
         apart = {"eyes_pose": self.eyes, "neck_pose": self.neck}
         known = {"translation": self.translation, "expr": self.expression, **{k: v for k, v in apart.items() if v is not None}}
         return torch.cat([torch.full((width,), known.get(key, self.pose)) for key, width in widths.items()])
+
+    def ties(self, widths: Mapping[str, int]) -> Tensor:
+        """(P,) by how much more two timesteps agree on an error than its size says, as precisions."""
+        slow = {"neck_pose": 1.0 / SLOW**2} if self.neck is not None else {}
+        return torch.cat([torch.full((width,), slow.get(key, 1.0)) for key, width in widths.items()])
 
 
 @dataclass(frozen=True)
@@ -109,6 +115,7 @@ class _Problem:
     sequence: FlameSequence
     table: Tensor
     sigma: Tensor
+    ties: Tensor
     evidence: float
     stages: tuple[Stage, ...]
 
@@ -152,8 +159,8 @@ def refine(
     table = actor.shape.numbers(sequence)
     several = any(len(views) > 1 for rows in shown for views in rows.values())
     stages = STAGES if several else STAGES_OF_ONE_CAMERA
-    sigma = errors.sigma(sequence.widths())
-    problem = _Problem(actor, sequence, table, sigma, errors.evidence, stages)
+    sigma, ties = errors.sigma(sequence.widths()), errors.ties(sequence.widths())
+    problem = _Problem(actor, sequence, table, sigma, ties, errors.evidence, stages)
     for number, stage in enumerate(stages):
         if not bool(state.matrices[number].any()):
             known = number > 0 and stages[number - 1].divide == stage.divide
@@ -249,19 +256,20 @@ def _minimum(
 ) -> tuple[Tensor, Evidence]:
     """The best correction (P,) that some steps find, and the evidence for it."""
     actor, variance = problem.actor, problem.sigma.square()
+    centre, holding = problem.ties * centre, 1.0 + weight * problem.ties
     now = actor.evidence(tracked + correction, offset, pictures)
     share = problem.evidence * len(pictures.views) / max(now.loss, 1e-8)
 
     def energy(at: Tensor, loss: float) -> float:
         # |c|^2 + sum w |c - c'|^2, less what does not depend on c
-        return share * loss + 0.5 * float((((1.0 + weight) * at - 2.0 * centre) * at / variance).sum())
+        return share * loss + 0.5 * float(((holding * at - 2.0 * centre) * at / variance).sum())
 
     def slope(at: Tensor, seen: Evidence) -> Tensor:
         assert seen.gradient is not None
-        return share * seen.gradient + ((1.0 + weight) * at - centre) / variance
+        return share * seen.gradient + (holding * at - centre) / variance
 
     # Where nothing but background is, nothing differs: what differs elsewhere is more than the mean says.
-    curvature = share * matrix * pictures.coverage / max(now.l1, 1e-8) + torch.diag((1.0 + weight) / variance)
+    curvature = share * matrix * pictures.coverage / max(now.l1, 1e-8) + torch.diag(holding / variance)
     best, here = energy(correction, now.loss), slope(correction, now)
     for step in range(steps):
         move = torch.linalg.solve(curvature, here)
