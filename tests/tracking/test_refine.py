@@ -123,6 +123,18 @@ def test_a_neck_that_bends_alone_is_found_and_leaves_the_head_where_it_is(filmed
     assert wrong[1] < 0.6 * wrong[0], wrong
 
 
+def test_a_neck_does_not_tremble(filmed):
+    """Where pictures say little, they do not make shoulders jump from one timestep to the next."""
+    avatar, shown, _ = filmed
+    shape, errors = Shape.of(avatar.head, avatar.sequence, neck_apart=True), Errors(neck=0.1, evidence=2.0)
+    bent = shape.numbers(avatar.sequence)
+    columns(bent, shape.widths)["neck_pose"][:, 1] += torch.tensor([0.06, -0.06, 0.06])
+    tracked = replace(avatar.sequence, **shape.parts(bent))
+    found = refine(avatar, tracked, [shown], WHITE, errors, State.of(tracked))
+    moved = (found.neck_pose - tracked.neck_pose)[:2, 1]
+    assert (moved[0] - moved[1]).abs() < 0.06, moved
+
+
 def test_a_secant_teaches_what_was_seen_along_a_move():
     random = torch.Generator().manual_seed(0)
     root, move = torch.randn(9, 9, generator=random), torch.randn(9, generator=random)
