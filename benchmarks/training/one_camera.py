@@ -53,7 +53,8 @@ def learnt(capture: Capture, flame: FlameSequence, head: FlameModel, steps: int,
 
 
 def refined(avatar: Avatar, tracked: FlameSequence, groups: Sequence[Sequence[View]]) -> FlameSequence:
-    return refine(avatar, tracked, groups, WHITE, LANDMARK_ERRORS, State.of(tracked))
+    own = replace(LANDMARK_ERRORS, neck=None)  # the tracker's are of root and neck, each by itself
+    return refine(avatar, tracked, groups, WHITE, own, State.of(tracked))
 
 
 def of(capture: Capture, head: FlameModel, steps: int, seed: int) -> dict[str, object]:

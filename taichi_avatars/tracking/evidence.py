@@ -16,6 +16,7 @@ from taichi_avatars.head.pose import HeadPose
 from taichi_avatars.head.sequence import FlameSequence, columns
 from taichi_avatars.scene.images import Background, load_image
 from taichi_avatars.scene.views import View
+from taichi_avatars.tracking.necks import arm_of, head_first, root_first
 
 L1_SHARE = 0.8  # of the image loss; the rest is 1 - SSIM
 DIFFERENCE = 1e-3  # radians, metres, units of expression
@@ -71,16 +72,36 @@ class Evidence:
 
 @dataclass(frozen=True, eq=False)
 class Shape:
-    """Vertices of a head as a function of the P numbers of `FlameSequence.table`, which has parts of these widths."""
+    """Vertices of a head as a function of P numbers: those of `FlameSequence.table`, which has parts of these widths.
+
+    Attributes:
+        arm: where it is given, rotation and translation are the head's, not the root's (`necks.head_first`).
+    """
 
     head: FlameModel
     shaped: ShapedHead
     widths: Mapping[str, int]
+    arm: Tensor | None
+
+    @staticmethod
+    def of(head: FlameModel, sequence: FlameSequence, neck_apart: bool) -> Shape:
+        shaped = sequence.shaped(head)
+        return Shape(head, shaped, sequence.widths(), arm_of(head, shaped) if neck_apart else None)
+
+    def numbers(self, sequence: FlameSequence) -> Tensor:
+        """(T,P)."""
+        parts = sequence.moving()
+        return torch.cat(list((parts if self.arm is None else head_first(parts, self.arm)).values()), 1)
+
+    def parts(self, numbers: Tensor) -> dict[str, Tensor]:
+        """By their keys in files, of numbers (...,P)."""
+        parts = columns(numbers, self.widths)
+        return parts if self.arm is None else root_first(parts, self.arm)
 
     @torch.no_grad()
     def vertices(self, numbers: Tensor, offset: Tensor | None = None) -> Tensor:
         """(V,3) or (B,V,3) in the world, metres, of (P,) or (B,P) numbers. offset: (V,3) dynamic offset, metres."""
-        pose = HeadPose.of_keys({**columns(numbers, self.widths), "dynamic_offset": offset})
+        pose = HeadPose.of_keys({**self.parts(numbers), "dynamic_offset": offset})
         return self.head.pose(self.shaped, pose).vertices
 
     def jacobian(self, numbers: Tensor, offset: Tensor | None = None) -> Tensor:
@@ -91,14 +112,16 @@ class Shape:
 
 
 class Actor:
-    """An avatar as a function of the P numbers of `FlameSequence.table`: what is fitted are these alone."""
+    """An avatar as a function of the P numbers of its `Shape`: what is fitted are these alone."""
 
-    def __init__(self, avatar: Avatar, sequence: FlameSequence, background: tuple[float, float, float]) -> None:
+    def __init__(
+        self, avatar: Avatar, sequence: FlameSequence, background: tuple[float, float, float], *, neck_apart: bool = False
+    ) -> None:
         assert avatar.head is not None
         held = {name: values.detach() for name, values in avatar.gaussians.parameters().items()}
         frozen = Gaussians(**held, binding=avatar.gaussians.binding).to(runtime.device())
         self.head, self.background = avatar.head, background
-        self.shape = Shape(avatar.head, sequence.shaped(avatar.head), sequence.widths())
+        self.shape = Shape.of(avatar.head, sequence, neck_apart)
         self.gaussians = frozen
         self._sh, self._opacities = (frozen.sh_base, frozen.sh_rest), frozen.opacities
 

@@ -23,6 +23,7 @@ from taichi_avatars.tracking.hair import HairSurvey
 from taichi_avatars.tracking.matte import Matting
 from taichi_avatars.tracking.overlay import Overlay
 from taichi_avatars.tracking.posed import PosedHead
+from taichi_avatars.tracking.shoulders import bend
 from taichi_avatars.tracking.silhouettes import Silhouette
 from taichi_avatars.tracking.source import TimedFrame, video_frames
 from taichi_avatars.tracking.tracked import Tracked
@@ -51,7 +52,8 @@ class Pictures:
     ) -> None:
         self.one, self.choice, self.number, self.head = one, choice, number, head
         self.silhouettes = silhouettes
-        self.vertices = PosedHead(head, files.sequence_of(own.frames, found.shape, center, found.offset))
+        straight = files.sequence_of(own.frames, found.shape, center, found.offset)
+        self.vertices = PosedHead(head, bend(head, straight, [one.clip]))
         source, looked = one.watched.source, (one.watched.width, one.watched.height)
         native = (source.width, source.height)
         self.looked = looked

@@ -13,7 +13,7 @@ to the avatar, its cameras and the size of the pictures far more than to a pose:
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -28,6 +28,7 @@ from taichi_avatars.training.interrupts import held_back
 
 PROBED, PROBES = 40, 2  # views at most, and probes per parameter, that the Gauss-Newton matrix is made of
 SMALLEST_GAIN = 0.003  # of the energy, that a step must promise to be worth its pictures
+SLOW = 0.2  # of its standard deviation, that the error of a neck apart changes by to the next timestep: shoulders are heavy
 LEAST_CURVATURE = 0.2  # along a step, against what was expected there: less is noise of the images
 
 
@@ -50,6 +51,7 @@ class Errors:
     """How large a tracker's errors are, as standard deviations of each number.
 
     pose: of the angles of head, neck and jaw, radians; eyes: of theirs.  translation: metres.  expression: of each coefficient.
+    neck: of how shoulders and neck share the rotation of a head that stays where it is; then pose is of head and jaw.
     evidence: how many independent observations a picture counts for; the errors of its pixels are not.
     """
 
@@ -58,12 +60,18 @@ class Errors:
     expression: float = 0.02
     evidence: float = 60.0
     eyes: float | None = None  # as pose
+    neck: float | None = None  # root and neck err each by itself
 
     def sigma(self, widths: Mapping[str, int]) -> Tensor:
-        """(P,) in the order of `FlameSequence.table`, whose parts have these widths."""
-        eyes = self.pose if self.eyes is None else self.eyes
-        known = {"translation": self.translation, "expr": self.expression, "eyes_pose": eyes}
+        """(P,) in the order of `evidence.Shape`, whose parts have these widths."""
+        apart = {"eyes_pose": self.eyes, "neck_pose": self.neck}
+        known = {"translation": self.translation, "expr": self.expression, **{k: v for k, v in apart.items() if v is not None}}
         return torch.cat([torch.full((width,), known.get(key, self.pose)) for key, width in widths.items()])
+
+    def ties(self, widths: Mapping[str, int]) -> Tensor:
+        """(P,) by how much more two timesteps agree on an error than its size says, as precisions."""
+        slow = {"neck_pose": 1.0 / SLOW**2} if self.neck is not None else {}
+        return torch.cat([torch.full((width,), slow.get(key, 1.0)) for key, width in widths.items()])
 
 
 @dataclass(frozen=True)
@@ -80,7 +88,7 @@ class State:
     """How far a refinement is; what `refine` needs to continue.
 
     Attributes:
-        corrections: (T,P) of the rows of the sequence.
+        corrections: (T,P) of the rows of the sequence, in numbers of `evidence.Shape`.
         fitted: (stages,T) whether a stage has been done.
         scores: (T,2) PSNR before and after, dB.
         matrices: (stages,P,P) Gauss-Newton matrix of a picture, 0 before it is known.
@@ -107,6 +115,7 @@ class _Problem:
     sequence: FlameSequence
     table: Tensor
     sigma: Tensor
+    ties: Tensor
     evidence: float
     stages: tuple[Stage, ...]
 
@@ -146,11 +155,12 @@ def refine(
     shown = _by_row(sequence, groups)
     if not shown:
         raise UserError("there is no picture to refine by: the capture lists none")
-    actor, table = Actor(avatar, sequence, background), sequence.table()
+    actor = Actor(avatar, sequence, background, neck_apart=errors.neck is not None)
+    table = actor.shape.numbers(sequence)
     several = any(len(views) > 1 for rows in shown for views in rows.values())
     stages = STAGES if several else STAGES_OF_ONE_CAMERA
-    sigma = errors.sigma(sequence.widths())
-    problem = _Problem(actor, sequence, table, sigma, errors.evidence, stages)
+    sigma, ties = errors.sigma(sequence.widths()), errors.ties(sequence.widths())
+    problem = _Problem(actor, sequence, table, sigma, ties, errors.evidence, stages)
     for number, stage in enumerate(stages):
         if not bool(state.matrices[number].any()):
             known = number > 0 and stages[number - 1].divide == stage.divide
@@ -163,7 +173,8 @@ def refine(
                     fitted = _fit(problem, state, number, row, views, list(rows))
                     if on_timestep is not None:
                         on_timestep(fitted)
-    return sequence.with_table(table + state.corrections)
+    refined = replace(sequence, **actor.shape.parts(table + state.corrections)).table()
+    return sequence.with_table(torch.where(state.fitted.any(0)[:, None], refined, sequence.table()))
 
 
 def _by_row(sequence: FlameSequence, groups: Sequence[Sequence[View]]) -> list[dict[int, list[View]]]:
@@ -245,19 +256,20 @@ def _minimum(
 ) -> tuple[Tensor, Evidence]:
     """The best correction (P,) that some steps find, and the evidence for it."""
     actor, variance = problem.actor, problem.sigma.square()
+    centre, holding = problem.ties * centre, 1.0 + weight * problem.ties
     now = actor.evidence(tracked + correction, offset, pictures)
     share = problem.evidence * len(pictures.views) / max(now.loss, 1e-8)
 
     def energy(at: Tensor, loss: float) -> float:
         # |c|^2 + sum w |c - c'|^2, less what does not depend on c
-        return share * loss + 0.5 * float((((1.0 + weight) * at - 2.0 * centre) * at / variance).sum())
+        return share * loss + 0.5 * float(((holding * at - 2.0 * centre) * at / variance).sum())
 
     def slope(at: Tensor, seen: Evidence) -> Tensor:
         assert seen.gradient is not None
-        return share * seen.gradient + ((1.0 + weight) * at - centre) / variance
+        return share * seen.gradient + (holding * at - centre) / variance
 
     # Where nothing but background is, nothing differs: what differs elsewhere is more than the mean says.
-    curvature = share * matrix * pictures.coverage / max(now.l1, 1e-8) + torch.diag((1.0 + weight) / variance)
+    curvature = share * matrix * pictures.coverage / max(now.l1, 1e-8) + torch.diag(holding / variance)
     best, here = energy(correction, now.loss), slope(correction, now)
     for step in range(steps):
         move = torch.linalg.solve(curvature, here)

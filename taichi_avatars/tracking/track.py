@@ -29,6 +29,7 @@ from taichi_avatars.tracking.pictures import Pictures
 from taichi_avatars.tracking.points import POSE, TRANSLATION
 from taichi_avatars.tracking.posed import PosedHead
 from taichi_avatars.tracking.report import frame_report, video_report
+from taichi_avatars.tracking.shoulders import bend
 from taichi_avatars.tracking.silhouettes import Silhouette, look_at_silhouettes
 from taichi_avatars.tracking.source import Source, open_source
 from taichi_avatars.tracking.tracked import Tracked, check_views, coverage_of, examined
@@ -188,7 +189,8 @@ def _write(
     center = torch.cat([c.frames[one.clip.usable][:, TRANSLATION] for c, one in zip(found.clips, tracked, strict=True)])
     center = center.median(0).values
     splits: dict[str, list[dict[str, object]]] = {"train": [], "test": []}
-    sequence = files.sequence_of(torch.cat([c.frames for c in found.clips]), found.shape, center, found.offset)
+    straight = files.sequence_of(torch.cat([c.frames for c in found.clips]), found.shape, center, found.offset)
+    sequence = bend(head, straight, [one.clip for one in tracked])
     report: dict[str, Any] = {"videos": [], "shape": [round(v, 4) for v in found.shape.tolist()], "frames": []}
     films = []
     for number, (one, own) in enumerate(zip(tracked, found.clips, strict=True)):

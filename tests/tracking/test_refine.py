@@ -15,7 +15,7 @@ from taichi_avatars.avatar.model_folder import load_model, load_source
 from taichi_avatars.cli import run
 from taichi_avatars.config import TrainConfig
 from taichi_avatars.errors import UserError
-from taichi_avatars.head.sequence import FlameSequence
+from taichi_avatars.head.sequence import FlameSequence, columns
 from taichi_avatars.scene.capture import load_capture
 from taichi_avatars.tracking import captures, job
 from taichi_avatars.tracking.evidence import Actor, Pictures, Shape
@@ -57,7 +57,7 @@ def mistracked(avatar: Avatar, errors: Errors) -> FlameSequence:
 
 def millimetres(avatar: Avatar, one: FlameSequence) -> torch.Tensor:
     """(T,) mean distance of the vertices from those of the avatar's own sequence."""
-    shape = Shape(avatar.head, avatar.sequence.shaped(avatar.head), one.widths())
+    shape = Shape.of(avatar.head, avatar.sequence, neck_apart=False)
     a, b = (shape.vertices(sequence.table()) for sequence in (one, avatar.sequence))
     return 1e3 * (a - b).norm(dim=2).mean(1)
 
@@ -93,9 +93,11 @@ def test_a_strong_prior_keeps_what_was_tracked(filmed):
     assert torch.allclose(kept.table(), tracked.table(), atol=1e-6)
 
 
-def test_the_jacobian_and_the_gradient_are_those_of_the_head(filmed):
+@pytest.mark.parametrize("neck_apart", [False, True])
+def test_the_jacobian_and_the_gradient_are_those_of_the_head(filmed, neck_apart):
     avatar, shown, _ = filmed
-    actor, numbers = Actor(avatar, avatar.sequence, WHITE), avatar.sequence.table()[0]
+    actor = Actor(avatar, avatar.sequence, WHITE, neck_apart=neck_apart)
+    numbers = actor.shape.numbers(avatar.sequence)[0]
     direction = torch.randn(len(numbers), generator=torch.Generator().manual_seed(0))
     ahead, behind = (actor.shape.vertices(numbers + sign * 1e-3 * direction) for sign in (1, -1))
     assert torch.allclose(actor.shape.jacobian(numbers) @ direction, (ahead - behind).flatten() / 2e-3, atol=2e-3)
@@ -104,6 +106,33 @@ def test_the_jacobian_and_the_gradient_are_those_of_the_head(filmed):
     slope = actor.evidence(away, None, pictures).gradient
     downhill = actor.evidence(away - 1e-3 * slope / slope.norm(), None, pictures, gradient=False)
     assert downhill.loss < actor.evidence(away, None, pictures, gradient=False).loss
+
+
+def test_a_neck_that_bends_alone_is_found_and_leaves_the_head_where_it_is(filmed):
+    avatar, shown, _ = filmed
+    shape, errors = Shape.of(avatar.head, avatar.sequence, neck_apart=True), Errors(neck=0.1)
+    numbers = shape.numbers(avatar.sequence)
+    bent = numbers.clone()
+    columns(bent, shape.widths)["neck_pose"] += torch.tensor([0.08, -0.12, 0.05])
+    tracked = replace(avatar.sequence, **shape.parts(bent))
+    off = (shape.vertices(bent) - shape.vertices(numbers)).norm(dim=2)
+    assert off[:, avatar.head.regions["scalp"]].mean() < 5e-4 < 2e-3 < off[:, avatar.head.regions["neck"]].mean()
+    torch.testing.assert_close(tracked.facing([0]), avatar.sequence.facing([0]), atol=1e-5, rtol=0)
+    found = refine(avatar, tracked, [shown], WHITE, errors, State.of(tracked))
+    wrong = [(one.neck_pose - avatar.sequence.neck_pose)[:2].norm() for one in (tracked, found)]
+    assert wrong[1] < 0.6 * wrong[0], wrong
+
+
+def test_a_neck_does_not_tremble(filmed):
+    """Where pictures say little, they do not make shoulders jump from one timestep to the next."""
+    avatar, shown, _ = filmed
+    shape, errors = Shape.of(avatar.head, avatar.sequence, neck_apart=True), Errors(neck=0.1, evidence=2.0)
+    bent = shape.numbers(avatar.sequence)
+    columns(bent, shape.widths)["neck_pose"][:, 1] += torch.tensor([0.06, -0.06, 0.06])
+    tracked = replace(avatar.sequence, **shape.parts(bent))
+    found = refine(avatar, tracked, [shown], WHITE, errors, State.of(tracked))
+    moved = (found.neck_pose - tracked.neck_pose)[:2, 1]
+    assert (moved[0] - moved[1]).abs() < 0.06, moved
 
 
 def test_a_secant_teaches_what_was_seen_along_a_move():
