@@ -54,7 +54,7 @@ def learnt(capture: Capture, flame: FlameSequence, head: FlameModel, steps: int,
 
 def refined(avatar: Avatar, tracked: FlameSequence, groups: Sequence[Sequence[View]]) -> FlameSequence:
     own = replace(LANDMARK_ERRORS, neck=None)  # the tracker's are of root and neck, each by itself
-    return refine(avatar, tracked, groups, WHITE, own, State.of(tracked))
+    return refine(avatar, tracked, groups, WHITE, own, State.of(tracked, own))
 
 
 def of(capture: Capture, head: FlameModel, steps: int, seed: int) -> dict[str, object]:

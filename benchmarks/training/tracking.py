@@ -67,7 +67,7 @@ def of(avatar: Avatar, capture: Capture, true: FlameSequence, refining: bool) ->
     if refining:
         began = time.process_time()
         with torch.enable_grad():
-            refined = refine(avatar, tuned, [capture.test], WHITE, Errors(), State.of(tuned))
+            refined = refine(avatar, tuned, [capture.test], WHITE, Errors(), State.of(tuned, Errors()))
         found["refine_cpu_seconds"] = time.process_time() - began
         found["held_out"]["refined"] = errors(refined, true, head, held_out)  # pyright: ignore[reportIndexIssue]
         found["reenactment"]["refined"] = psnr(refined)  # pyright: ignore[reportIndexIssue]

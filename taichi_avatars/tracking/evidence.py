@@ -17,9 +17,12 @@ from taichi_avatars.head.sequence import FlameSequence, columns
 from taichi_avatars.scene.images import Background, load_image
 from taichi_avatars.scene.views import View
 from taichi_avatars.tracking.necks import arm_of, head_first, root_first
+from taichi_avatars.tracking.offsets import scalp_offsets
 
 L1_SHARE = 0.8  # of the image loss; the rest is 1 - SSIM
 DIFFERENCE = 1e-3  # radians, metres, units of expression
+SWAYS = 12  # smooth fields of the scalp
+HAIR_KEY = "hair"
 SAME_COLOUR = 2.5 / 255  # by which a pixel of the background may differ from it
 LEAST_COVERAGE = 0.01
 
@@ -72,37 +75,52 @@ class Evidence:
 
 @dataclass(frozen=True, eq=False)
 class Shape:
-    """Vertices of a head as a function of P numbers: those of `FlameSequence.table`, which has parts of these widths.
+    """Vertices of a head as a function of P numbers: those of `FlameSequence.table`, and how its hair sways.
 
     Attributes:
+        widths: of the parts of the numbers, by their keys in files, and "hair".
         arm: where it is given, rotation and translation are the head's, not the root's (`necks.head_first`).
+        sways: (V,3,O) metres that each of the numbers of the hair adds to the dynamic offset; None: it does not.
     """
 
     head: FlameModel
     shaped: ShapedHead
     widths: Mapping[str, int]
     arm: Tensor | None
+    sways: Tensor | None
 
     @staticmethod
-    def of(head: FlameModel, sequence: FlameSequence, neck_apart: bool) -> Shape:
+    def of(head: FlameModel, sequence: FlameSequence, *, neck_apart: bool = False, hair_sways: bool = False) -> Shape:
         shaped = sequence.shaped(head)
-        return Shape(head, shaped, sequence.widths(), arm_of(head, shaped) if neck_apart else None)
+        arm = arm_of(head, shaped) if neck_apart else None
+        sways = scalp_offsets(head)[..., -SWAYS:] if hair_sways else None
+        return Shape(head, shaped, widths_of(sequence, hair_sways), arm, sways)
 
     def numbers(self, sequence: FlameSequence) -> Tensor:
-        """(T,P)."""
+        """(T,P); of a dynamic offset, they are what is added to it."""
         parts = sequence.moving()
-        return torch.cat(list((parts if self.arm is None else head_first(parts, self.arm)).values()), 1)
+        table = torch.cat(list((parts if self.arm is None else head_first(parts, self.arm)).values()), 1)
+        return table if self.sways is None else torch.cat([table, table.new_zeros(len(table), SWAYS)], 1)
 
-    def parts(self, numbers: Tensor) -> dict[str, Tensor]:
-        """By their keys in files, of numbers (...,P)."""
+    def sequence(self, numbers: Tensor, origin: FlameSequence) -> FlameSequence:
+        """The reverse of `numbers`. origin: a sequence with the same timesteps, shape and dynamic offset."""
+        parts, sway = self._parts(numbers)
+        if sway is not None:
+            parts["dynamic_offset"] = sway if origin.dynamic_offset is None else origin.dynamic_offset + sway
+        return replace(origin, **parts)
+
+    def _parts(self, numbers: Tensor) -> tuple[dict[str, Tensor], Tensor | None]:
+        """Of numbers (...,P): parts of poses by their keys in files, and (...,V,3) how the hair sways, metres."""
         parts = columns(numbers, self.widths)
-        return parts if self.arm is None else root_first(parts, self.arm)
+        sway = None if self.sways is None else torch.einsum("vco,...o->...vc", self.sways, parts.pop(HAIR_KEY))
+        return (parts if self.arm is None else root_first(parts, self.arm)), sway
 
     @torch.no_grad()
     def vertices(self, numbers: Tensor, offset: Tensor | None = None) -> Tensor:
         """(V,3) or (B,V,3) in the world, metres, of (P,) or (B,P) numbers. offset: (V,3) dynamic offset, metres."""
-        pose = HeadPose.of_keys({**self.parts(numbers), "dynamic_offset": offset})
-        return self.head.pose(self.shaped, pose).vertices
+        parts, sway = self._parts(numbers)
+        offset = offset if sway is None else sway if offset is None else sway + offset
+        return self.head.pose(self.shaped, HeadPose.of_keys({**parts, "dynamic_offset": offset})).vertices
 
     def jacobian(self, numbers: Tensor, offset: Tensor | None = None) -> Tensor:
         """(3V,P) how the vertices move with each number, by differences: the head is nearly linear in all of them."""
@@ -114,14 +132,12 @@ class Shape:
 class Actor:
     """An avatar as a function of the P numbers of its `Shape`: what is fitted are these alone."""
 
-    def __init__(
-        self, avatar: Avatar, sequence: FlameSequence, background: tuple[float, float, float], *, neck_apart: bool = False
-    ) -> None:
+    def __init__(self, avatar: Avatar, shape: Shape, background: tuple[float, float, float]) -> None:
         assert avatar.head is not None
         held = {name: values.detach() for name, values in avatar.gaussians.parameters().items()}
         frozen = Gaussians(**held, binding=avatar.gaussians.binding).to(runtime.device())
         self.head, self.background = avatar.head, background
-        self.shape = Shape.of(avatar.head, sequence, neck_apart)
+        self.shape = shape
         self.gaussians = frozen
         self._sh, self._opacities = (frozen.sh_base, frozen.sh_rest), frozen.opacities
 
@@ -169,6 +185,11 @@ class Actor:
         return ops.rasterize(
             *world, self._opacities, self._sh, camera=view.camera, background=self.background, sh_degree=self.gaussians.degree
         ).image
+
+
+def widths_of(sequence: FlameSequence, hair_sways: bool) -> dict[str, int]:
+    """Of the parts of a shape's numbers."""
+    return sequence.widths() | ({HAIR_KEY: SWAYS} if hair_sways else {})
 
 
 def shrunk(views: Sequence[View], divide: int) -> list[View]:

@@ -68,7 +68,7 @@ def refine_model(
     partial = (model.folder if out is None else out.parent) / (PARTIAL if out is None else f".{out.name}-{PARTIAL}")
     made_of = progress.digest(avatar, sequence, groups, errors, seed)
     goes_on = partial.is_file() if resume is None else resume
-    state = progress.load(partial, made_of) if goes_on else State.of(sequence)
+    state = progress.load(partial, made_of) if goes_on else State.of(sequence, errors)
 
     began = saved = time.monotonic()
     shown = {view.timestep for group in groups for view in group}

@@ -13,7 +13,7 @@ to the avatar, its cameras and the size of the pictures far more than to a pose:
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -23,7 +23,8 @@ from taichi_avatars.errors import UserError
 from taichi_avatars.evaluation.scores import decibel
 from taichi_avatars.head.sequence import FlameSequence
 from taichi_avatars.scene.views import View
-from taichi_avatars.tracking.evidence import Actor, Evidence, Pictures, shrunk
+from taichi_avatars.tracking.evidence import HAIR_KEY, Actor, Evidence, Pictures, Shape, shrunk, widths_of
+from taichi_avatars.tracking.offsets import HAIR
 from taichi_avatars.training.interrupts import held_back
 
 PROBED, PROBES = 40, 2  # views at most, and probes per parameter, that the Gauss-Newton matrix is made of
@@ -52,6 +53,7 @@ class Errors:
 
     pose: of the angles of head, neck and jaw, radians; eyes: of theirs.  translation: metres.  expression: of each coefficient.
     neck: of how shoulders and neck share the rotation of a head that stays where it is; then pose is of head and jaw.
+    hair: metres of how far it sways from where it mostly is: it hangs, and no parameter moves it.
     evidence: how many independent observations a picture counts for; the errors of its pixels are not.
     """
 
@@ -61,10 +63,16 @@ class Errors:
     evidence: float = 60.0
     eyes: float | None = None  # as pose
     neck: float | None = None  # root and neck err each by itself
+    hair: float | None = None  # it stays
+
+    @property
+    def sways(self) -> bool:
+        return self.hair is not None
 
     def sigma(self, widths: Mapping[str, int]) -> Tensor:
         """(P,) in the order of `evidence.Shape`, whose parts have these widths."""
-        apart = {"eyes_pose": self.eyes, "neck_pose": self.neck}
+        hair = None if self.hair is None else self.hair / HAIR  # the fields are of that size
+        apart = {"eyes_pose": self.eyes, "neck_pose": self.neck, HAIR_KEY: hair}
         known = {"translation": self.translation, "expr": self.expression, **{k: v for k, v in apart.items() if v is not None}}
         return torch.cat([torch.full((width,), known.get(key, self.pose)) for key, width in widths.items()])
 
@@ -100,11 +108,11 @@ class State:
     matrices: Tensor
 
     @staticmethod
-    def of(sequence: FlameSequence) -> State:
-        table = sequence.table()
-        done = torch.zeros(len(STAGES), len(table), dtype=torch.bool)
-        matrices = torch.zeros(len(STAGES), table.shape[1], table.shape[1])
-        return State(torch.zeros_like(table), done, torch.zeros(len(table), 2), matrices)
+    def of(sequence: FlameSequence, errors: Errors) -> State:
+        count, width = len(sequence), sum(widths_of(sequence, errors.sways).values())
+        done = torch.zeros(len(STAGES), count, dtype=torch.bool)
+        matrices = torch.zeros(len(STAGES), width, width)
+        return State(torch.zeros(count, width), done, torch.zeros(count, 2), matrices)
 
 
 @dataclass(frozen=True)
@@ -155,11 +163,11 @@ def refine(
     shown = _by_row(sequence, groups)
     if not shown:
         raise UserError("there is no picture to refine by: the capture lists none")
-    actor = Actor(avatar, sequence, background, neck_apart=errors.neck is not None)
-    table = actor.shape.numbers(sequence)
+    shape = Shape.of(avatar.head, sequence, neck_apart=errors.neck is not None, hair_sways=errors.sways)
+    actor, table = Actor(avatar, shape, background), shape.numbers(sequence)
     several = any(len(views) > 1 for rows in shown for views in rows.values())
     stages = STAGES if several else STAGES_OF_ONE_CAMERA
-    sigma, ties = errors.sigma(sequence.widths()), errors.ties(sequence.widths())
+    sigma, ties = errors.sigma(shape.widths), errors.ties(shape.widths)
     problem = _Problem(actor, sequence, table, sigma, ties, errors.evidence, stages)
     for number, stage in enumerate(stages):
         if not bool(state.matrices[number].any()):
@@ -173,8 +181,8 @@ def refine(
                     fitted = _fit(problem, state, number, row, views, list(rows))
                     if on_timestep is not None:
                         on_timestep(fitted)
-    refined = replace(sequence, **actor.shape.parts(table + state.corrections)).table()
-    return sequence.with_table(torch.where(state.fitted.any(0)[:, None], refined, sequence.table()))
+    refined = shape.sequence(table + state.corrections, sequence)
+    return refined.with_table(torch.where(state.fitted.any(0)[:, None], refined.table(), sequence.table()))
 
 
 def _by_row(sequence: FlameSequence, groups: Sequence[Sequence[View]]) -> list[dict[int, list[View]]]:

@@ -57,7 +57,7 @@ def mistracked(avatar: Avatar, errors: Errors) -> FlameSequence:
 
 def millimetres(avatar: Avatar, one: FlameSequence) -> torch.Tensor:
     """(T,) mean distance of the vertices from those of the avatar's own sequence."""
-    shape = Shape.of(avatar.head, avatar.sequence, neck_apart=False)
+    shape = Shape.of(avatar.head, avatar.sequence)
     a, b = (shape.vertices(sequence.table()) for sequence in (one, avatar.sequence))
     return 1e3 * (a - b).norm(dim=2).mean(1)
 
@@ -65,7 +65,7 @@ def millimetres(avatar: Avatar, one: FlameSequence) -> torch.Tensor:
 def test_what_pictures_show_is_found(filmed):
     avatar, shown, unseen = filmed
     errors = Errors()
-    tracked, state, fitted = mistracked(avatar, errors), State.of(avatar.sequence), []
+    tracked, state, fitted = mistracked(avatar, errors), State.of(avatar.sequence, errors), []
     found = refine(avatar, tracked, [shown, unseen], WHITE, errors, state, on_timestep=fitted.append)
     before, after = millimetres(avatar, tracked), millimetres(avatar, found)
     assert (after < 0.3 * before).all(), (before, after)
@@ -78,8 +78,8 @@ def test_what_pictures_show_is_found(filmed):
 def test_held_out_timesteps_neither_teach_nor_learn(filmed):
     avatar, shown, unseen = filmed
     tracked = mistracked(avatar, Errors())
-    both = refine(avatar, tracked, [shown, unseen], WHITE, Errors(), state := State.of(tracked))
-    alone = State.of(tracked)
+    both = refine(avatar, tracked, [shown, unseen], WHITE, Errors(), state := State.of(tracked, Errors()))
+    alone = State.of(tracked, Errors())
     alone.matrices = state.matrices
     apart = refine(avatar, tracked, [shown], WHITE, Errors(), alone)
     assert torch.equal(apart.table()[:2], both.table()[:2])
@@ -89,14 +89,14 @@ def test_held_out_timesteps_neither_teach_nor_learn(filmed):
 def test_a_strong_prior_keeps_what_was_tracked(filmed):
     avatar, shown, _ = filmed
     tracked = mistracked(avatar, Errors())
-    kept = refine(avatar, tracked, [shown], WHITE, Errors(evidence=1e-6), State.of(tracked))
+    kept = refine(avatar, tracked, [shown], WHITE, Errors(evidence=1e-6), State.of(tracked, Errors()))
     assert torch.allclose(kept.table(), tracked.table(), atol=1e-6)
 
 
 @pytest.mark.parametrize("neck_apart", [False, True])
 def test_the_jacobian_and_the_gradient_are_those_of_the_head(filmed, neck_apart):
     avatar, shown, _ = filmed
-    actor = Actor(avatar, avatar.sequence, WHITE, neck_apart=neck_apart)
+    actor = Actor(avatar, Shape.of(avatar.head, avatar.sequence, neck_apart=neck_apart, hair_sways=neck_apart), WHITE)
     numbers = actor.shape.numbers(avatar.sequence)[0]
     direction = torch.randn(len(numbers), generator=torch.Generator().manual_seed(0))
     ahead, behind = (actor.shape.vertices(numbers + sign * 1e-3 * direction) for sign in (1, -1))
@@ -114,11 +114,11 @@ def test_a_neck_that_bends_alone_is_found_and_leaves_the_head_where_it_is(filmed
     numbers = shape.numbers(avatar.sequence)
     bent = numbers.clone()
     columns(bent, shape.widths)["neck_pose"] += torch.tensor([0.08, -0.12, 0.05])
-    tracked = replace(avatar.sequence, **shape.parts(bent))
+    tracked = shape.sequence(bent, avatar.sequence)
     off = (shape.vertices(bent) - shape.vertices(numbers)).norm(dim=2)
     assert off[:, avatar.head.regions["scalp"]].mean() < 5e-4 < 2e-3 < off[:, avatar.head.regions["neck"]].mean()
     torch.testing.assert_close(tracked.facing([0]), avatar.sequence.facing([0]), atol=1e-5, rtol=0)
-    found = refine(avatar, tracked, [shown], WHITE, errors, State.of(tracked))
+    found = refine(avatar, tracked, [shown], WHITE, errors, State.of(tracked, errors))
     wrong = [(one.neck_pose - avatar.sequence.neck_pose)[:2].norm() for one in (tracked, found)]
     assert wrong[1] < 0.6 * wrong[0], wrong
 
@@ -129,10 +129,25 @@ def test_a_neck_does_not_tremble(filmed):
     shape, errors = Shape.of(avatar.head, avatar.sequence, neck_apart=True), Errors(neck=0.1, evidence=2.0)
     bent = shape.numbers(avatar.sequence)
     columns(bent, shape.widths)["neck_pose"][:, 1] += torch.tensor([0.06, -0.06, 0.06])
-    tracked = replace(avatar.sequence, **shape.parts(bent))
-    found = refine(avatar, tracked, [shown], WHITE, errors, State.of(tracked))
+    tracked = shape.sequence(bent, avatar.sequence)
+    found = refine(avatar, tracked, [shown], WHITE, errors, State.of(tracked, errors))
     moved = (found.neck_pose - tracked.neck_pose)[:2, 1]
     assert (moved[0] - moved[1]).abs() < 0.06, moved
+
+
+def test_how_the_hair_sways_is_found(filmed):
+    avatar, shown, _ = filmed
+    shape, errors = Shape.of(avatar.head, avatar.sequence, hair_sways=True), Errors(hair=0.005)
+    blown = shape.numbers(avatar.sequence)
+    columns(blown, shape.widths)["hair"] += 0.3 * torch.randn(1, 12, generator=torch.Generator().manual_seed(1))
+    tracked = shape.sequence(blown, avatar.sequence)
+    found = refine(avatar, tracked, [shown], WHITE, errors, State.of(tracked, errors))
+    scalp = avatar.head.regions["scalp"]
+    truth = avatar.sequence.vertices(avatar.head, slice(None))
+    off = [(one.vertices(avatar.head, slice(None)) - truth)[:2, scalp].norm(dim=2).mean() for one in (tracked, found)]
+    assert off[0] > 1e-3 and off[1] < 0.6 * off[0], off
+    stays = refine(avatar, tracked, [shown], WHITE, Errors(), State.of(tracked, Errors()))
+    assert torch.equal(stays.dynamic_offset, tracked.dynamic_offset)
 
 
 def test_a_secant_teaches_what_was_seen_along_a_move():
