@@ -15,7 +15,7 @@ from torch import Tensor
 
 from taichi_avatars.head.flame import FlameModel
 from taichi_avatars.scene.cameras import Camera
-from taichi_avatars.tracking.matte import MARGINS, Matting, connected, onto
+from taichi_avatars.tracking.matte import HALF, MARGINS, Matting, connected, onto
 from taichi_avatars.tracking.silhouettes import Silhouette
 
 DIRECTIONS = 160  # evenly over the sphere
@@ -23,7 +23,6 @@ USUAL = 0.3  # quantile over the pictures that show a direction in the outline
 SPARE = 0.003  # metres beyond that, for strands: how far the hair stands off is in the fitted mesh already
 FEWEST = 3  # pictures that must show it
 NEIGHBOURS = 4  # known directions nearest to one, whose largest thickness counts
-HALF = 0.5  # alpha
 
 
 @dataclass(eq=False)
@@ -48,14 +47,14 @@ class HairSurvey:
             return
         scale = outline.camera.width / camera.width
         alpha = onto(silhouette.alpha, silhouette.region.scaled(scale), outline.inside.shape)
-        beyond = (outline.distance > 0) & (outline.distance * outline.pixel <= MARGINS["scalp"])
+        beyond = ~outline.inside & (outline.distance <= MARGINS["scalp"])
         alpha = connected(np.where(beyond | outline.inside, alpha, 0), outline.inside)
         found = np.full(DIRECTIONS, np.nan)
         edge = outline.inside & np.logical_not(ndimage.binary_erosion(outline.inside))
         found[self._of_triangle[outline.triangle[edge]]] = 0.0
         hair = beyond & (alpha > HALF)
         place = self._of_triangle[outline.nearest_triangle[hair]]
-        np.fmax.at(found, place, outline.distance[hair] * outline.pixel)
+        np.fmax.at(found, place, outline.distance[hair])
         self._seen.append(found)
 
     def margins(self) -> Tensor:

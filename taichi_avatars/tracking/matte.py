@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -14,17 +14,23 @@ from taichi_avatars.faces.regions import Region
 from taichi_avatars.head.flame import FlameModel
 from taichi_avatars.ops.mesh import rasterize_depth
 from taichi_avatars.scene.cameras import Camera
+from taichi_avatars.tracking.colours import Zones, alpha_by_colour
 
 # The segmentation is unsure of these shares of its range: they are taken for nothing and for all.
 NOTHING, ALL = 0.1, 0.9
 CONNECTS = 0.2  # alpha from which a pixel leads to its neighbours
 # Metres by which the matte may leave the mesh's silhouette: hair is not in the mesh, shoulders do not belong to the head.
 MARGINS = {"skin": 0.008, "ears": 0.012, "scalp": 0.06, "neck": 0.002}
-SOFT = 0.004  # metres over which it fades beyond that
 MARGIN_BLUR = 0.02  # metres over which margins of neighbouring parts become one another
+DEEP = 0.008  # metres inside the silhouette from which all is head; the neck may be covered everywhere
+OUTSIDE = 0.006  # metres beyond the margin from which nothing is
+SURELY = 0.5  # alpha of the segmentation that these need besides
+UNSEEN = 0.05  # alpha of the segmentation below which nothing outside the silhouette is
 GRID = 160  # pixels of the longer side on which the silhouette is drawn
 HEAD_IN_REGION = 1.45  # side of the square that the segmentation sees, of the head's height
 COARSE, FINE = 0.04, 0.003  # of the picture's size: how far to each side colours of head and background are looked for
+DIFFERENT = 90.0  # distance of two colours from 0 to 255 from which a mixture tells their shares
+HALF = 0.5  # alpha
 SHRINK = 4  # of the picture in which those are looked for
 
 
@@ -37,7 +43,7 @@ class Outline:
         pixel: metres, at the head.
         inside: whether the head covers it.
         triangle: number of the nearest one, inside.
-        distance: to the silhouette, pixels of the grid.
+        distance: from the silhouette, metres, negative inside.
         nearest_triangle: of the silhouette, inside and outside.
     """
 
@@ -59,6 +65,7 @@ class Matting:
     def __init__(self, head: FlameModel, margin: Tensor | None = None) -> None:
         self.head = head
         self.margin = _widest(head) if margin is None else margin
+        self._neck = head.region_mask("neck")[head.faces].any(1).numpy()
 
     def cut_out(
         self, picture: np.ndarray, vertices: Tensor, camera: Camera, region: Region, segmented: np.ndarray
@@ -71,31 +78,28 @@ class Matting:
             region: square round the head, and `segmented` (N,N) its opacity.
         """
         out = np.zeros((*picture.shape[:2], 4), np.uint8)
-        allowed, surely = self.limit(vertices, camera)
-        rows, columns = np.nonzero(allowed.any(1))[0], np.nonzero(allowed.any(0))[0]
-        if not len(rows):
+        outline = self.outline(vertices, camera)
+        zones = None if outline is None else self.zones(outline, region.scaled(outline.camera.width / camera.width), segmented)
+        if zones is None or not zones.front.any() or not zones.behind.any():
             return out
-        around = round(COARSE * max(allowed.shape))
-        part = tuple(slice(max(0, at[0] - around), at[-1] + around + 1) for at in (rows, columns))
-        inside = replace(region, x=region.x - part[1].start, y=region.y - part[0].start)
-        alpha = onto(segmented, inside, allowed[part].shape)
-        alpha = connected(alpha * allowed[part], surely[part])
+        alpha = alpha_by_colour(picture, zones, segmented, region)
+        surely = Image.fromarray(zones.front).resize(picture.shape[1::-1], Image.Resampling.NEAREST)
+        part = _box(alpha > 0, round(COARSE * max(alpha.shape)))
+        alpha = connected(alpha[part], np.asarray(surely)[part])
+        alpha, colours = mixture(picture[part], alpha)
         covers = (alpha * 255 + 0.5).astype(np.uint8)
-        out[part][..., :3] = foreground(picture[part], alpha) * (covers > 0)[..., None]
+        out[part][..., :3] = colours * (covers > 0)[..., None]
         out[part][..., 3] = covers
         return out
 
-    def limit(self, vertices: Tensor, camera: Camera) -> tuple[np.ndarray, np.ndarray]:
-        """Where the head may be, (H,W) 1 falling to 0 beyond its silhouette, late at the hair and at once at the neck; and the
-        silhouette itself, (H,W) bool.
-        """
-        outline, size = self.outline(vertices, camera), (camera.width, camera.height)
-        if outline is None:
-            return np.zeros(size[::-1], np.float32), np.zeros(size[::-1], bool)
+    def zones(self, outline: Outline, region: Region, segmented: np.ndarray) -> Zones:
+        """What surely is head, and what surely is not: far off at the hair, near at the neck. `region` is on the same grid."""
+        triangle = np.where(outline.inside, outline.triangle, outline.nearest_triangle)
         margin = ndimage.gaussian_filter(self.margin.numpy()[outline.nearest_triangle], MARGIN_BLUR / outline.pixel)
-        allowed = (1 + (margin - outline.distance * outline.pixel) / SOFT).clip(0, 1)
-        full = Image.fromarray(allowed.astype(np.float32)).resize(size, Image.Resampling.BILINEAR)
-        return np.asarray(full), np.asarray(Image.fromarray(outline.inside).resize(size, Image.Resampling.NEAREST))
+        alpha, neck = onto(segmented, region, outline.inside.shape), self._neck[triangle]
+        front = (outline.distance < -DEEP) & (alpha > SURELY) & ~neck
+        behind = (outline.distance > margin + OUTSIDE) | ((alpha < UNSEEN) & ~outline.inside)
+        return Zones(front, behind, outline.distance, neck, outline.pixel)
 
     def outline(self, vertices: Tensor, camera: Camera) -> Outline | None:
         """The silhouette; None where the camera does not see the head."""
@@ -106,9 +110,17 @@ class Matting:
         if not inside.any():
             return None
         pixel = 1 / (coarse.fx * float(nearest[face >= 0].median()))
-        distance, (rows, columns) = ndimage.distance_transform_edt(~inside, return_indices=True)  # pyright: ignore[reportGeneralTypeIssues]
+        beyond, (rows, columns) = ndimage.distance_transform_edt(~inside, return_indices=True)  # pyright: ignore[reportGeneralTypeIssues]
+        within = np.asarray(ndimage.distance_transform_edt(inside))
+        distance = np.where(inside, 0.5 - within, beyond - 0.5) * pixel
         triangle = face.clamp(min=0).long().numpy()
         return Outline(coarse, pixel, inside, triangle, distance, triangle[rows, columns])
+
+
+def _box(pixels: np.ndarray, around: int) -> tuple[slice, ...]:
+    """The rectangle of those that are set, and `around` pixels more to each side."""
+    at = (np.nonzero(pixels.any(axis))[0] for axis in (1, 0))
+    return tuple(slice(max(0, a[0] - around), a[-1] + around + 1) for a in at)
 
 
 def head_region(vertices: Tensor, camera: Camera) -> Region:
@@ -141,20 +153,31 @@ def connected(alpha: np.ndarray, surely: np.ndarray) -> np.ndarray:
     return np.where(belongs[labels], alpha, 0).astype(np.float32)
 
 
-def foreground(picture: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    """Colours (H,W,3) of what alpha (H,W) says is in front, uint8 as the picture: Forte 2021, "Approximate Fast Foreground
-    Colour Estimation". Colours of front and back nearby are the means weighted by alpha; what then remains is the front's.
+def mixture(picture: np.ndarray, alpha: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What pixels on an edge are mixtures of: alpha (H,W) there, between 0 and 1, and (H,W,3) uint8, the front's own colours.
+
+    Forte 2021, "Approximate Fast Foreground Colour Estimation": colours of front and back nearby are means weighted by alpha;
+    what then remains is the front's. Where these two differ enough, they say the share of each.
+
+    Args:
+        picture: (H,W,3) uint8; alpha: (H,W) float32.
     """
     size = max(alpha.shape)
     small, thin = picture[::SHRINK, ::SHRINK].astype(np.float32), alpha[::SHRINK, ::SHRINK, None]
     front, back = _nearby(small, small, thin, round(COARSE * size / SHRINK))
     front = _remains(small, front, back, thin)
     front, back = _nearby(front, back, thin, max(1, round(FINE * size / SHRINK)))
-    out = picture.copy()
-    rows, columns = np.nonzero((alpha > 0) & (alpha < 1))  # elsewhere the picture shows one of the two alone
-    near = rows // SHRINK, columns // SHRINK
-    out[rows, columns] = _remains(picture[rows, columns], front[near], back[near], alpha[rows, columns, None]) + 0.5
-    return out
+    alpha, out = alpha.copy(), picture.copy()
+    edge = np.nonzero((ndimage.maximum_filter(alpha, 3) > HALF) & (ndimage.minimum_filter(alpha, 3) < HALF))
+    near = edge[0] // SHRINK, edge[1] // SHRINK
+    apart = front[near] - back[near]
+    squared = (apart * apart).sum(1)
+    share = (((picture[edge] - back[near]) * apart).sum(1) / np.maximum(squared, 1)).clip(0, 1)
+    alpha[edge] += (share - alpha[edge]) * squared / (squared + DIFFERENT**2)
+    mixed = np.nonzero((alpha > 0) & (alpha < 1))  # elsewhere the picture shows one of the two alone
+    near = mixed[0] // SHRINK, mixed[1] // SHRINK
+    out[mixed] = _remains(picture[mixed], front[near], back[near], alpha[mixed][:, None]) + 0.5
+    return alpha, out
 
 
 def _nearby(front: np.ndarray, back: np.ndarray, alpha: np.ndarray, reach: int) -> tuple[np.ndarray, np.ndarray]:

@@ -24,6 +24,7 @@ from taichi_avatars.tracking.priors import expressions_of_network
 LIKELY_FOCAL, FOCAL_SPREAD = 0.85, 0.2  # of the longer side; standard deviation of its logarithm: phones and webcams
 FEWEST = 12  # pictures with a face
 SMALLEST_FACE = 40.0  # pixels from forehead to chin
+FLEETING = 6  # pictures: a face that is seen for less at a time cannot be seen to move
 MOST_IN_PROFILE = 50.0  # degrees
 FRONTAL = 0.35  # distance of the eyes, of the height of the face
 MOST_LEANING = 60.0  # degrees to one side
@@ -98,6 +99,8 @@ def _problem(watched: Watched, person: Person, seen: FaceOverTime) -> str | None
         return f"shows a face in {count} pictures only, {seconds:.1f} seconds in all; {FILM}, for half a minute"
     if person.size < SMALLEST_FACE:
         return f"the face is {person.size:.0f} pixels high, want {SMALLEST_FACE:.0f} at least; {FILM}"
+    if not person.alive and person.frames < FLEETING * len(person.tracks):
+        return f"the face is lost again and again: its pictures flicker, are full of noise, or cut to and fro; {FILM}"
     if not person.alive:
         return f"the face does not move, as on a photograph or in a drawing; {FILM}, who turns and speaks"
     if np.median(seen.sharpness[there]) < TOO_BLURRED:

@@ -100,6 +100,11 @@ def blurred(picture: np.ndarray) -> np.ndarray:
     return np.array(Image.fromarray(picture).filter(ImageFilter.GaussianBlur(4)))
 
 
+def checks(picture: np.ndarray) -> np.ndarray:
+    """A test picture of as many pixels."""
+    return np.where(np.indices(picture.shape[:2]).sum(0)[..., None] // 16 % 2, 255, 0).astype(np.uint8).repeat(3, 2)
+
+
 def of_another(picture: np.ndarray) -> np.ndarray:
     """A much broader face, before a dark wall."""
     wall = (picture == 127).all(2, keepdims=True)
@@ -142,6 +147,10 @@ def sounding(path: Path) -> Path:
 REFUSED: dict[str, tuple[Bad, str]] = {
     "no face": (lambda p, f: film(p, [np.full((96, 128, 3), 90 + k, np.uint8) for k in range(12)]), "no face was found"),
     "a drawing": (lambda p, f: film(p, [cartoon()] * 16), "does not move"),
+    "flashing": (
+        lambda p, f: film(p, [x if k % 2 else checks(x) for k, x in enumerate(shown(f, 40))]),
+        "lost again and again: its pictures flicker",
+    ),
     "black": (lambda p, f: film(p, [np.zeros((96, 128, 3), np.uint8)] * 12), "black: turn on a light"),
     "one picture": (lambda p, f: film(p, shown(f)[:1]), "in 1 pictures only"),
     "too short": (lambda p, f: film(p, shown(f, 8)), "in 8 pictures only"),

@@ -20,7 +20,7 @@ from taichi_avatars.scene.capture import load_capture
 from taichi_avatars.tracking.choosing import most_different
 from taichi_avatars.tracking.examine import examine, is_filmed
 from taichi_avatars.tracking.hair import SPARE, HairSurvey
-from taichi_avatars.tracking.matte import MARGINS, Matting, connected, foreground, head_region
+from taichi_avatars.tracking.matte import MARGINS, Matting, connected, head_region, mixture
 from taichi_avatars.tracking.one_person import stranger
 from taichi_avatars.tracking.silhouettes import Silhouette
 from taichi_avatars.tracking.track import Settings, track
@@ -170,8 +170,20 @@ def test_colours_of_the_front_are_without_the_back():
     alpha = np.tile(((np.arange(240, dtype=np.float32) - 117) / 6).clip(0, 1), (240, 1))  # an edge of 6 pixels
     front, back = np.array([0.9, 0.4, 0.2], np.float32), np.array([0.1, 0.3, 0.9], np.float32)
     picture = alpha[..., None] * front + (1 - alpha[..., None]) * back
-    found = foreground((255 * picture).astype(np.uint8), alpha) / 255
-    assert np.abs(found - front)[alpha > 0.1].max() < 0.16
+    found, colours = mixture((255 * picture).astype(np.uint8), alpha)
+    assert np.abs(colours / 255 - front)[alpha > 0.1].max() < 0.16
+    np.testing.assert_allclose(found, alpha, atol=0.05)
+
+
+def test_a_pixel_on_the_edge_is_shared_as_its_colour_says():
+    share = np.tile((np.arange(240, dtype=np.float32) - 117.3).clip(0, 1), (240, 1))
+    front, back = np.array([200.0, 160.0, 140.0]), np.array([40.0, 30.0, 20.0])
+    picture = (share[..., None] * front + (1 - share[..., None]) * back).astype(np.uint8)
+    found, _ = mixture(picture, (share > 0.5).astype(np.float32))
+    np.testing.assert_allclose(found, share, atol=0.15)
+    alike = (share[..., None] * (back + 5) + (1 - share[..., None]) * back).astype(np.uint8)
+    found, _ = mixture(alike, share)
+    np.testing.assert_allclose(found, share, atol=0.02)  # which says nothing
 
 
 def test_what_nothing_leads_to_is_left_out():
@@ -183,15 +195,21 @@ def test_what_nothing_leads_to_is_left_out():
     assert kept[2:8, 2:8].min() == 1.0 and not kept[:, 10:].any()
 
 
-def test_the_limit_is_wide_at_the_hair_and_tight_at_the_neck(head, filmed):
+def test_the_band_is_wide_at_the_hair_and_tight_at_the_neck(head, filmed):
     _, moments, camera = filmed
-    allowed, surely = Matting(head).limit(moments[0][1], camera)
-    above = np.nonzero(surely.any(1))[0][0]
-    middle = WIDTH // 2
-    pixel = camera.fx / 0.75 * 0.01  # a centimetre
-    assert allowed[int(above - 3 * pixel), middle] > 0.9
-    below = np.nonzero(surely.any(1))[0][-1]
-    assert allowed[int(below + 3 * pixel) :, middle].max() < 0.1
+    matting = Matting(head)
+    outline = matting.outline(moments[0][1], camera)
+    assert outline is not None
+    rows, columns = outline.inside.shape
+    grid = head_region(moments[0][1], camera).scaled(outline.camera.width / camera.width)
+    zones = matting.zones(outline, grid, np.ones((256, 256), np.float32))
+    covered = np.nonzero(outline.inside.any(1))[0]
+    middle, three = columns // 2, round(0.03 / zones.cell)
+    assert not zones.behind[max(0, covered[0] - three) : covered[0], middle].any()
+    assert zones.behind[min(rows, covered[-1] + three) :, middle].all()
+    assert zones.front.any() and not (zones.front & zones.behind).any()
+    below = zones.neck & outline.inside
+    assert below.any() and not (zones.front & below).any()  # a collar may cover all of it
 
 
 def test_what_stands_off_the_head_in_one_picture_is_no_hair(head, filmed):
