@@ -47,6 +47,11 @@ class Zones:
     neck: np.ndarray
     cell: float
 
+    @property
+    def band(self) -> np.ndarray:
+        """Cells that colours decide."""
+        return ~(self.front | self.behind)
+
 
 def alpha_by_colour(picture: np.ndarray, zones: Zones, segmented: np.ndarray, region: Region) -> np.ndarray:
     """(H,W) float32 in [0, 1].
@@ -60,7 +65,7 @@ def alpha_by_colour(picture: np.ndarray, zones: Zones, segmented: np.ndarray, re
     runtime.start()
     size = zones.front.shape[::-1]
     colours = np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BOX), np.float32)
-    band = ~(zones.front | zones.behind)
+    band = zones.band
     front, back = (_samples(colours, side, band, AROUND / zones.cell) for side in (zones.front, zones.behind))
     lightness = _tensor(np.where(zones.neck[band], SHADED, 1.0))
     numbers = np.where(zones.front, kernels.FRONT, kernels.BEHIND).astype(np.int32)

@@ -80,7 +80,7 @@ class Matting:
         out = np.zeros((*picture.shape[:2], 4), np.uint8)
         outline = self.outline(vertices, camera)
         zones = None if outline is None else self.zones(outline, region.scaled(outline.camera.width / camera.width), segmented)
-        if zones is None or not zones.front.any() or not zones.behind.any():
+        if zones is None or not all(side.any() for side in (zones.front, zones.behind, zones.band)):
             return out
         alpha = alpha_by_colour(picture, zones, segmented, region)
         surely = Image.fromarray(zones.front).resize(picture.shape[1::-1], Image.Resampling.NEAREST)
@@ -88,7 +88,8 @@ class Matting:
         alpha = connected(alpha[part], np.asarray(surely)[part])
         alpha, colours = mixture(picture[part], alpha)
         covers = (alpha * 255 + 0.5).astype(np.uint8)
-        out[part][..., :3] = colours * (covers > 0)[..., None]
+        colours[covers == 0] = 0
+        out[part][..., :3] = colours
         out[part][..., 3] = covers
         return out
 
@@ -168,7 +169,7 @@ def mixture(picture: np.ndarray, alpha: np.ndarray) -> tuple[np.ndarray, np.ndar
     front = _remains(small, front, back, thin)
     front, back = _nearby(front, back, thin, max(1, round(FINE * size / SHRINK)))
     alpha, out = alpha.copy(), picture.copy()
-    edge = np.nonzero((ndimage.maximum_filter(alpha, 3) > HALF) & (ndimage.minimum_filter(alpha, 3) < HALF))
+    edge = np.nonzero(_borders(alpha > HALF))
     near = edge[0] // SHRINK, edge[1] // SHRINK
     apart = front[near] - back[near]
     squared = (apart * apart).sum(1)
@@ -178,6 +179,14 @@ def mixture(picture: np.ndarray, alpha: np.ndarray) -> tuple[np.ndarray, np.ndar
     near = mixed[0] // SHRINK, mixed[1] // SHRINK
     out[mixed] = _remains(picture[mixed], front[near], back[near], alpha[mixed][:, None]) + 0.5
     return alpha, out
+
+
+def _borders(inside: np.ndarray) -> np.ndarray:
+    """(H,W) bool: whether the 3x3 pixels round each are of both kinds."""
+    wide = np.pad(inside, 1, mode="edge")
+    above, here, below = wide[:-2], wide[1:-1], wide[2:]
+    some, all_three = above | here | below, above & here & below
+    return (some[:, :-2] | some[:, 1:-1] | some[:, 2:]) & ~(all_three[:, :-2] & all_three[:, 1:-1] & all_three[:, 2:])
 
 
 def _nearby(front: np.ndarray, back: np.ndarray, alpha: np.ndarray, reach: int) -> tuple[np.ndarray, np.ndarray]:
