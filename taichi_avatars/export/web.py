@@ -5,7 +5,8 @@
 - `gaussians` (N, 4 texels): words of 32 bits. Local mean (3 float32) and triangle; quaternion, scale and opacity, after
   activation (8 float16); then spherical harmonics, coefficient by coefficient (float16).
 - of an avatar: `rest`, vertices and joints before expression and pose; `basis`, the offsets of each expression and pose
-  corrective, as int16 times `basis_scale`; `weights`, `faces`; `dynamic_offset` if there is one;
+  corrective, as int16 times `basis_scale`; `weights`, `faces`; if there is a dynamic offset,
+  `offset` (T,K), int16 times `offset_scale`, and `offset_places`, which K numbers of the vertices and joints it is added to;
 - `motion` (T, E + 3J + 3): expressions, axis-angles of the J joints, translation of every frame. The joints are root, neck,
   jaw, left eye, right eye, unless `avatar.json` lists others under "joints" of "head", with their "parents".
 """
@@ -39,7 +40,7 @@ from taichi_avatars.video.viewpoints import frontal_camera
 
 PLAYER = Path(__file__).resolve().parent / "player"
 INDEX, CONTENT = "avatar.json", "avatar.bin"
-FORMAT = "taichi-avatars web 1"
+FORMAT = "taichi-avatars web 2"
 SIZE = (550, 802)  # of the first view, pixels; the page fits it into its window
 FOV_Y = 0.6  # of the first view of a scene without cameras, radians
 LARGEST_HALF = 65504.0
@@ -184,7 +185,12 @@ def _rig(head: FlameModel, sequence: FlameSequence) -> dict[str, np.ndarray]:
         "motion": torch.cat(list(sequence.moving().values()), 1).numpy(),
     }
     if sequence.dynamic_offset is not None:
-        arrays["dynamic_offset"] = head.offset_shape(sequence.dynamic_offset)[:, :size].numpy()
+        offset = head.offset_shape(sequence.dynamic_offset)[:, :size].numpy()
+        places = np.nonzero(offset.any(0))[0]  # hair that sways moves the scalp alone
+        scale = np.abs(offset).max(initial=0.0) / np.iinfo(np.int16).max
+        arrays["offset_places"] = places.astype(np.uint32)
+        arrays["offset"] = np.round(offset[:, places] / (scale or 1.0)).astype(np.int16)
+        arrays["offset_scale"] = np.array([scale], np.float32)
     return arrays
 
 

@@ -32,7 +32,7 @@ export function jointsOf(meta) {
   return meta.head.joints || FLAME.joints;
 }
 
-// meta.head: vertices, expressions, correctives (9 for each of the last joints, or 0); joints and parents unless FLAME's. data: rest, basis, basis_scale, weights, faces, and offsets if any.
+// meta.head: vertices, expressions, correctives (9 for each of the last joints, or 0); joints and parents unless FLAME's. data: rest, basis, basis_scale, weights, faces, and offset, offset_scale, offset_places if there are some.
 export function createHead(meta, data) {
   const { vertices: count, expressions, correctives } = meta.head;
   const parents = meta.head.parents || FLAME.parents;
@@ -50,12 +50,17 @@ export function createHead(meta, data) {
     for (let i = 0; i < size; ++i) shaped[i] += factor * basis[start + i];
   }
 
+  function addOffset(frame) {
+    const places = data.offset_places, scale = data.offset_scale[0], start = frame * places.length;
+    for (let k = 0; k < places.length; ++k) shaped[places[k]] += scale * data.offset[start + k];
+  }
+
   // expr (E), pose (3J): axis-angles of the joints; translation (3); frame: for offsets over time, null for none.
   // Returns the vertices (3V), overwritten by the next call.
   function pose(expr, turns, translation, frame) {
     const local = Array.from({ length: JOINTS }, (_, j) => rotation(turns[3 * j], turns[3 * j + 1], turns[3 * j + 2]));
     shaped.set(data.rest);
-    if (data.dynamic_offset && frame !== null) for (let i = 0; i < size; ++i) shaped[i] += data.dynamic_offset[frame * size + i];
+    if (data.offset && frame !== null) addOffset(frame);
     for (let k = 0; k < expressions; ++k) add(k, expr[k]);
     for (let k = 0; k < correctives; ++k) {
       const joint = corrected + Math.floor(k / 9), entry = k % 9;
