@@ -11,7 +11,7 @@ import torch
 from taichi_avatars.faces.networks import load_networks
 from taichi_avatars.faces.regions import Picture, Region, cut_out
 
-TOGETHER = 256  # faces whose expressions are found at once: each takes 0.2 MB meanwhile
+TOGETHER = 32  # faces whose expressions are found at once: of more the tensors leave the cache
 COUNT = 478
 RIGHT_EYE_CORNER, LEFT_EYE_CORNER = 33, 263  # the outer ones
 FOREHEAD, CHIN = 10, 152

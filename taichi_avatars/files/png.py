@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import io
-import zlib
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +38,11 @@ def write_png(path: Path | str, image: Tensor | np.ndarray) -> Path:
 
 
 def encode_rgba(pixels: np.ndarray) -> bytes:
-    """A PNG file of (H,W,4) uint8, for what was cut out: most of it is empty, so that runs are enough."""
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "png", compress_level=1, compress_type=zlib.Z_RLE)
-    return file.getvalue()
+    """A PNG file of (H,W,4) uint8, in half the time that Pillow takes, which tries five filters on every row."""
+    import av  # what trains and views does not load it
+
+    encoder = av.CodecContext.create("png", "w")
+    encoder.height, encoder.width, encoder.pix_fmt, encoder.time_base = *pixels.shape[:2], "rgba", Fraction(1)
+    encoder.options = {"pred": "up", "compression_level": "1"}
+    packets = [*encoder.encode(av.VideoFrame.from_ndarray(pixels, format="rgba")), *encoder.encode(None)]
+    return b"".join(bytes(packet) for packet in packets)

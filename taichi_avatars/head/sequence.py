@@ -81,6 +81,10 @@ class FlameSequence:
         """The posed head of a row. Differentiable in all parameters that require a gradient."""
         return head.pose(self.shaped(head), self.pose(row))
 
+    def vertices(self, head: FlameModel, rows: slice) -> Tensor:
+        """(N,V,3) the posed heads of some rows, metres. Differentiable in all parameters that require a gradient."""
+        return head.pose(self.shaped(head), self.pose(rows)).vertices
+
     def moving(self) -> dict[str, Tensor]:
         """Expressions and the parts of the pose over time, by their keys in files; without the dynamic offset."""
         return {key: value for key in MOVING if (value := getattr(self, key)) is not None}
@@ -91,8 +95,8 @@ class FlameSequence:
         first, *more = (roma.rotvec_to_rotmat(values.detach()[rows].to(dtype)) for values in joints)
         return first @ more[0] if more else first
 
-    def pose(self, row: int) -> HeadPose:
-        """The pose of a row; parts that the sequence does not have are None."""
+    def pose(self, row: int | slice) -> HeadPose:
+        """The pose of a row, or of several; parts that the sequence does not have are None."""
         values = {key: getattr(self, key) for key in KEYS}
         return HeadPose.of_keys({key: None if value is None else value[row] for key, value in values.items()})
 

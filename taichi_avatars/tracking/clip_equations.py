@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -72,6 +73,15 @@ def face_sizes(landmarks: Tensor) -> Tensor:
     return (landmarks.amax(1) - landmarks.amin(1)).amax(1)
 
 
+@dataclass(frozen=True, eq=False)
+class PlacedFrames:
+    """What is measured of some of a clip's frames, in the world: `landmarks` and, where there are contours, the `outline`."""
+
+    rows: slice
+    landmarks: Placed
+    outline: Placed | None
+
+
 class ClipEquations:
     """Residuals of a clip and their linearisation.
 
@@ -108,21 +118,28 @@ class ClipEquations:
         weight = (facing - FACING_FROM) / (FACING_FULL - FACING_FROM)
         return weight.clamp(LEAST_WEIGHT, 1) * self.usable[part][:, None]
 
-    def visibility(self, frames: Tensor, shape: Tensor) -> Tensor:
-        """(T,K) weights of all frames."""
-        return torch.cat([self.visible(self.points.place(frames[part], shape), part) for part in self.chunks()])
+    def place(self, frames: Tensor, shape: Tensor) -> list[PlacedFrames]:
+        """All frames (T,P) of a person (S,), some at a time."""
+        placed = []
+        for part in self.chunks():
+            outline = None if self.contours is None else self.contours.points.some(part).place(frames[part], shape)
+            placed.append(PlacedFrames(part, self.points.place(frames[part], shape), outline))
+        return placed
 
-    def cost(self, frames: Tensor, shape: Tensor, log_focal: float, visible: Tensor) -> float:
+    def visibility(self, placed: Sequence[PlacedFrames]) -> Tensor:
+        """(T,K) weights of all frames."""
+        return torch.cat([self.visible(at.landmarks, at.rows) for at in placed])
+
+    def cost(self, placed: Sequence[PlacedFrames], frames: Tensor, shape: Tensor, log_focal: float, visible: Tensor) -> float:
         """What is minimised, with the weights of visibility held."""
         total = 0.0
-        for part in self.chunks():
-            squared = self.residuals(self.points.place(frames[part], shape), part, math.exp(log_focal)).square().sum(2)
-            total += float((visible[part] * robust(squared)).double().sum())
-            if self.contours is not None:
-                at = self.contours.part(part)
-                placed = at.points.place(frames[part], shape)
-                squared = at.residuals(self.project(placed.world, math.exp(log_focal))).square()
-                total += float((at.weight * robust(squared)).double().sum())
+        for at in placed:
+            squared = self.residuals(at.landmarks, at.rows, math.exp(log_focal)).square().sum(2)
+            total += float((visible[at.rows] * robust(squared)).double().sum())
+            if self.contours is not None and at.outline is not None:
+                contours = self.contours.of_frames(at.rows)
+                squared = contours.residuals(self.project(at.outline.world, math.exp(log_focal))).square()
+                total += float((contours.weight * robust(squared)).double().sum())
         off = frames - self.priors.mean
         total += float((off.square() * self.priors.precision).double().sum())
         total += float((frames.diff(dim=0).square() * self.priors.ties).double().sum())
@@ -137,25 +154,33 @@ class ClipEquations:
         return FOCAL_PER_FRAME * self.count / spread**2 if spread else 0.0
 
     def linearise(
-        self, frames: Tensor, shape: Tensor, log_focal: float, visible: Tensor, shared: bool
+        self,
+        placed: Sequence[PlacedFrames],
+        frames: Tensor,
+        shape: Tensor,
+        log_focal: float,
+        visible: Tensor,
+        shared: bool,
     ) -> tuple[FrameEquations, np.ndarray, np.ndarray]:
         """Equations of the frames, and matrix (S+1,S+1) and gradient (S+1,) of identity and logarithm of the focal length.
 
         Args:
+            placed: the frames of this shape.
             shared: whether those are unknown; without, the latter two are empty.
         """
         count, size = frames.shape
         extra = len(shape) + 1 if shared else 0
         matrix, mixed = np.empty((count, size, size)), np.empty((count, size, extra))
         gradient, shared_matrix, shared_gradient = np.empty((count, size)), np.zeros((extra, extra)), np.zeros(extra)
-        for part in self.chunks():
-            residuals, by_frame, by_shared = self._derivatives(frames[part], shape, log_focal, visible[part], part, shared)
-            transposed = by_frame.mT
-            matrix[part] = (transposed @ by_frame).numpy()
-            mixed[part] = (transposed @ by_shared).numpy()
-            gradient[part] = (transposed @ residuals)[..., 0].numpy()
-            shared_matrix += (by_shared.mT @ by_shared).sum(0, dtype=torch.float64).numpy()
-            shared_gradient += (by_shared.mT @ residuals).sum(0, dtype=torch.float64)[:, 0].numpy()
+        for at in placed:
+            rows = self._derivatives(at, log_focal, visible[at.rows], shared)
+            products = rows.mT @ rows
+            matrix[at.rows] = products[:, :size, :size].numpy()
+            mixed[at.rows] = products[:, :size, size:-1].numpy()
+            gradient[at.rows] = products[:, :size, -1].numpy()
+            sums = products[:, size:-1, size:].sum(0, dtype=torch.float64).numpy()
+            shared_matrix += sums[:, :-1]
+            shared_gradient += sums[:, -1]
         self._add_priors(frames, matrix, gradient)
         if shared:
             inside = np.arange(len(shape))
@@ -165,37 +190,32 @@ class ClipEquations:
             shared_gradient[-1] += self.focal_precision * (log_focal - math.log(self.clip.focal))
         return FrameEquations(matrix, self.priors.ties.double().numpy(), mixed, gradient), shared_matrix, shared_gradient
 
-    def _derivatives(
-        self, frames: Tensor, shape: Tensor, log_focal: float, visible: Tensor, part: slice, shared: bool
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Weighted residuals (N,R,1) and their derivatives by the frames (N,R,P) and by what is shared (N,R,S+1)."""
+    def _derivatives(self, at: PlacedFrames, log_focal: float, visible: Tensor, shared: bool) -> Tensor:
+        """(N,R,P+S+2) weighted derivatives of R residuals by the frames, by what is shared, and those residuals."""
         focal = math.exp(log_focal)
-        placed = self.points.place(frames, shape)
-        residuals = self.residuals(placed, part, focal)
+        residuals = self.residuals(at.landmarks, at.rows, focal)
         weight = visible.sqrt() * influence(residuals.square().sum(2))
-        scale = (weight / self.sigma[part])[..., None]
-        screen = scale[..., None] * _screen(placed.world, focal)
-        blocks = [self._block(placed, residuals * weight[..., None], screen, shared)]
-        if self.contours is not None:
-            at = self.contours.part(part)
-            placed = at.points.place(frames, shape)
-            residuals = at.residuals(self.project(placed.world, focal))
-            weight = at.weight.sqrt() * influence(residuals.square())
-            along = ((weight / at.sigma)[..., None] * at.normal)[:, :, None]
-            blocks.append(self._block(placed, (residuals * weight)[..., None], along @ _screen(placed.world, focal), shared))
-        weighted, by_frame, by_shared = (torch.cat(parts, 1) for parts in zip(*blocks, strict=True))
-        return weighted, by_frame, by_shared
-
-    def _block(self, placed: Placed, residuals: Tensor, screen: Tensor, shared: bool) -> tuple[Tensor, Tensor, Tensor]:
-        """Of points whose residuals (N,K,R) change with their places by screen (N,K,R,3): as `_derivatives` gives them."""
-        by_frame, by_shared = placed.derivatives(screen, shared)
-        residuals, by_frame = residuals.flatten(1, 2)[..., None], by_frame.flatten(1, 2)
-        if not shared:
-            return residuals, by_frame, by_shared.flatten(1, 2)
-        # A longer focal length moves points in the picture as moving them aside in the world would.
-        flat = placed.world * torch.tensor([1.0, 1.0, 0.0])
-        by_focal = (screen @ flat[..., None]) if self.clip.focal_spread else torch.zeros_like(by_shared[..., :1])
-        return residuals, by_frame, torch.cat([by_shared, by_focal], -1).flatten(1, 2)
+        screen = (weight / self.sigma[at.rows])[..., None, None] * _screen(at.landmarks.world, focal)
+        blocks = [(at.landmarks, screen, residuals * weight[..., None])]
+        if self.contours is not None and at.outline is not None:
+            contours = self.contours.of_frames(at.rows)
+            residuals = contours.residuals(self.project(at.outline.world, focal))
+            weight = contours.weight.sqrt() * influence(residuals.square())
+            along = ((weight / contours.sigma)[..., None] * contours.normal)[:, :, None]
+            blocks.append((at.outline, along @ _screen(at.outline.world, focal), (residuals * weight)[..., None]))
+        known = POSE + self.points.directions.shape[-1] if shared else self.priors.mean.shape[1]
+        out = torch.empty(len(visible), sum(block[2][0].numel() for block in blocks), known + (2 if shared else 1))
+        last = 0
+        for placed, screen, residuals in blocks:
+            first, last = last, last + residuals[0].numel()
+            rows = out[:, first:last].unflatten(1, screen.shape[1:3])
+            placed.derivatives(screen, rows[..., :known])
+            if shared:
+                # A longer focal length moves points in the picture as moving them aside in the world would.
+                aside = placed.world[:, :, None, :2] if self.clip.focal_spread else torch.zeros(1)
+                rows[..., known] = (screen[..., :2] * aside).sum(-1)
+            rows[..., -1] = residuals
+        return out
 
     def _add_priors(self, frames: Tensor, matrix: np.ndarray, gradient: np.ndarray) -> None:
         precision, ties = self.priors.precision.double(), self.priors.ties.double()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -29,28 +29,23 @@ class Contours:
     """K points on the outline of the head in each of T frames, as it was when they were looked for.
 
     Attributes:
-        surface: all vertices.
-        edges: (T,K,2) vertices that each point lies between.
+        points: in each frame.
         normal: (T,K,2) of the outline, outwards, in the picture.
         target: (T,K) pixels along it where the picture has its outline.
         sigma: (T,K) standard deviation, pixels.
         weight: (T,K) 0 where nothing was found.
     """
 
-    surface: HeadPoints
-    edges: Tensor
+    points: HeadPoints
     normal: Tensor
     target: Tensor
     sigma: Tensor
     weight: Tensor
 
-    def part(self, rows: slice | Tensor) -> Contours:
-        over_time = ("edges", "normal", "target", "sigma", "weight")
-        return replace(self, **{name: getattr(self, name)[rows] for name in over_time})
-
-    @property
-    def points(self) -> HeadPoints:
-        return self.surface.between(self.edges, torch.full(self.edges.shape, 0.5))
+    def of_frames(self, rows: slice) -> Contours:
+        """Those of some frames."""
+        each = ("normal", "target", "sigma", "weight")
+        return Contours(self.points.some(rows), *(getattr(self, name)[rows] for name in each))
 
     def residuals(self, pixels: Tensor) -> Tensor:
         """(T,K) in standard deviations, of the points' places (T,K,2) in the picture."""
@@ -65,14 +60,19 @@ class ContourFinder:
     """
 
     def __init__(self, head: FlameModel, surface: HeadPoints) -> None:
-        self.head, self.surface = head, surface
-        self.edges, self.sides = _edges(head)
+        edges, sides = _edges(head)
+        triangles, self.sides = np.unique(sides, return_inverse=True)
+        vertices, corners = head.faces[torch.from_numpy(triangles)].unique(return_inverse=True)  # of the outer skin
+        self.surface, self.faces = surface.some(vertices), corners.numpy()
+        place = torch.zeros(head.num_vertices, dtype=torch.long)
+        place[vertices] = torch.arange(len(vertices))
+        self.edges = place[edges].numpy()
         reach = torch.full((head.num_vertices,), REACH["skin"])
         for part in ("ears", "scalp"):
             reach[head.regions[part]] = REACH[part]
         reach[head.regions["neck"]] = 0  # what is seen there belongs to hair, shoulders and collars
-        self.reach = reach[self.edges].amin(1)
-        self.middle = head.regions["scalp"]
+        self.reach = reach[edges].amin(1).numpy()
+        self.middle = place[head.regions["scalp"]].numpy()
 
     def find(
         self,
@@ -98,20 +98,21 @@ class ContourFinder:
         for t, world in self._placed(frames, shape, seen_in):
             silhouette = silhouettes[t]
             assert silhouette is not None
-            found, normals, scale = self._outline(world, focal, np.array(size))
+            pixels = _project(world, focal, np.array(size))
+            found = self._outline(pixels)
             if not len(found):
                 continue
-            pixels = _project(world, focal, np.array(size))
+            normals, scale = self._normals(world, found), focal / -float(world[self.middle, 2].mean())
             places = pixels[self.edges[found]].mean(1)
-            reach = self.reach[found].numpy()
-            off, seen = _crossing(silhouette, places, normals, reach, scale, np.array(size))
+            off, seen = _crossing(silhouette, places, normals, self.reach[found], scale, np.array(size))
             k = len(found)
-            edges[t, :k] = self.edges[found]
+            edges[t, :k] = torch.from_numpy(self.edges[found])
             normal[t, :k] = torch.from_numpy(normals).float()
             target[t, :k] = torch.from_numpy((places * normals).sum(1) + off).float()
             spread[t, :k] = sigma * scale
             weight[t, :k] = torch.from_numpy(seen).float()
-        return Contours(self.surface, edges, normal, target, spread, weight)
+        points = self.surface.between(edges, torch.full(edges.shape, 0.5))
+        return Contours(points, normal, target, spread, weight)
 
     def _placed(self, frames: Tensor, shape: Tensor, rows: Tensor) -> Iterator[tuple[int, np.ndarray]]:
         """Some rows of the frames, and the vertices (V,3) there."""
@@ -119,19 +120,16 @@ class ContourFinder:
             world = self.surface.place(frames[part], shape).world.numpy()
             yield from zip(part.tolist(), world, strict=True)
 
-    def _outline(self, world: np.ndarray, focal: float, size: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
-        """Numbers (K,) of the edges on the outline, their normals (K,2) in the picture, and pixels per metre there.
+    def _outline(self, pixels: np.ndarray) -> np.ndarray:
+        """Numbers (K,) of the edges on the outline, of vertices (V,2) in the picture.
 
         Edges lie on the outline where one of their triangles is seen from the front and one from behind, and nothing is farther
         from the middle of the head.
         """
-        corners = world[self.head.faces.numpy()]
-        normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-        front = (normals * corners[:, 0]).sum(1) < 0  # the camera is the origin
+        x, y = pixels[:, 0][self.faces], pixels[:, 1][self.faces]
+        front = (x[:, 1] - x[:, 0]) * (y[:, 2] - y[:, 0]) < (x[:, 2] - x[:, 0]) * (y[:, 1] - y[:, 0])  # y is down
         candidates = np.nonzero(front[self.sides[:, 0]] != front[self.sides[:, 1]])[0]
-        pixels = _project(world, focal, size)
-        middle = pixels[self.middle].mean(0)
-        away = pixels[self.edges[candidates]].mean(1) - middle
+        away = pixels[self.edges[candidates]].mean(1) - pixels[self.middle].mean(0)
         distance = np.linalg.norm(away, axis=1)
         place = ((np.arctan2(away[:, 1], away[:, 0]) / (2 * np.pi) + 0.5) * BINS).astype(int).clip(0, BINS - 1)
         order = np.lexsort((distance, place))
@@ -139,14 +137,14 @@ class ContourFinder:
         farthest = np.zeros(BINS)
         farthest[place[last]] = distance[last]
         around = np.stack([np.roll(farthest, k) for k in (-2, -1, 0, 1, 2)]).max(0)
-        outer = last[distance[last] > NEARER * around[place[last]]]
-        found = candidates[outer]
-        found = found[self.reach[found].numpy() > 0]
-        scale = focal / -float(world[self.middle, 2].mean())
-        sides = self.sides[found]
-        turned = normals[sides].sum(1)
-        flat = turned[:, :2] * np.array([1.0, -1.0])
-        return found, flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-12), scale
+        found = candidates[last[distance[last] > NEARER * around[place[last]]]]
+        return found[self.reach[found] > 0]
+
+    def _normals(self, world: np.ndarray, edges: np.ndarray) -> np.ndarray:
+        """(K,2) of edges on the outline, in the picture."""
+        a, b, c = world[self.faces[self.sides[edges]]].transpose(2, 0, 1, 3)
+        flat = np.cross(b - a, c - a).sum(1)[:, :2] * np.array([1.0, -1.0])
+        return flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-12)
 
 
 def _edges(head: FlameModel) -> tuple[Tensor, np.ndarray]:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from taichi_avatars.head.flame import FlameModel
 from taichi_avatars.tracking.banded import Eliminated
-from taichi_avatars.tracking.clip_equations import Clip, ClipEquations
+from taichi_avatars.tracking.clip_equations import Clip, ClipEquations, PlacedFrames
 from taichi_avatars.tracking.points import POSE, Landmarks
 from taichi_avatars.tracking.start import first_guess
 
@@ -24,7 +24,7 @@ MOST_STEPS = 14
 ENOUGH = 3e-4  # share of the cost by which a step must lower it to be followed by another
 FIRST_DAMPING, LEAST_DAMPING, EASE, RESIST = 1e-3, 1e-6, 0.2, 8.0
 TRIES = 6
-TOGETHER = 400  # frames of all videos from which identity and focal lengths are found
+TOGETHER = 80  # frames of all videos from which identity and focal lengths are found; more change them by less than 0.2%
 WINDOW, OVERLAP = 240, 24  # frames that are then fitted at once, and how many of them again with the next
 
 
@@ -70,7 +70,7 @@ class State:
 def fit(head: FlameModel, clips: Sequence[Clip], progress: Callable[[int, int], None] | None = None) -> Fit:
     """Fits the built-in head to the landmarks of videos of one person.
 
-    Identity and focal lengths come from at most 400 frames, evenly chosen; then every frame is fitted, in windows, so that
+    Identity and focal lengths come from at most 80 frames, evenly chosen; then every frame is fitted, in windows, so that
     memory stays bounded.
 
     Args:
@@ -164,20 +164,22 @@ def solve(equations: Sequence[ClipEquations], state: State, shared: bool, most: 
         shared: whether identity and focal lengths are looked for too.
     """
     damping, steps = FIRST_DAMPING, 0
+    placed = _placed(equations, state)
     while steps < most:
         steps += 1
-        visible = [e.visibility(f, state.shape) for e, f in zip(equations, state.frames, strict=True)]
+        visible = [e.visibility(at) for e, at in zip(equations, placed, strict=True)]
         linear = [
-            e.linearise(f, state.shape, log_focal, v, shared)
-            for e, f, log_focal, v in zip(equations, state.frames, state.log_focals, visible, strict=True)
+            e.linearise(at, f, state.shape, log_focal, v, shared)
+            for e, at, f, log_focal, v in zip(equations, placed, state.frames, state.log_focals, visible, strict=True)
         ]
-        before = _cost(equations, state, visible)
+        before = _cost(equations, placed, state, visible)
         after = before
         for _ in range(TRIES):
             moved = _moved(state, linear, damping, shared)
-            after = _cost(equations, moved, visible)
+            there = _placed(equations, moved)
+            after = _cost(equations, there, moved, visible)
             if after < before:
-                state, damping = moved, max(damping * EASE, LEAST_DAMPING)
+                state, placed, damping = moved, there, max(damping * EASE, LEAST_DAMPING)
                 break
             damping *= RESIST
         if before - after < ENOUGH * before:
@@ -185,9 +187,15 @@ def solve(equations: Sequence[ClipEquations], state: State, shared: bool, most: 
     return state, steps
 
 
-def _cost(equations: Sequence[ClipEquations], state: State, visible: Sequence[Tensor]) -> float:
-    rows = zip(equations, state.frames, state.log_focals, visible, strict=True)
-    return sum(e.cost(frames, state.shape, log_focal, v) for e, frames, log_focal, v in rows)
+def _placed(equations: Sequence[ClipEquations], state: State) -> list[list[PlacedFrames]]:
+    return [e.place(frames, state.shape) for e, frames in zip(equations, state.frames, strict=True)]
+
+
+def _cost(
+    equations: Sequence[ClipEquations], placed: Sequence[list[PlacedFrames]], state: State, visible: Sequence[Tensor]
+) -> float:
+    rows = zip(equations, placed, state.frames, state.log_focals, visible, strict=True)
+    return sum(e.cost(at, frames, state.shape, log_focal, v) for e, at, frames, log_focal, v in rows)
 
 
 def _moved(state: State, linear: Sequence[tuple], damping: float, shared: bool) -> State:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+from scipy.sparse.linalg import eigsh
 from torch import Tensor
 
 from taichi_avatars.head.flame import FlameModel
@@ -26,8 +28,9 @@ def scalp_offsets(head: FlameModel) -> Tensor:
     place = head.v_template[moves].double()
     alike = (-0.5 * (torch.cdist(place, place) / REACH).square()).exp()
     scaled = HAIR * share[moves].double()
-    strength, fields = torch.linalg.eigh(scaled[:, None] * alike * scaled)
-    fields = fields[:, -FIELDS:] * strength[-FIELDS:].clamp(min=0).sqrt()
+    likeness = (scaled[:, None] * alike * scaled).numpy()
+    strength, fields = eigsh(likeness, FIELDS, v0=np.ones(len(likeness)))  # its start is random otherwise
+    fields = torch.from_numpy(fields * np.sqrt(strength.clip(0)))
     outwards = torch.nn.functional.normalize(head.v_template[moves] - middle, dim=1)
     out = torch.zeros(head.num_vertices, 3, FIELDS)
     out[moves] = outwards[..., None] * fields.float()[:, None]

@@ -7,11 +7,13 @@ import torch
 from torch import Tensor
 
 from taichi_avatars.head.flame import FlameModel
-from taichi_avatars.ops.mesh import shade_mesh
+from taichi_avatars.ops.mesh import camera_center, rasterize_depth
 from taichi_avatars.scene.cameras import Camera
 
 MESH = 0.45  # opacity
-MESH_COLOR, EYE_COLOR = (0.45, 0.68, 0.95), (0.95, 0.95, 0.9)
+WHOLE = 256  # what 1 is in integers
+AMBIENT = 0.3  # share of the light; the rest comes from the camera
+MESH_COLOR, EYE_COLOR = (115, 173, 242), (242, 242, 230)
 POINT_COLOR, LOST_COLOR = (60, 230, 60), (230, 60, 40)
 
 
@@ -19,14 +21,12 @@ class Overlay:
     """Draws one head model."""
 
     def __init__(self, head: FlameModel) -> None:
-        self.head = head
-        self.colors = torch.tensor(MESH_COLOR).repeat(head.num_vertices, 1)
-        for side in ("left", "right"):
-            self.colors[head.regions[f"eye_{side}"]] = torch.tensor(EYE_COLOR)
         inside = [head.regions[name] for name in ("mouth_inside", "tongue", "eye_socket_left", "eye_socket_right")]
-        hidden = torch.zeros(head.num_vertices, dtype=torch.bool)
-        hidden[torch.cat(inside)] = True
+        eyes = [head.regions[name] for name in ("eye_left", "eye_right")]
+        hidden, eye = (torch.zeros(head.num_vertices, dtype=torch.bool) for _ in range(2))
+        hidden[torch.cat(inside)], eye[torch.cat(eyes)] = True, True
         self.faces = head.faces[~hidden[head.faces].any(1)]
+        self.colors = torch.where(eye[self.faces].all(1)[:, None], torch.tensor(EYE_COLOR), torch.tensor(MESH_COLOR))
 
     def draw(
         self, picture: np.ndarray, vertices: Tensor, camera: Camera, landmarks: np.ndarray | None, used: bool
@@ -39,13 +39,15 @@ class Overlay:
             landmarks: (L,2) pixels of the picture; None where there are none.
             used: whether the fit is trusted: landmarks are green, else red.
         """
-        mesh, alpha = shade_mesh(vertices, self.faces, camera, vertex_colors=self.colors, supersample=1)
-        out = picture.copy()
-        rows, columns = alpha.any(1).nonzero()[:, 0].tolist(), alpha.any(0).nonzero()[:, 0].tolist()
-        if rows:
-            part = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
-            weight = 1 - MESH * alpha[part].numpy()[..., None]
-            out[part] = picture[part] * weight + (255 * MESH) * mesh[:, part[0], part[1]].permute(1, 2, 0).numpy()
+        first, second, third = vertices[self.faces.T]
+        normals = torch.nn.functional.normalize(torch.linalg.cross(second - first, third - first), dim=1)
+        light = (normals * torch.nn.functional.normalize(camera_center(camera) - first, dim=1)).sum(1)
+        front = (light > 0).nonzero()[:, 0]  # those behind are hidden by these
+        shade = MESH * (AMBIENT + (1 - AMBIENT) * light[front, None])
+        added = np.concatenate([(self.colors[front] * shade).numpy(), np.zeros((1, 3))]).astype(np.uint8)  # the last: no mesh
+        triangle = rasterize_depth(vertices, self.faces[front], camera)[1].numpy()
+        kept = np.where(triangle < 0, WHOLE, round((1 - MESH) * WHOLE)).astype(np.uint16)[..., None]
+        out = (picture * kept // WHOLE).astype(np.uint8) + added[triangle]
         if landmarks is not None:
             x, y = landmarks[:, 0].astype(int), landmarks[:, 1].astype(int)
             inside = (x >= 0) & (y >= 0) & (x < picture.shape[1]) & (y < picture.shape[0])

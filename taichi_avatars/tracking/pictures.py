@@ -22,6 +22,7 @@ from taichi_avatars.tracking.fit import ClipFit, Fit
 from taichi_avatars.tracking.hair import HairSurvey
 from taichi_avatars.tracking.matte import Matting
 from taichi_avatars.tracking.overlay import Overlay
+from taichi_avatars.tracking.posed import PosedHead
 from taichi_avatars.tracking.shoulders import bend
 from taichi_avatars.tracking.silhouettes import Silhouette
 from taichi_avatars.tracking.source import TimedFrame, video_frames
@@ -51,7 +52,8 @@ class Pictures:
     ) -> None:
         self.one, self.choice, self.number, self.head = one, choice, number, head
         self.silhouettes = silhouettes
-        self.sequence = bend(head, files.sequence_of(own.frames, found.shape, center, found.offset), [one.clip])
+        straight = files.sequence_of(own.frames, found.shape, center, found.offset)
+        self.vertices = PosedHead(head, bend(head, straight, [one.clip]))
         source, looked = one.watched.source, (one.watched.width, one.watched.height)
         native = (source.width, source.height)
         self.looked = looked
@@ -65,9 +67,6 @@ class Pictures:
         self.camera, self.whole_camera = self.framing.camera(-center), self.whole.camera(-center)
         self.matting, self.overlay = Matting(head), Overlay(head)
         self.rows = rows
-
-    def vertices(self, row: int) -> Tensor:
-        return self.sequence.mesh(self.head, row).vertices
 
     def write(self, folder: Path, rate: float, bar: Bar) -> Path:
         """images/ of the chosen rows, and tracking.mp4, or tracking_1.mp4 and so on of further videos."""

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from taichi_avatars.head.flame import FlameModel
-from taichi_avatars.head.pose import HeadPose
 from taichi_avatars.ops.mesh import vertex_normals
 
 FILE = Path(__file__).resolve().parent.parent / "assets" / "landmark_places.npz"
@@ -52,11 +51,10 @@ class HeadPoints:
 
     Attributes:
         template: (K,3) of the mean head, metres.
-        directions: (K,3,S+E) by identity and offsets, then expression.
+        directions: (K,3,E+S) by expression, then by identity and offsets.
         normals: (K,3) of the mean head.
         weights: (K,5) skinning.
-        joints: (5,3) of the mean head; joint_directions (5,3,S+E).
-        n_shape: S.
+        joints: (5,3) of the mean head; joint_directions (5,3,E+S).
     """
 
     template: Tensor
@@ -65,16 +63,12 @@ class HeadPoints:
     weights: Tensor
     joints: Tensor
     joint_directions: Tensor
-    n_shape: int
 
     @staticmethod
     def of_vertices(head: FlameModel, offsets: Tensor | None = None) -> HeadPoints:
         """All vertices of the built-in head. offsets: (V,3,O), metres per unit of what is added to identity."""
         assert head.rig.regressor is not None  # the built-in head's joints follow its vertices
-        basis, n_shape = vertex_basis(head), head.n_shape
-        if offsets is not None:
-            basis = torch.cat([basis[..., :n_shape], offsets, basis[..., n_shape:]], 2)
-            n_shape += offsets.shape[2]
+        basis = torch.cat([head.exprdirs().permute(1, 2, 0), head.shapedirs, *([] if offsets is None else [offsets])], 2)
         return HeadPoints(
             head.v_template,
             basis,
@@ -82,7 +76,6 @@ class HeadPoints:
             head.rig.weights,
             head.rig.regressor.T @ head.v_template,
             torch.einsum("vj,vck->jck", head.rig.regressor, basis),
-            n_shape,
         )
 
     def between(self, corners: Tensor, shares: Tensor) -> HeadPoints:
@@ -96,13 +89,18 @@ class HeadPoints:
             weights=(self.weights[corners] * at).sum(-2),
         )
 
+    def some(self, chosen: Tensor | slice) -> HeadPoints:
+        """Those with some numbers; or all of some frames."""
+        each = ("template", "directions", "normals", "weights")
+        return replace(self, **{name: getattr(self, name)[chosen] for name in each})
+
     @property
     def count(self) -> int:
         return self.template.shape[-2]
 
     def place(self, frames: Tensor, shape: Tensor) -> Placed:
         """Points in the world for T frames (T,P) of a person with identity `shape` (S,)."""
-        coefficients = torch.cat([shape.expand(len(frames), -1), frames[:, POSE:]], 1)
+        coefficients = torch.cat([frames[:, POSE:], shape.expand(len(frames), -1)], 1)
         joints = self.joints + torch.einsum("jck,tk->tjc", self.joint_directions, coefficients)
         if self.directions.ndim == 3:
             moved = (coefficients @ self.directions.flatten(0, 1).T).unflatten(1, (-1, 3))
@@ -140,44 +138,47 @@ class Placed:
     rotation: Tensor
     jacobian: Tensor
 
-    def derivatives(self, screen: Tensor, shared: bool = True) -> tuple[Tensor, Tensor]:
+    def derivatives(self, screen: Tensor, out: Tensor) -> None:
         """How pictures of the points move.
 
         That joints move with identity and expression is left out: it moves whole parts by little, which the next step corrects.
 
         Args:
             screen: (T,K,R,3) derivative of R numbers in the picture by a point's place in the world.
-            shared: whether those by the person's parameters are asked for.
-
-        Returns:
-            By the frame's parameters (T,K,R,P) and by the person's (T,K,R,S), or (T,K,R,0).
+            out: (T,K,R,P+S), to be filled with those by the frame's parameters and by the person's; or (T,K,R,P), without the
+                latter.
         """
-        weights, count = self.points.weights, len(self.world)
-        in_head = screen @ self.rotation[:, None]
-        turned = cross_matrix(self.local @ self.rotation.mT)
-        columns = [-(screen @ turned) @ self.jacobian[:, None], screen]
-        eyes = torch.zeros(*in_head.shape[:3], 3, dtype=screen.dtype)
-        by_gaze = EYES_BY_GAZE.to(screen.dtype).unflatten(0, (2, 3))
-        mixed = weights[..., :2].sum(-1)[..., None, None] * in_head
+        weights = self.points.weights[..., None, None]
+        in_head = _turned(screen, self.rotation)
+        out[..., ROTATION] = _swung(screen, self.local @ self.rotation.mT, self.jacobian)
+        out[..., TRANSLATION] = screen
+        eyes = torch.zeros_like(in_head)
+        mixed = weights[..., :2, :, :].sum(-3) * in_head
         for k, joint in enumerate((JAW, LEFT_EYE, RIGHT_EYE)):
             turn, jacobian = self.turns[k]
-            here = weights[..., joint, None, None] * in_head
-            swing = -(here @ cross_matrix(self.arms[k])) @ jacobian[:, None]
+            here = weights[..., joint, :, :] * in_head
+            swing = _swung(here, self.arms[k], jacobian)
             if joint == JAW:
-                columns.append(swing)
+                out[..., JAW_POSE] = swing
             else:
-                eyes = eyes + swing @ by_gaze[k - 1]
-            mixed = mixed + here @ turn[:, None]
-        columns.append(eyes)
-        shape = self.points.n_shape if shared else 0
-        directions = self.points.directions if shared else self.points.directions[..., self.points.n_shape :]
-        if directions.ndim == 3:
-            # One product per point, over all frames: (K, RT, 3) x (K, 3, S+E).
-            by_point = mixed.transpose(0, 1).reshape(self.points.count, -1, 3)
-            linear = (by_point @ directions).view(self.points.count, count, screen.shape[2], -1).transpose(0, 1)
-        else:
-            linear = mixed @ directions
-        return torch.cat([*columns, linear[..., shape:]], -1), linear[..., :shape]
+                eyes += swing @ EYES_BY_GAZE.unflatten(0, (2, 3))[k - 1]
+            mixed += _turned(here, turn)
+        out[..., GAZE] = eyes
+        linear = out[..., POSE:]
+        directions = self.points.directions[..., None, : linear.shape[-1]]
+        torch.mul(mixed[..., :1], directions[..., 0, :, :], out=linear)
+        for axis in (1, 2):
+            linear.addcmul_(mixed[..., axis, None], directions[..., axis, :, :])
+
+
+def _turned(screen: Tensor, rotation: Tensor) -> Tensor:
+    """Derivatives (T,K,R,3) by places before each frame's rotation (T,3,3), from those by places after it."""
+    return (screen.flatten(1, 2) @ rotation).view(screen.shape)
+
+
+def _swung(screen: Tensor, arm: Tensor, jacobian: Tensor) -> Tensor:
+    """Derivatives (T,K,R,3) by the axis-angle that turns arms (T,K,3), with its left Jacobian (T,3,3), from those by places."""
+    return _turned(torch.linalg.cross(arm[..., None, :], screen), jacobian)
 
 
 @dataclass(frozen=True, eq=False)
@@ -203,10 +204,3 @@ class Landmarks:
             )
         points = HeadPoints.of_vertices(head, offsets).between(head.faces[triangle.long()], barycentric)
         return Landmarks(number.long(), sigma, points)
-
-
-def vertex_basis(head: FlameModel) -> Tensor:
-    """(V,3,S+E) what identity and expression components add to the template."""
-    by_shape = head.pose(head.shaped(torch.eye(head.n_shape))).canonical - head.v_template
-    by_expr = head.pose(head.shaped(), HeadPose(expr=torch.eye(head.n_expr))).canonical - head.v_template
-    return torch.cat([by_shape, by_expr]).permute(1, 2, 0).contiguous()

@@ -27,6 +27,7 @@ from taichi_avatars.tracking.fit_outlines import fit_outlines
 from taichi_avatars.tracking.looking import FILM, Watched, watch
 from taichi_avatars.tracking.pictures import Pictures
 from taichi_avatars.tracking.points import POSE, TRANSLATION
+from taichi_avatars.tracking.posed import PosedHead
 from taichi_avatars.tracking.report import frame_report, video_report
 from taichi_avatars.tracking.shoulders import bend
 from taichi_avatars.tracking.silhouettes import Silhouette, look_at_silhouettes
@@ -172,9 +173,7 @@ def _silhouettes(
     rows = np.concatenate([choice.rows("train"), choice.rows("test")])
     sequence, looked = files.sequence_of(own.frames, found.shape, torch.zeros(3)), (one.watched.width, one.watched.height)
     with open_bar(f"outline of {one.watched.source.path.name}", len(rows), "frames") as bar:
-        return look_at_silhouettes(
-            one.watched.source, rate, looked, own.focal, lambda row: sequence.mesh(head, row).vertices, rows, bar.update
-        )
+        return look_at_silhouettes(one.watched.source, rate, looked, own.focal, PosedHead(head, sequence), rows, bar.update)
 
 
 def _write(

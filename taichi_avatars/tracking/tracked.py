@@ -36,6 +36,7 @@ class Tracked:
     """A video and what was found in it.
 
     Attributes:
+        strengths: (T,52) of the network's blendshapes, NaN where the face is not.
         focal_from: where its focal length is from.
         first: timestep of its first picture in the capture.
     """
@@ -44,6 +45,7 @@ class Tracked:
     person: Person
     seen: FaceOverTime
     clip: Clip
+    strengths: np.ndarray
     focal_from: str
     first: int
 
@@ -83,7 +85,7 @@ def examined(head: FlameModel, watched: Watched, which: int, focal_given: float 
         focal,
         focal_spread,
     )
-    return Tracked(watched, person, seen, clip, origin, first)
+    return Tracked(watched, person, seen, clip, strengths, origin, first)
 
 
 def _problem(watched: Watched, person: Person, seen: FaceOverTime) -> str | None:
@@ -129,9 +131,7 @@ def check_views(tracked: Tracked, frames: Tensor) -> None:
 def coverage_of(tracked: Tracked, frames: Tensor) -> Coverage:
     """What a tracked video shows."""
     yaw, pitch = turn_angles(rotation_matrix(frames[:, ROTATION])[0].numpy())
-    strengths = find_expressions(np.nan_to_num(tracked.seen.points))
-    names = load_networks().blendshapes.names
-    by_name = {name: strengths[:, k] for k, name in enumerate(names)}
+    by_name = dict(zip(load_networks().blendshapes.names, tracked.strengths.T, strict=True))
     native = tracked.watched.source.width / tracked.watched.width
     seconds = tracked.watched.seconds[-1] if tracked.watched.seconds else 0.0
     return coverage(tracked.seen, seconds, tracked.person.size * native, yaw, pitch, by_name)
