@@ -62,7 +62,7 @@ class Work:
 
     size: int = 512
     first: int = 800
-    iterations: int = 1_500
+    iterations: int = 2_500
     max_gaussians: int = 50_000
 
 
