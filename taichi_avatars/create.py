@@ -128,12 +128,12 @@ def create(
             _train(model, model / REFINED, head, config, work.iterations, "train", open_bar)
         with clock("refine held-out"):
             _refine_held_out(model, open_bar, seed)
+        with clock("measure and film"):
+            trained = load_model(model, parameters="refined")
+            result = _measure(model, trained, head, perceptual, open_bar)
+            result["turntable"] = _film(model, trained, report, _turn(report, aside), label, open_bar)
     except KeyboardInterrupt:
         raise KeyboardInterrupt("interrupted: continue with the same command and --resume") from None
-    with clock("measure and film"):
-        trained = load_model(model, parameters="refined")
-        result = _measure(model, trained, head, perceptual, open_bar)
-        result["turntable"] = _film(model, trained, report, _turn(report, aside), label, open_bar)
     shutil.rmtree(model / FIRST, ignore_errors=True)
     seconds["total"] = round(time.perf_counter() - began, 1)
     result |= {

@@ -36,7 +36,7 @@ def create(
     focal: Focal = None,
     test: Test = 0.1,
     size: Annotated[int, typer.Option(rich_help_panel=WORK, min=64, help="Longer side of the pictures, pixels.")] = 512,
-    iterations: Annotated[int, typer.Option(rich_help_panel=WORK, min=1, help="Steps of the training.")] = 1_500,
+    iterations: Annotated[int, typer.Option(rich_help_panel=WORK, min=1, help="Steps of the training.")] = 2_500,
     turntable: Annotated[
         float | None,
         typer.Option(
