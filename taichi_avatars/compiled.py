@@ -31,10 +31,11 @@ FILMING = frozenset(
 )  # fmt: skip
 TRACKING = frozenset(
     (
-        "project_vertices", "bound_faces", "rasterize_faces", "find_barycentrics", "shade_faces",
+        "project_vertices", "bound_faces", "rasterize_faces", "weigh_colours", "soften",
     )
 )  # fmt: skip
-ALL = TRAINING | FILMING | TRACKING
+MESHES = frozenset(("project_vertices", "bound_faces", "rasterize_faces", "find_barycentrics", "shade_faces"))
+ALL = TRAINING | FILMING | TRACKING | MESHES
 
 
 class FirstLaunches:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from taichi_avatars import runtime
@@ -16,6 +17,7 @@ from taichi_avatars.ops.mesh import rasterize_mesh, shade_mesh
 from taichi_avatars.scene.cameras import Camera
 from taichi_avatars.scene.capture import load_capture
 from taichi_avatars.synthetic.capture import write_capture
+from taichi_avatars.tracking.matte import Matting, head_region
 from taichi_avatars.training.trainer import train
 
 
@@ -46,7 +48,9 @@ def _all(work: Path) -> None:
 
 
 def _draw(head: FlameModel, camera: Camera) -> None:
-    """The mesh drawings of tracking and the viewer."""
+    """The drawings of the mesh, and a matte."""
     vertices = head(torch.zeros(head.n_shape)).vertices
     rasterize_mesh(vertices, head.faces, camera)
     shade_mesh(vertices, head.faces, camera)
+    picture = np.zeros((camera.height, camera.width, 3), np.uint8)
+    Matting(head).cut_out(picture, vertices, camera, head_region(vertices, camera), np.full((2, 2), 0.6, np.float32))

@@ -8,7 +8,6 @@ from taichi_avatars.engine import ti, tm
 from taichi_avatars.kernels.types import F32x1, F32x2, F32x3, I32x2, vec3
 
 FRONT, BEHIND = -1, -2  # numbers of cells outside the band
-FAR = 1e9
 SURE = 6.0  # logit
 
 
@@ -51,7 +50,9 @@ def weigh_colours(
     lightness: F32x1,
     place: F32x2,
     segmented: F32x2,
-    square: vec3,
+    left: ti.f32,
+    top: ti.f32,
+    size: ti.f32,
     noise: ti.f32,
     power: ti.f32,
     logit: F32x2,
@@ -60,8 +61,8 @@ def weigh_colours(
 
     A mixture of two colours is as far from each as its share of the other: the ratio of the distances is that of the shares.
 
-    cells (h,w): FRONT, BEHIND or numbers. place (h,w): a logit. segmented (S,S): another, of the square
-    (left, top, size) in pixels. noise: distance of colours that are the same; power: weight of the colours.
+    cells (h,w): FRONT, BEHIND or numbers. place (h,w): a logit. segmented (S,S): another, of a square whose left and top edges
+    and size are in pixels. noise: distance of colours that are the same; power: weight of the colours.
     """
     height, width = logit.shape[0], logit.shape[1]
     down, across = cells.shape[0] / height, cells.shape[1] / width
@@ -77,8 +78,8 @@ def weigh_colours(
                 of_back += likeness(own, colour(back, n, k), lightness[n], noise)
             says = power * ti.log(of_front / of_back)
             says += between(place, (y + 0.5) * down, (x + 0.5) * across)
-            scale = segmented.shape[0] / square[2]
-            says += between(segmented, (y + 0.5 - square[1]) * scale, (x + 0.5 - square[0]) * scale)
+            scale = segmented.shape[0] / size
+            says += between(segmented, (y + 0.5 - top) * scale, (x + 0.5 - left) * scale)
             logit[y, x] = tm.clamp(says, -SURE, SURE)
 
 

@@ -19,12 +19,12 @@ from taichi_avatars import runtime
 from taichi_avatars.faces.regions import Region
 
 SAMPLES, AROUND = 12, 0.05  # of either side, and metres round a place from whose surroundings they are the nearest
-GOLDEN = np.pi * (3 - 5**0.5)
+GOLDEN = np.pi * (3 - 5**0.5)  # the golden angle: places on a spiral that cover a disc evenly
 NOISE = 8.0  # of colours from 0 to 255: what noise and texture make of one
 POWER = 2.0  # of a colour's odds against those of place and segmentation, of which neighbours share much
 MOST = 0.7  # that a segmentation is believed
 FADE = 0.001  # metres of distance from the silhouette that change the odds by a factor of e
-INSIDE, OUTSIDE = 6.0, -9.0  # the most that the place says
+INSIDE, OUTSIDE = 6.0, -9.0  # logits: the most that the place says
 NECK = 1.0  # and at the neck, where a collar may cover what is inside
 SHADED = 0.2  # what lightness counts at the neck
 NOTHING, ALL = 0.05, 0.95  # opacities below and above which they are taken for nothing and for all
@@ -58,6 +58,7 @@ def alpha_by_colour(picture: np.ndarray, zones: Zones, segmented: np.ndarray, re
 
     Args:
         picture: (H,W,3) uint8.
+        zones: in each of the three there must be a cell: front, behind and band.
         segmented: (N,N) opacity of the square `region` as the segmentation has it.
     """
     from taichi_avatars.kernels import matting as kernels
@@ -74,7 +75,7 @@ def alpha_by_colour(picture: np.ndarray, zones: Zones, segmented: np.ndarray, re
     place = (-zones.distance / FADE).clip(OUTSIDE, np.where(zones.neck, NECK, INSIDE))
     believed = segmented.clip(1 - MOST, MOST)
     left, top, _, _ = region.bounds()
-    logit, alpha = (torch.empty(picture.shape[:2]) for _ in range(2))
+    logit, alpha = (torch.empty(picture.shape[:2], dtype=torch.float32) for _ in range(2))
     kernels.weigh_colours(
         _tensor(picture),
         cells,
@@ -83,7 +84,9 @@ def alpha_by_colour(picture: np.ndarray, zones: Zones, segmented: np.ndarray, re
         lightness,
         _tensor(place),
         _tensor(np.log(believed / (1 - believed))),
-        [left, top, region.size],
+        left,
+        top,
+        region.size,
         NOISE,
         POWER,
         logit,

@@ -53,7 +53,7 @@ class HairSurvey:
         edge = outline.inside & np.logical_not(ndimage.binary_erosion(outline.inside))
         found[self._of_triangle[outline.triangle[edge]]] = 0.0
         hair = beyond & (alpha > HALF)
-        place = self._of_triangle[outline.nearest_triangle[hair]]
+        place = self._of_triangle[outline.triangle[hair]]
         np.fmax.at(found, place, outline.distance[hair])
         self._seen.append(found)
 

@@ -26,7 +26,7 @@ DEEP = 0.008  # metres inside the silhouette from which all is head; the neck ma
 OUTSIDE = 0.006  # metres beyond the margin from which nothing is
 SURELY = 0.5  # alpha of the segmentation that these need besides
 UNSEEN = 0.05  # alpha of the segmentation below which nothing outside the silhouette is
-GRID = 160  # pixels of the longer side on which the silhouette is drawn
+GRID = 160  # cells of the longer side on which the silhouette is drawn
 HEAD_IN_REGION = 1.45  # side of the square that the segmentation sees, of the head's height
 COARSE, FINE = 0.04, 0.003  # of the picture's size: how far to each side colours of head and background are looked for
 DIFFERENT = 90.0  # distance of two colours from 0 to 255 from which a mixture tells their shares
@@ -42,17 +42,15 @@ class Outline:
         camera: of the grid.
         pixel: metres, at the head.
         inside: whether the head covers it.
-        triangle: number of the nearest one, inside.
         distance: from the silhouette, metres, negative inside.
-        nearest_triangle: of the silhouette, inside and outside.
+        triangle: number of the one that is seen there, or, outside, the nearest that is seen.
     """
 
     camera: Camera
     pixel: float
     inside: np.ndarray
-    triangle: np.ndarray
     distance: np.ndarray
-    nearest_triangle: np.ndarray
+    triangle: np.ndarray
 
 
 class Matting:
@@ -80,12 +78,17 @@ class Matting:
         out = np.zeros((*picture.shape[:2], 4), np.uint8)
         outline = self.outline(vertices, camera)
         zones = None if outline is None else self.zones(outline, region.scaled(outline.camera.width / camera.width), segmented)
-        if zones is None or not all(side.any() for side in (zones.front, zones.behind, zones.band)):
+        if zones is None or not zones.front.any():
             return out
-        alpha = alpha_by_colour(picture, zones, segmented, region)
-        surely = Image.fromarray(zones.front).resize(picture.shape[1::-1], Image.Resampling.NEAREST)
-        part = _box(alpha > 0, round(COARSE * max(alpha.shape)))
-        alpha = connected(alpha[part], np.asarray(surely)[part])
+        size = picture.shape[:2]
+        if zones.behind.any() and zones.band.any():
+            alpha = alpha_by_colour(picture, zones, segmented, region)
+        else:  # a head that fills the picture, or is too small for a band: there are no colours to compare
+            alpha = onto(segmented, region, size) * ~_enlarged(zones.behind, size)
+        if not alpha.any():
+            return out
+        part = _box(alpha > 0, round(COARSE * max(size)))
+        alpha = connected(alpha[part], _enlarged(zones.front, size)[part])
         alpha, colours = mixture(picture[part], alpha)
         covers = (alpha * 255 + 0.5).astype(np.uint8)
         colours[covers == 0] = 0
@@ -95,9 +98,8 @@ class Matting:
 
     def zones(self, outline: Outline, region: Region, segmented: np.ndarray) -> Zones:
         """What surely is head, and what surely is not: far off at the hair, near at the neck. `region` is on the same grid."""
-        triangle = np.where(outline.inside, outline.triangle, outline.nearest_triangle)
-        margin = ndimage.gaussian_filter(self.margin.numpy()[outline.nearest_triangle], MARGIN_BLUR / outline.pixel)
-        alpha, neck = onto(segmented, region, outline.inside.shape), self._neck[triangle]
+        margin = ndimage.gaussian_filter(self.margin.numpy()[outline.triangle], MARGIN_BLUR / outline.pixel)
+        alpha, neck = onto(segmented, region, outline.inside.shape), self._neck[outline.triangle]
         front = (outline.distance < -DEEP) & (alpha > SURELY) & ~neck
         behind = (outline.distance > margin + OUTSIDE) | ((alpha < UNSEEN) & ~outline.inside)
         return Zones(front, behind, outline.distance, neck, outline.pixel)
@@ -114,8 +116,12 @@ class Matting:
         beyond, (rows, columns) = ndimage.distance_transform_edt(~inside, return_indices=True)  # pyright: ignore[reportGeneralTypeIssues]
         within = np.asarray(ndimage.distance_transform_edt(inside))
         distance = np.where(inside, 0.5 - within, beyond - 0.5) * pixel
-        triangle = face.clamp(min=0).long().numpy()
-        return Outline(coarse, pixel, inside, triangle, distance, triangle[rows, columns])
+        return Outline(coarse, pixel, inside, distance, face.numpy()[rows, columns])
+
+
+def _enlarged(cells: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
+    """Cells (h,w) as pixels (H,W), each like the cell that it lies in."""
+    return np.asarray(Image.fromarray(cells).resize(size[::-1], Image.Resampling.NEAREST))
 
 
 def _box(pixels: np.ndarray, around: int) -> tuple[slice, ...]:

@@ -2,6 +2,7 @@
 
 import json
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -210,6 +211,24 @@ def test_the_band_is_wide_at_the_hair_and_tight_at_the_neck(head, filmed):
     assert zones.front.any() and not (zones.front & zones.behind).any()
     below = zones.neck & outline.inside
     assert below.any() and not (zones.front & below).any()  # a collar may cover all of it
+
+
+@pytest.mark.parametrize(("zoom", "size"), [(6.0, (64, 48)), (1.0, (60, 80)), (0.2, (640, 480))])
+def test_a_head_that_fills_the_picture_or_is_small_in_it_has_a_matte(head, filmed, zoom, size):
+    _, moments, camera = filmed
+    vertices, camera = moments[0][1], camera.resized(*size)
+    camera = replace(camera, fx=zoom * camera.fx, fy=zoom * camera.fy)
+    picture = np.full((camera.height, camera.width, 3), 90, np.uint8)
+    rgba = Matting(head).cut_out(picture, vertices, camera, head_region(vertices, camera), np.ones((256, 256), np.float32))
+    covered = rgba[..., 3] > 200
+    assert covered.all() if zoom > 1 else covered.any() and not covered[0].any()
+
+
+def test_a_head_beside_the_picture_has_no_matte(head, filmed):
+    _, moments, camera = filmed
+    vertices = moments[0][1] + torch.tensor([3.0, 0.0, 0.0])
+    picture, region = np.zeros((HEIGHT, WIDTH, 3), np.uint8), head_region(vertices, camera)
+    assert not Matting(head).cut_out(picture, vertices, camera, region, np.ones((256, 256), np.float32)).any()
 
 
 def test_what_stands_off_the_head_in_one_picture_is_no_hair(head, filmed):
