@@ -5,6 +5,8 @@ explain best what the pictures show. Energy of the corrections c of a timestep, 
 
     evidence * (number of pictures) * loss / (loss at first) + |c|^2 / 2 + sum over its neighbours in time |c - c'|^2 / 2
 
+Where a neck errs apart from its head, its part of the last term counts `SLOW`^-2 times.
+
 Quasi-Newton steps (BFGS; Nocedal and Wright 2006, 6.1 and procedure 18.2) that begin with a Gauss-Newton matrix. That belongs
 to the avatar, its cameras and the size of the pictures far more than to a pose: all timesteps of a stage share one
 (`evidence.Actor.probe`).
@@ -66,7 +68,7 @@ class Errors:
     hair: float | None = None  # it stays
 
     @property
-    def sways(self) -> bool:
+    def hair_sways(self) -> bool:
         return self.hair is not None
 
     def sigma(self, widths: Mapping[str, int]) -> Tensor:
@@ -109,7 +111,7 @@ class State:
 
     @staticmethod
     def of(sequence: FlameSequence, errors: Errors) -> State:
-        count, width = len(sequence), sum(widths_of(sequence, errors.sways).values())
+        count, width = len(sequence), sum(widths_of(sequence, errors.hair_sways).values())
         done = torch.zeros(len(STAGES), count, dtype=torch.bool)
         matrices = torch.zeros(len(STAGES), width, width)
         return State(torch.zeros(count, width), done, torch.zeros(count, 2), matrices)
@@ -163,7 +165,7 @@ def refine(
     shown = _by_row(sequence, groups)
     if not shown:
         raise UserError("there is no picture to refine by: the capture lists none")
-    shape = Shape.of(avatar.head, sequence, neck_apart=errors.neck is not None, hair_sways=errors.sways)
+    shape = Shape.of(avatar.head, sequence, neck_apart=errors.neck is not None, hair_sways=errors.hair_sways)
     actor, table = Actor(avatar, shape, background), shape.numbers(sequence)
     several = any(len(views) > 1 for rows in shown for views in rows.values())
     stages = STAGES if several else STAGES_OF_ONE_CAMERA
