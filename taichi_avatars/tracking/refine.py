@@ -24,7 +24,7 @@ from taichi_avatars.evaluation.scores import decibel
 from taichi_avatars.head.sequence import FlameSequence
 from taichi_avatars.scene.views import View
 from taichi_avatars.tracking.evidence import HAIR_KEY, Actor, Evidence, Pictures, Shape, shrunk, widths_of
-from taichi_avatars.tracking.offsets import HAIR
+from taichi_avatars.tracking.offsets import HAIR, OUTER
 from taichi_avatars.training.interrupts import held_back
 
 PROBED, PROBES = 40, 2  # views at most, and probes per parameter, that the Gauss-Newton matrix is made of
@@ -80,6 +80,11 @@ class Errors:
         """(P,) by how much more two timesteps agree on an error than its size says, as precisions."""
         slow = {"neck_pose": 1.0 / SLOW**2} if self.neck is not None else {}
         return torch.cat([torch.full((width,), slow.get(key, 1.0)) for key, width in widths.items()])
+
+
+# Errors of a tracker that sees landmarks in one camera: pitch against expression, distance against focal length. How the neck
+# bends below the head it can but guess, and that hair sways it does not see.
+LANDMARK_ERRORS = Errors(pose=0.02, translation=0.002, expression=0.06, eyes=0.06, neck=0.1, hair=0.005)
 
 
 @dataclass(frozen=True)
@@ -159,6 +164,9 @@ def refine(
     """
     if avatar.head is None:
         raise UserError("a static scene has no head whose parameters could be refined; give the model of a head capture")
+    lacking = [part for part in OUTER if part not in avatar.head.regions]
+    if errors.sways and lacking:
+        raise UserError(f"this head does not say which vertices are its {lacking[0]}: its hair cannot sway; leave out its size")
     assert avatar.sequence is not None
     shown = _by_row(sequence, groups)
     if not shown:
