@@ -74,7 +74,7 @@ def alpha_by_colour(picture: np.ndarray, zones: Zones, segmented: np.ndarray, re
     place = (-zones.distance / FADE).clip(OUTSIDE, np.where(zones.neck, NECK, INSIDE))
     believed = segmented.clip(1 - MOST, MOST)
     left, top, _, _ = region.bounds()
-    logit, alpha = (torch.empty(picture.shape[:2]) for _ in range(2))
+    logit, alpha = (torch.empty(picture.shape[:2], dtype=torch.float32) for _ in range(2))
     kernels.weigh_colours(
         _tensor(picture),
         cells,

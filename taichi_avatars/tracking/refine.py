@@ -116,8 +116,8 @@ class State:
     def of(sequence: FlameSequence, errors: Errors) -> State:
         count, width = len(sequence), sum(widths_of(sequence, errors.sways).values())
         done = torch.zeros(len(STAGES), count, dtype=torch.bool)
-        matrices = torch.zeros(len(STAGES), width, width)
-        return State(torch.zeros(count, width), done, torch.zeros(count, 2), matrices)
+        matrices = torch.zeros(len(STAGES), width, width, dtype=torch.float32)
+        return State(torch.zeros(count, width, dtype=torch.float32), done, torch.zeros(count, 2, dtype=torch.float32), matrices)
 
 
 @dataclass(frozen=True)
