@@ -28,7 +28,7 @@ from taichi_avatars.motion.motion import own_motion
 from taichi_avatars.scene.capture import Capture, load_capture
 from taichi_avatars.stages import lower_case, rows_of, score_shown, train_shown
 from taichi_avatars.tracking.job import refine_model
-from taichi_avatars.tracking.refine import Errors, Fitted
+from taichi_avatars.tracking.refine import LANDMARK_ERRORS, Fitted
 from taichi_avatars.tracking.source import open_source
 from taichi_avatars.tracking.track import REPORT, Settings, track, work_folder
 from taichi_avatars.training.checkpoint import kept
@@ -41,9 +41,6 @@ MARK = "create.json"
 CAPTURE, FIRST, REFINED = "capture", ".first", "refined"  # inside the model folder
 COMPARISON, REENACTMENT, TURNTABLE = "comparison.png", "reenactment.mp4", "turntable.mp4"
 WHITE = (1.0, 1.0, 1.0)
-# Errors of a tracker that sees landmarks in one camera: pitch against expression, distance against focal length. How the neck
-# bends below the head it can but guess, and that hair sways it does not see.
-LANDMARK_ERRORS = Errors(pose=0.02, translation=0.002, expression=0.06, eyes=0.06, neck=0.1, hair=0.005)
 ROWS_AT = (0.0, 0.34, 0.67, 0.99)  # places in the held-out part that the comparison shows
 TURN_FRAMES = 150
 SIDES = (15.0, 60.0)  # degrees: the least and the most that the turntable swings to each side

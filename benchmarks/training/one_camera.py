@@ -23,7 +23,6 @@ from tracking import WHITE, errors
 
 from taichi_avatars.avatar.avatar import Avatar
 from taichi_avatars.config import TrainConfig
-from taichi_avatars.create import LANDMARK_ERRORS
 from taichi_avatars.evaluation.scores import evaluate
 from taichi_avatars.head.flame import FlameModel
 from taichi_avatars.head.sequence import FlameSequence
@@ -31,7 +30,7 @@ from taichi_avatars.scene.capture import Capture, load_capture
 from taichi_avatars.scene.views import View
 from taichi_avatars.synthetic.capture import TRACKING_ERROR, with_tracking_error
 from taichi_avatars.synthetic.folder import TRUTH
-from taichi_avatars.tracking.refine import State, refine
+from taichi_avatars.tracking.refine import LANDMARK_ERRORS, State, refine
 from taichi_avatars.training.trainer import train
 from taichi_avatars.video.selfie import write_selfie
 
@@ -53,7 +52,7 @@ def learnt(capture: Capture, flame: FlameSequence, head: FlameModel, steps: int,
 
 
 def refined(avatar: Avatar, tracked: FlameSequence, groups: Sequence[Sequence[View]]) -> FlameSequence:
-    own = replace(LANDMARK_ERRORS, neck=None)  # the tracker's are of root and neck, each by itself
+    own = replace(LANDMARK_ERRORS, neck=None, hair=None)  # the tracker's are of root and neck, each by itself
     return refine(avatar, tracked, groups, WHITE, own, State.of(tracked, own))
 
 

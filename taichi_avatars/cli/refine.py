@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -35,14 +36,50 @@ def refine(
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue where the same command was interrupted.")] = False,
     pose_sigma: Annotated[
-        float, typer.Option(rich_help_panel=ERRORS, min=1e-9, help="Standard deviation in each number of the angles, radians.")
-    ] = 0.003,
+        float | None,
+        typer.Option(
+            rich_help_panel=ERRORS,
+            min=1e-9,
+            help="Standard deviation in each number of the angles, radians.",
+            show_default="0.003; 0.02 after `track`",
+        ),
+    ] = None,
     trans_sigma: Annotated[
-        float, typer.Option(rich_help_panel=ERRORS, min=1e-9, help="The same in the translation, metres.")
-    ] = 0.0003,
+        float | None,
+        typer.Option(
+            rich_help_panel=ERRORS,
+            min=1e-9,
+            help="The same in the translation, metres.",
+            show_default="0.0003; 0.002 after `track`",
+        ),
+    ] = None,
     expr_sigma: Annotated[
-        float, typer.Option(rich_help_panel=ERRORS, min=1e-9, help="The same in the expression coefficients.")
-    ] = 0.02,
+        float | None,
+        typer.Option(
+            rich_help_panel=ERRORS,
+            min=1e-9,
+            help="The same in the expression coefficients.",
+            show_default="0.02; 0.06 after `track`",
+        ),
+    ] = None,
+    neck_sigma: Annotated[
+        float | None,
+        typer.Option(
+            rich_help_panel=ERRORS,
+            min=1e-9,
+            help="The same in the neck's angles with the head held, radians.",
+            show_default="0.1 after `track`, else as the pose",
+        ),
+    ] = None,
+    hair_sigma: Annotated[
+        float | None,
+        typer.Option(
+            rich_help_panel=ERRORS,
+            min=1e-9,
+            help="How far hair sways, metres: a dynamic offset of the scalp.",
+            show_default="0.005 after `track`, else it does not",
+        ),
+    ] = None,
     evidence: Annotated[
         float,
         typer.Option(
@@ -65,7 +102,8 @@ def refine(
     """
     from taichi_avatars.avatar.model_folder import load_model, load_source
     from taichi_avatars.tracking.job import refine_model
-    from taichi_avatars.tracking.refine import Errors
+    from taichi_avatars.tracking.refine import LANDMARK_ERRORS, Errors
+    from taichi_avatars.tracking.track import REPORT
 
     trained = load_model(
         model,
@@ -76,7 +114,9 @@ def refine(
         white_background=white_background,
     )
     capture = load_source(trained, source)
-    errors = Errors(pose_sigma, trans_sigma, expr_sigma, evidence)
+    given = {"pose": pose_sigma, "translation": trans_sigma, "expression": expr_sigma, "neck": neck_sigma, "hair": hair_sigma}
+    usual = LANDMARK_ERRORS if (capture.path / REPORT).is_file() else Errors()
+    errors = replace(usual, evidence=evidence, **{name: value for name, value in given.items() if value is not None})
     with session.progress("refine", 0, "timesteps") as shown:
 
         def on_progress(done: int, total: int, fitted: Fitted) -> None:

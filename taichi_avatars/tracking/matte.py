@@ -121,7 +121,8 @@ class Matting:
 
 def _enlarged(cells: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
     """Cells (h,w) as pixels (H,W), each like the cell that it lies in."""
-    return np.asarray(Image.fromarray(cells).resize(size[::-1], Image.Resampling.NEAREST))
+    height, width = size
+    return np.asarray(Image.fromarray(cells).resize((width, height), Image.Resampling.NEAREST))
 
 
 def _box(pixels: np.ndarray, around: int) -> tuple[slice, ...]:

@@ -13,6 +13,7 @@ HAIR = 0.02  # metres: standard deviation of how far the outline of a head with 
 REACH = 0.04  # metres over which that is alike (a Gaussian process's length)
 FADE = 0.015  # metres beyond the scalp over which it ends
 FIELDS = 32
+OUTER = ("skin", "scalp", "ears", "neck")  # regions of what is seen from outside
 
 
 def scalp_offsets(head: FlameModel) -> Tensor:
@@ -40,6 +41,6 @@ def scalp_offsets(head: FlameModel) -> Tensor:
 def inner(head: FlameModel) -> Tensor:
     """(V,) bool: whether a vertex belongs to no skin that is seen from outside: eyes, teeth, tongue, inside of the mouth."""
     out = torch.ones(head.num_vertices, dtype=torch.bool)
-    for part in ("skin", "scalp", "ears", "neck"):
+    for part in OUTER:
         out[head.regions[part]] = False
     return out

@@ -26,7 +26,7 @@ from taichi_avatars.evaluation.scores import decibel
 from taichi_avatars.head.sequence import FlameSequence
 from taichi_avatars.scene.views import View
 from taichi_avatars.tracking.evidence import HAIR_KEY, Actor, Evidence, Pictures, Shape, shrunk, widths_of
-from taichi_avatars.tracking.offsets import HAIR
+from taichi_avatars.tracking.offsets import HAIR, OUTER
 from taichi_avatars.training.interrupts import held_back
 
 PROBED, PROBES = 40, 2  # views at most, and probes per parameter, that the Gauss-Newton matrix is made of
@@ -84,6 +84,11 @@ class Errors:
         return torch.cat([torch.full((width,), slow.get(key, 1.0)) for key, width in widths.items()])
 
 
+# Errors of a tracker that sees landmarks in one camera: pitch against expression, distance against focal length. How the neck
+# bends below the head it can but guess, and that hair sways it does not see.
+LANDMARK_ERRORS = Errors(pose=0.02, translation=0.002, expression=0.06, eyes=0.06, neck=0.1, hair=0.005)
+
+
 @dataclass(frozen=True)
 class Fitted:
     """A timestep after a stage. before, after: PSNR of the pictures looked at, tracked and refined, dB; 0 but in the last."""
@@ -113,8 +118,8 @@ class State:
     def of(sequence: FlameSequence, errors: Errors) -> State:
         count, width = len(sequence), sum(widths_of(sequence, errors.hair_sways).values())
         done = torch.zeros(len(STAGES), count, dtype=torch.bool)
-        matrices = torch.zeros(len(STAGES), width, width)
-        return State(torch.zeros(count, width), done, torch.zeros(count, 2), matrices)
+        matrices = torch.zeros(len(STAGES), width, width, dtype=torch.float32)
+        return State(torch.zeros(count, width, dtype=torch.float32), done, torch.zeros(count, 2, dtype=torch.float32), matrices)
 
 
 @dataclass(frozen=True)
@@ -161,6 +166,9 @@ def refine(
     """
     if avatar.head is None:
         raise UserError("a static scene has no head whose parameters could be refined; give the model of a head capture")
+    lacking = [part for part in OUTER if part not in avatar.head.regions]
+    if errors.hair_sways and lacking:
+        raise UserError(f"this head does not say which vertices are its {lacking[0]}: its hair cannot sway; leave out its size")
     assert avatar.sequence is not None
     shown = _by_row(sequence, groups)
     if not shown:

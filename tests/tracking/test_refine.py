@@ -227,3 +227,21 @@ def test_the_command_and_the_name_under_which_it_is_measured(model, capsys):
     assert set(held) == {"ours_30", "ours_30_refined"}
     assert load_model(model).parameters == "refined"
     (next(model.glob(f"point_cloud/*/{REFINED_NAME}"))).unlink()
+
+
+@pytest.mark.parametrize(("by_track", "pose", "hair"), [(False, 0.003, None), (True, 0.02, 0.005)])
+def test_what_track_made_errs_as_landmarks_do(by_track, pose, hair, model, capture, tmp_path, monkeypatch):
+    asked = []
+    (tmp_path / "tracking.json").write_text("{}") if by_track else None
+    monkeypatch.setattr("taichi_avatars.avatar.model_folder.load_source", lambda *_: replace(capture, path=tmp_path))
+    monkeypatch.setattr(job, "refine_model", lambda *given, **_: asked.append(given[3]) or {"refined": "", "seconds": 0.0})
+    run(["refine", "-m", str(model), "--expr-sigma", "0.5", "--quiet"])
+    assert (asked[0].pose, asked[0].hair, asked[0].expression) == (pose, hair, 0.5)
+
+
+def test_hair_of_a_head_without_regions_cannot_sway(filmed, monkeypatch):
+    avatar, shown, _ = filmed
+    monkeypatch.delitem(avatar.head.regions, "scalp")
+    errors = Errors(hair=0.005)
+    with pytest.raises(UserError, match="its hair cannot sway"):
+        refine(avatar, avatar.sequence, [shown], WHITE, errors, State.of(avatar.sequence, errors))
