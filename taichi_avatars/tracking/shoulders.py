@@ -20,7 +20,7 @@ NECK_SHARE = 0.7  # of a turn away from where the head mostly faces; the shoulde
 def bend(head: FlameModel, sequence: FlameSequence, clips: Sequence[Clip]) -> FlameSequence:
     """A sequence tracked with a straight neck, as somebody moves whose shoulders follow the head but a little.
 
-    The head stays where it is. By how much the shoulders follow is a start, that refinement by the pictures changes.
+    The head stays where it is. How much the shoulders follow is a first guess, which refinement by the pictures corrects.
 
     Args:
         clips: the videos whose frames the rows are, one after the other.
