@@ -43,7 +43,7 @@ COMPARISON, REENACTMENT, TURNTABLE = "comparison.png", "reenactment.mp4", "turnt
 WHITE = (1.0, 1.0, 1.0)
 ROWS_AT = (0.0, 0.34, 0.67, 0.99)  # places in the held-out part that the comparison shows
 TURN_FRAMES = 150
-SIDES = (15.0, 60.0)  # degrees: the least and the most that the turntable swings to each side
+LEAST_TURN, MOST_TURN = 5.0, 60.0  # degrees: of the whole swing of the turntable, and to each side
 
 
 @dataclass(frozen=True)
@@ -318,9 +318,9 @@ def _turn(report: dict[str, Any], aside: float | None) -> Turn:
     if aside is not None:
         return Turn(math.radians(aside), math.radians(aside), TURN_FRAMES)
     shows = [video["shows"]["yaw"] for video in report["videos"]]
-    least, most = SIDES
     left, right = -min(low for low, _ in shows), max(high for _, high in shows)
-    left, right = (math.radians(min(max(angle, least), most)) for angle in (left, right))
+    wider = max(LEAST_TURN - left - right, 0.0) / 2
+    left, right = (math.radians(min(angle + wider, MOST_TURN)) for angle in (left, right))
     return Turn(left, right, TURN_FRAMES)
 
 

@@ -1,6 +1,7 @@
 """From a small film to an avatar: interrupted, gone on with, measured, filmed; and what is refused."""
 
 import json
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,8 +13,8 @@ from tracking.small_film import COUNT, Bar, Film, quiet, small_film
 import taichi_avatars.create as creation
 from taichi_avatars.avatar.model_folder import load_model
 from taichi_avatars.cli import run
-from taichi_avatars.cli.create import _story
-from taichi_avatars.create import MARK, Work, create
+from taichi_avatars.cli.create import _story, _swing
+from taichi_avatars.create import LEAST_TURN, MARK, Work, _turn, create
 from taichi_avatars.errors import UserError
 from taichi_avatars.tracking.track import Settings
 from taichi_avatars.video.mp4 import write_mp4
@@ -87,7 +88,17 @@ def test_the_turn_goes_as_far_as_the_video_saw(created):
     _, result, _ = created
     turn, (right, left) = result["turntable"], result["videos"][0]["shows"]["yaw"]
     # A head that turns to its right shows its left side.
-    assert turn == {"left": max(-right, 15.0), "right": max(left, 15.0)}
+    assert turn["left"] - turn["right"] == pytest.approx(-right - left, abs=0.2)
+    assert turn["left"] + turn["right"] == pytest.approx(max(left - right, LEAST_TURN), abs=0.2)
+
+
+def test_a_turn_stays_on_the_side_that_was_filmed():
+    turn = _turn({"videos": [{"shows": {"yaw": [-14.5, -3.2]}}, {"shows": {"yaw": [-9.0, -5.0]}}]}, None)
+    seen = [math.degrees(turn.yaw(frame)) for frame in range(turn.frames)]
+    assert min(seen) == pytest.approx(3.2, abs=0.1) and max(seen) == pytest.approx(14.5, abs=0.1)
+    assert _swing(14.5, -3.2) == "3 to 14 degrees to the left" and _swing(-3.2, 14.4) == "3 to 14 degrees to the right"
+    assert _swing(42.9, 44.7) == "43 degrees to the left, 45 to the right"
+    assert math.degrees(_turn({"videos": []}, 30.0).left) == pytest.approx(30.0)
 
 
 def test_the_story_is_told(created):

@@ -106,7 +106,7 @@ def _story(result: dict[str, Any], model: Path) -> RenderableType:
             table.add_row(words, decibels(of["psnr"]), f"{of['ssim']:.4f}", lpips, mouth, eyes)
         parts.append(table)
     seconds, files, turn = result["seconds"], result["files"], result["turntable"]
-    shown = f"{files['turntable']} ({turn['left']:.0f} degrees to the left, {turn['right']:.0f} to the right)"
+    shown = f"{files['turntable']} ({_swing(**turn)})"
     where = shlex.quote(str(model))
     rows = [("time", f"{seconds['total']:.0f} s"), ("Gaussians", f"{result['gaussians']}"), ("look around", shown)]
     if held:
@@ -119,3 +119,10 @@ def _story(result: dict[str, Any], model: Path) -> RenderableType:
         ("", f"taichi-avatars reenact -m {where} --motion ANOTHER"),
     ]
     return Group(*parts, facts(rows))
+
+
+def _swing(left: float, right: float) -> str:
+    if left > 0 and right > 0:
+        return f"{left:.0f} degrees to the left, {right:.0f} to the right"
+    near, far, side = (-right, left, "left") if right <= 0 else (-left, right, "right")
+    return f"{near:.0f} to {far:.0f} degrees to the {side}"

@@ -66,16 +66,21 @@ def own_motion(avatar: Avatar, views: list[View], name: str) -> Motion:
     timesteps = sorted({view.timestep for view in views if view.timestep is not None})
     rows = torch.tensor([avatar.sequence.row(timestep) for timestep in timesteps])
     moving = {key: values[rows] for key, values in avatar.sequence.moving().items()}
-    sequence = replace(avatar.sequence, timesteps=timesteps, dynamic_offset=None, **moving)
+    offset = avatar.sequence.dynamic_offset
+    offset = None if offset is None else offset[rows]
+    sequence = replace(avatar.sequence, timesteps=timesteps, dynamic_offset=offset, **moving)
     return Motion(name, sequence, float(FPS), views)
 
 
 def drive(avatar: Avatar, motion: Motion) -> Avatar:
-    """The avatar with another motion: its own shape and offsets, the motion's expressions, poses and timesteps."""
+    """The avatar with another motion: its own shape and static offset, the motion's expressions, poses and timesteps.
+
+    A motion of the avatar's own capture has the dynamic offset, too; those of others have none (`performed`).
+    """
     if avatar.head is None or avatar.sequence is None:
         raise UserError("this scene is not bound to a head: there is nothing that a motion could drive")
     own = avatar.sequence
-    driven = replace(motion.sequence, shape=own.shape, static_offset=own.static_offset, dynamic_offset=None)
+    driven = replace(motion.sequence, shape=own.shape, static_offset=own.static_offset)
     return Avatar(avatar.gaussians, avatar.head, driven)
 
 

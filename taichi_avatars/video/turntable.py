@@ -24,16 +24,18 @@ SIZE = (480, 640)  # pixels
 
 @dataclass(frozen=True)
 class Turn:
-    """left, right: angles of the camera to the person's own left and right, radians.  frames: of the film."""
+    """left, right: angles of the camera to the person's own left and right, radians; one is negative where the camera stays on
+    the other side of the face.  frames: of the film.
+    """
 
     left: float
     right: float
     frames: int
 
     def yaw(self, frame: int) -> float:
-        """Angle of the camera to the person's left: from the front to one side, to the other, and back."""
+        """Angle of the camera to the person's left: from the middle to one side, to the other, and back."""
         swing = math.sin(2.0 * math.pi * frame / self.frames)
-        return swing * (self.left if swing > 0.0 else self.right)
+        return 0.5 * (self.left - self.right + swing * (self.left + self.right))
 
 
 @torch.no_grad()
