@@ -66,8 +66,8 @@ def refine(
         float | None,
         typer.Option(
             rich_help_panel=ERRORS,
-            min=1e-9,
-            help="The same in the neck's angles with the head held, radians.",
+            min=0,
+            help="The same in the neck's angles with the head held, radians; 0: as the pose.",
             show_default="0.1 after `track`, else as the pose",
         ),
     ] = None,
@@ -75,8 +75,8 @@ def refine(
         float | None,
         typer.Option(
             rich_help_panel=ERRORS,
-            min=1e-9,
-            help="How far hair sways, metres: a dynamic offset of the scalp.",
+            min=0,
+            help="How far hair sways, metres: a dynamic offset of the scalp; 0: not at all.",
             show_default="0.005 after `track`, else it does not",
         ),
     ] = None,
@@ -116,7 +116,7 @@ def refine(
     capture = load_source(trained, source)
     given = {"pose": pose_sigma, "translation": trans_sigma, "expression": expr_sigma, "neck": neck_sigma, "hair": hair_sigma}
     usual = LANDMARK_ERRORS if (capture.path / REPORT).is_file() else Errors()
-    errors = replace(usual, evidence=evidence, **{name: value for name, value in given.items() if value is not None})
+    errors = replace(usual, evidence=evidence, **{name: value or None for name, value in given.items() if value is not None})
     with session.progress("refine", 0, "timesteps") as shown:
 
         def on_progress(done: int, total: int, fitted: Fitted) -> None:

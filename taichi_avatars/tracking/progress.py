@@ -28,7 +28,8 @@ def digest(avatar: Avatar, sequence: FlameSequence, groups: Sequence[Sequence[Vi
     found = hashlib.blake2b(digest_size=16)
     for values in avatar.gaussians.parameters().values():
         found.update(values.detach().cpu().contiguous().numpy().data)
-    found.update(sequence.table().numpy().tobytes())
+    for values in (sequence.table(), sequence.shape, sequence.static_offset, sequence.dynamic_offset):
+        found.update(b"" if values is None else values.detach().contiguous().numpy().data)
     views = [[(view.name, view.camera.width, view.camera.height) for view in group] for group in groups]
     found.update(
         json.dumps([views, asdict(errors), [asdict(stage) for stage in (*STAGES, *STAGES_OF_ONE_CAMERA)], seed]).encode()

@@ -237,6 +237,8 @@ def test_what_track_made_errs_as_landmarks_do(by_track, pose, hair, model, captu
     monkeypatch.setattr(job, "refine_model", lambda *given, **_: asked.append(given[3]) or {"refined": "", "seconds": 0.0})
     run(["refine", "-m", str(model), "--expr-sigma", "0.5", "--quiet"])
     assert (asked[0].pose, asked[0].hair, asked[0].expression) == (pose, hair, 0.5)
+    run(["refine", "-m", str(model), "--hair-sigma", "0", "--neck-sigma", "0", "--quiet"])
+    assert asked[1].hair is None and asked[1].neck is None
 
 
 def test_hair_of_a_head_without_regions_cannot_sway(filmed, monkeypatch):
