@@ -314,14 +314,17 @@ def _film(
 
 
 def _turn(report: dict[str, Any], aside: float | None) -> Turn:
-    """As far as any of the videos saw: a head that turns to its left shows its right side."""
+    """As far as any of the videos saw, from the height they saw it from: a head that turns to its left shows its right side."""
+    shows = [video["shows"] for video in report["videos"]]
+    left, right = -min(one["yaw"][0] for one in shows), max(one["yaw"][1] for one in shows)
+    # A head that looks up is seen from below.
+    below = -0.5 * (min(one["pitch"][0] for one in shows) + max(one["pitch"][1] for one in shows))
     if aside is not None:
-        return Turn(math.radians(aside), math.radians(aside), TURN_FRAMES)
-    shows = [video["shows"]["yaw"] for video in report["videos"]]
-    left, right = -min(low for low, _ in shows), max(high for _, high in shows)
-    wider = max(LEAST_TURN - left - right, 0.0) / 2
-    left, right = (math.radians(min(angle + wider, MOST_TURN)) for angle in (left, right))
-    return Turn(left, right, TURN_FRAMES)
+        left = right = aside
+    else:
+        wider = max(LEAST_TURN - left - right, 0.0) / 2
+        left, right = (min(angle + wider, MOST_TURN) for angle in (left, right))
+    return Turn(math.radians(left), math.radians(right), math.radians(below), TURN_FRAMES)
 
 
 def _rate(report: dict[str, Any], timesteps: Sequence[int]) -> float:

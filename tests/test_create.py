@@ -93,12 +93,16 @@ def test_the_turn_goes_as_far_as_the_video_saw(created):
 
 
 def test_a_turn_stays_on_the_side_that_was_filmed():
-    turn = _turn({"videos": [{"shows": {"yaw": [-14.5, -3.2]}}, {"shows": {"yaw": [-9.0, -5.0]}}]}, None)
+    shows = [{"yaw": [-14.5, -3.2], "pitch": [-6.0, 1.0]}, {"yaw": [-9.0, -5.0], "pitch": [-8.0, -2.0]}]
+    report = {"videos": [{"shows": one} for one in shows]}
+    turn = _turn(report, None)
     seen = [math.degrees(turn.yaw(frame)) for frame in range(turn.frames)]
     assert min(seen) == pytest.approx(3.2, abs=0.1) and max(seen) == pytest.approx(14.5, abs=0.1)
+    assert math.degrees(turn.below) == pytest.approx(3.5)  # of a head that looks up
+    wide = _turn(report, 30.0)
+    assert math.degrees(wide.left) == math.degrees(wide.right) == pytest.approx(30.0)
     assert _swing(14.5, -3.2) == "3 to 14 degrees to the left" and _swing(-3.2, 14.4) == "3 to 14 degrees to the right"
     assert _swing(42.9, 44.7) == "43 degrees to the left, 45 to the right"
-    assert math.degrees(_turn({"videos": []}, 30.0).left) == pytest.approx(30.0)
 
 
 def test_the_story_is_told(created):

@@ -25,11 +25,12 @@ SIZE = (480, 640)  # pixels
 @dataclass(frozen=True)
 class Turn:
     """left, right: angles of the camera to the person's own left and right, radians; one is negative where the camera stays on
-    the other side of the face.  frames: of the film.
+    the other side of the face.  below: by how much it looks up at the face, radians.  frames: of the film.
     """
 
     left: float
     right: float
+    below: float
     frames: int
 
     def yaw(self, frame: int) -> float:
@@ -64,7 +65,7 @@ def write_turntable(
 
     def frames() -> Iterator[np.ndarray]:
         for number in range(turn.frames):
-            image = still.render(swung(camera, where, turn.yaw(number), 0.0), timestep=timestep, background=behind).image
+            image = still.render(swung(camera, where, turn.yaw(number), turn.below), timestep=timestep, background=behind).image
             yield labelled(as_uint8(image), label)
             on_frame(number + 1)
 
