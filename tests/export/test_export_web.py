@@ -168,7 +168,11 @@ def test_a_browser_shows_the_avatar_as_it_is(avatar: Avatar, tmp_path: Path) -> 
         assert psnr(wide, as_uint8(avatar.render(camera, timestep=4, background=background).image)) < 45.0
         # Left alone, it plays.
         evaluate(call, "avatar.play()")
-        seen = {evaluate(call, "new Promise((go) => setTimeout(() => go(avatar.frame), 60))") for _ in range(30)}
+        seen: set[object] = set()
+        for _ in range(1000):  # on a busy machine a page may draw nothing for seconds
+            seen.add(evaluate(call, "new Promise((go) => setTimeout(() => go(avatar.frame), 60))"))
+            if len(seen) > 1:
+                break
         assert len(seen) > 1
         assert evaluate(call, "document.title") == "Somebody"
         assert evaluate(call, "document.getElementById('message').hidden")
