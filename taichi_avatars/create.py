@@ -27,10 +27,11 @@ from taichi_avatars.head.flame import FlameModel
 from taichi_avatars.motion.motion import own_motion
 from taichi_avatars.scene.capture import Capture, load_capture
 from taichi_avatars.stages import lower_case, rows_of, score_shown, train_shown
+from taichi_avatars.tracking.capture_files import REPORT
 from taichi_avatars.tracking.job import refine_model
 from taichi_avatars.tracking.refine import LANDMARK_ERRORS, Fitted
 from taichi_avatars.tracking.source import open_source
-from taichi_avatars.tracking.track import REPORT, Settings, track, work_folder
+from taichi_avatars.tracking.track import Settings, track, work_folder
 from taichi_avatars.training.checkpoint import kept
 from taichi_avatars.training.folder import LOCK, refuse_earlier_run, remove_earlier_run
 from taichi_avatars.video.reenact import Panel, reenact, stage

@@ -1,5 +1,6 @@
 """From a small film to an avatar: interrupted, gone on with, measured, filmed; and what is refused."""
 
+import inspect
 import json
 import math
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ import taichi_avatars.create as creation
 from taichi_avatars.avatar.model_folder import load_model
 from taichi_avatars.cli import run
 from taichi_avatars.cli.create import _story, _swing
+from taichi_avatars.cli.create import create as create_command
 from taichi_avatars.create import LEAST_TURN, MARK, Work, _turn, create
 from taichi_avatars.errors import UserError
 from taichi_avatars.tracking.track import Settings
@@ -103,6 +105,11 @@ def test_a_turn_stays_on_the_side_that_was_filmed():
     assert math.degrees(wide.left) == math.degrees(wide.right) == pytest.approx(30.0)
     assert _swing(14.5, -3.2) == "3 to 14 degrees to the left" and _swing(-3.2, 14.4) == "3 to 14 degrees to the right"
     assert _swing(42.9, 44.7) == "43 degrees to the left, 45 to the right"
+
+
+def test_the_command_does_as_much_work_as_the_function():
+    defaults = inspect.signature(create_command).parameters
+    assert (defaults["iterations"].default, defaults["size"].default) == (Work().iterations, Work().size)
 
 
 def test_the_story_is_told(created):

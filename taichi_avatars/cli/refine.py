@@ -101,9 +101,9 @@ def refine(
     Example: taichi-avatars refine -m output/me -o refined
     """
     from taichi_avatars.avatar.model_folder import load_model, load_source
+    from taichi_avatars.tracking.capture_files import REPORT
     from taichi_avatars.tracking.job import refine_model
     from taichi_avatars.tracking.refine import LANDMARK_ERRORS, Errors
-    from taichi_avatars.tracking.track import REPORT
 
     trained = load_model(
         model,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from taichi_avatars.avatar.avatar import Avatar
@@ -111,7 +111,4 @@ def sampled(avatar: Avatar, every: int) -> Avatar:
     sequence = avatar.sequence
     if sequence is None or every == 1:
         return avatar
-    rows = {key: values[::every] for key, values in sequence.moving().items()}
-    offset = None if sequence.dynamic_offset is None else sequence.dynamic_offset[::every]
-    fewer = replace(sequence, timesteps=sequence.timesteps[::every], **rows, dynamic_offset=offset)
-    return Avatar(avatar.gaussians, avatar.head, fewer)
+    return Avatar(avatar.gaussians, avatar.head, sequence.some(slice(None, None, every)))

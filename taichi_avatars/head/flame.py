@@ -169,11 +169,12 @@ class FlameModel:
         flat = self._rig.basis.values.permute(1, 0, 2).flatten(1)
         return flat[: self.n_expr, : 3 * self.num_vertices].unflatten(1, (-1, 3))
 
-    def region_mask(self, name: str) -> Tensor:
-        """(V,) bool: whether a vertex belongs to a region; nowhere for one that this head does not name."""
+    def region_mask(self, *names: str) -> Tensor:
+        """(V,) bool: whether a vertex belongs to one of these regions; a head has no vertex in those that it does not name."""
         mask = torch.zeros(self.num_vertices, dtype=torch.bool)
-        if name in self.regions:
-            mask[self.regions[name]] = True
+        for name in names:
+            if name in self.regions:
+                mask[self.regions[name]] = True
         return mask
 
     def with_regions(self, regions: Mapping[str, Tensor]) -> FlameModel:

@@ -73,6 +73,13 @@ class FlameSequence:
         """The same sequence with other values (T,P), in the order of `table`."""
         return replace(self, **columns(table, self.widths()))
 
+    def some(self, rows: list[int] | slice) -> FlameSequence:
+        """The same sequence in some of its rows."""
+        chosen = range(len(self))[rows] if isinstance(rows, slice) else rows
+        values = {key: value[rows] for key, value in self.moving().items()}
+        offset = None if self.dynamic_offset is None else self.dynamic_offset[rows]
+        return replace(self, timesteps=[self.timesteps[row] for row in chosen], **values, dynamic_offset=offset)
+
     def widths(self) -> dict[str, int]:
         """The size of each part of `moving`."""
         return {key: values.shape[1] for key, values in self.moving().items()}

@@ -64,11 +64,7 @@ def own_motion(avatar: Avatar, views: list[View], name: str) -> Motion:
     if not views:
         raise UserError("the avatar's capture holds no such views; choose another --split, or give a --motion")
     timesteps = sorted({view.timestep for view in views if view.timestep is not None})
-    rows = torch.tensor([avatar.sequence.row(timestep) for timestep in timesteps])
-    moving = {key: values[rows] for key, values in avatar.sequence.moving().items()}
-    offset = avatar.sequence.dynamic_offset
-    offset = None if offset is None else offset[rows]
-    sequence = replace(avatar.sequence, timesteps=timesteps, dynamic_offset=offset, **moving)
+    sequence = avatar.sequence.some([avatar.sequence.row(timestep) for timestep in timesteps])
     return Motion(name, sequence, float(FPS), views)
 
 

@@ -17,7 +17,7 @@ from taichi_avatars.scene.cameras import Camera
 from taichi_avatars.scene.transforms import camera_entry
 from taichi_avatars.tracking.points import EYES_BY_GAZE, GAZE, JAW_POSE, POSE, ROTATION, TRANSLATION
 
-IMAGES, PARAMETERS = "images", "flame_param"
+IMAGES, PARAMETERS, REPORT = "images", "flame_param", "tracking.json"
 
 
 def sequence_of(frames: Tensor, shape: Tensor, center: Tensor, offset: Tensor | None = None) -> FlameSequence:

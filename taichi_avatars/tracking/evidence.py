@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -104,23 +105,20 @@ class Shape:
 
     def sequence(self, numbers: Tensor, origin: FlameSequence) -> FlameSequence:
         """The reverse of `numbers`. origin: a sequence with the same timesteps, shape and dynamic offset."""
-        parts, sway = self._parts(numbers)
-        if sway is not None:
-            parts["dynamic_offset"] = sway if origin.dynamic_offset is None else origin.dynamic_offset + sway
-        return replace(origin, **parts)
+        return replace(origin, **self._parts(numbers, origin.dynamic_offset))
 
-    def _parts(self, numbers: Tensor) -> tuple[dict[str, Tensor], Tensor | None]:
-        """Of numbers (...,P): parts of poses by their keys in files, and (...,V,3) how the hair sways, metres."""
+    def _parts(self, numbers: Tensor, offset: Tensor | None) -> dict[str, Any]:
+        """Of numbers (...,P): parts of poses by their keys in files. offset: the dynamic one, metres, to which hair adds."""
         parts = columns(numbers, self.widths)
-        sway = None if self.sways is None else torch.einsum("vco,...o->...vc", self.sways, parts.pop(HAIR_KEY))
-        return (parts if self.arm is None else root_first(parts, self.arm)), sway
+        if self.sways is not None:
+            sway = torch.einsum("vco,...o->...vc", self.sways, parts.pop(HAIR_KEY))
+            offset = sway if offset is None else sway + offset
+        return {**(parts if self.arm is None else root_first(parts, self.arm)), "dynamic_offset": offset}
 
     @torch.no_grad()
     def vertices(self, numbers: Tensor, offset: Tensor | None = None) -> Tensor:
         """(V,3) or (B,V,3) in the world, metres, of (P,) or (B,P) numbers. offset: (V,3) dynamic offset, metres."""
-        parts, sway = self._parts(numbers)
-        offset = offset if sway is None else sway if offset is None else sway + offset
-        return self.head.pose(self.shaped, HeadPose.of_keys({**parts, "dynamic_offset": offset})).vertices
+        return self.head.pose(self.shaped, HeadPose.of_keys(self._parts(numbers, offset))).vertices
 
     def jacobian(self, numbers: Tensor, offset: Tensor | None = None) -> Tensor:
         """(3V,P) how the vertices move with each number, by differences: the head is nearly linear in all of them."""

@@ -29,9 +29,9 @@ UNSEEN = 0.05  # alpha of the segmentation below which nothing outside the silho
 GRID = 160  # cells of the longer side on which the silhouette is drawn
 HEAD_IN_REGION = 1.45  # side of the square that the segmentation sees, of the head's height
 COARSE, FINE = 0.04, 0.003  # of the picture's size: how far to each side colours of head and background are looked for
+SHRINK = 4  # of the picture in which those are looked for
 DIFFERENT = 90.0  # distance of two colours from 0 to 255 from which a mixture tells their shares
 HALF = 0.5  # alpha
-SHRINK = 4  # of the picture in which those are looked for
 
 
 @dataclass(frozen=True, eq=False)

@@ -40,7 +40,4 @@ def scalp_offsets(head: FlameModel) -> Tensor:
 
 def inner(head: FlameModel) -> Tensor:
     """(V,) bool: whether a vertex belongs to no skin that is seen from outside: eyes, teeth, tongue, inside of the mouth."""
-    out = torch.ones(head.num_vertices, dtype=torch.bool)
-    for part in OUTER:
-        out[head.regions[part]] = False
-    return out
+    return ~head.region_mask(*OUTER)

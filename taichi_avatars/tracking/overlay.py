@@ -21,10 +21,8 @@ class Overlay:
     """Draws one head model."""
 
     def __init__(self, head: FlameModel) -> None:
-        inside = [head.regions[name] for name in ("mouth_inside", "tongue", "eye_socket_left", "eye_socket_right")]
-        eyes = [head.regions[name] for name in ("eye_left", "eye_right")]
-        hidden, eye = (torch.zeros(head.num_vertices, dtype=torch.bool) for _ in range(2))
-        hidden[torch.cat(inside)], eye[torch.cat(eyes)] = True, True
+        hidden = head.region_mask("mouth_inside", "tongue", "eye_socket_left", "eye_socket_right")
+        eye = head.region_mask("eye_left", "eye_right")
         self.faces = head.faces[~hidden[head.faces].any(1)]
         self.colors = torch.where(eye[self.faces].all(1)[:, None], torch.tensor(EYE_COLOR), torch.tensor(MESH_COLOR))
 

@@ -15,15 +15,15 @@ from taichi_avatars.bars import Bar
 from taichi_avatars.faces.networks import one_thread
 from taichi_avatars.files.png import encode_rgba
 from taichi_avatars.head.flame import FlameModel
+from taichi_avatars.head.sequence import FlameSequence
 from taichi_avatars.scene.cameras import Camera
 from taichi_avatars.tracking import capture_files as files
 from taichi_avatars.tracking.choosing import Choice
-from taichi_avatars.tracking.fit import ClipFit, Fit
+from taichi_avatars.tracking.fit import ClipFit
 from taichi_avatars.tracking.hair import HairSurvey
 from taichi_avatars.tracking.matte import Matting
 from taichi_avatars.tracking.overlay import Overlay
 from taichi_avatars.tracking.posed import PosedHead
-from taichi_avatars.tracking.shoulders import bend
 from taichi_avatars.tracking.silhouettes import Silhouette
 from taichi_avatars.tracking.source import TimedFrame, video_frames
 from taichi_avatars.tracking.tracked import Tracked
@@ -43,7 +43,7 @@ class Pictures:
         head: FlameModel,
         one: Tracked,
         own: ClipFit,
-        found: Fit,
+        sequence: FlameSequence,
         center: Tensor,
         choice: Choice,
         silhouettes: Mapping[int, Silhouette],
@@ -52,8 +52,7 @@ class Pictures:
     ) -> None:
         self.one, self.choice, self.number, self.head = one, choice, number, head
         self.silhouettes = silhouettes
-        straight = files.sequence_of(own.frames, found.shape, center, found.offset)
-        self.vertices = PosedHead(head, bend(head, straight, [one.clip]))
+        self.vertices = PosedHead(head, sequence)
         source, looked = one.watched.source, (one.watched.width, one.watched.height)
         native = (source.width, source.height)
         self.looked = looked

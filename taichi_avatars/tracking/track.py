@@ -37,7 +37,6 @@ from taichi_avatars.tracking.tracked import Tracked, check_views, coverage_of, e
 RATE = 30.0  # pictures a second that are used of faster videos
 PICTURE = 720  # pixels of the longer side of a capture's pictures
 TEST = 0.1  # share of a video that is held out
-REPORT = "tracking.json"
 SEEN, SETTINGS = "seen", "settings.json"
 
 
@@ -195,7 +194,8 @@ def _write(
     films = []
     for number, (one, own) in enumerate(zip(tracked, found.clips, strict=True)):
         choice = choices[number]
-        pictures = Pictures(head, one, own, found, center, choice, silhouettes[number], settings.size, number)
+        its_own = sequence.some(slice(one.first, one.first + len(one.clip)))
+        pictures = Pictures(head, one, own, its_own, center, choice, silhouettes[number], settings.size, number)
         with open_bar(f"cut out {one.watched.source.path.name}", len(one.clip), "frames") as bar:
             films.append(pictures.write(folder, settings.rate, bar))
         for split in splits:
@@ -207,12 +207,12 @@ def _write(
         raise UserError(f"{tracked[0].watched.source.path}: no picture is good enough to train with; {FILM}")
     files.write_parameters(folder, head, sequence)
     files.write_splits(folder, splits)
-    write_json(folder / REPORT, report)
+    write_json(folder / files.REPORT, report)
     return report
 
 
 def _replaceable(out: Path) -> bool:
-    return out.is_dir() and ((out / REPORT).is_file() or not any(out.iterdir()))
+    return out.is_dir() and ((out / files.REPORT).is_file() or not any(out.iterdir()))
 
 
 def _put_in_place(folder: Path, out: Path) -> None:

@@ -76,10 +76,8 @@ def resting(avatar: Avatar, timesteps: Sequence[int]) -> Avatar:
     """The avatar in a single timestep: the nearest to the median of all parameters except the translation."""
     sequence = avatar.sequence
     assert sequence is not None
-    rows = torch.tensor([sequence.row(timestep) for timestep in timesteps])
-    moving = {key: values[rows] for key, values in sequence.moving().items()}
-    felt = torch.cat([values for key, values in moving.items() if key != "translation"], 1)
+    sequence = replace(sequence, dynamic_offset=None)
+    seen = sequence.some([sequence.row(timestep) for timestep in timesteps])
+    felt = torch.cat([values for key, values in seen.moving().items() if key != "translation"], 1)
     nearest = int((felt - felt.median(0).values).abs().sum(1).argmin())
-    one = {key: values[nearest : nearest + 1] for key, values in moving.items()}
-    only = replace(sequence, timesteps=[timesteps[nearest]], dynamic_offset=None, **one)
-    return Avatar(avatar.gaussians, avatar.head, only, avatar.origin)
+    return Avatar(avatar.gaussians, avatar.head, seen.some([nearest]), avatar.origin)

@@ -1,6 +1,7 @@
 """Parameters fitted to pictures through a frozen avatar: what is found, what stays, what is written, and going on."""
 
 import json
+import typing
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,13 +14,14 @@ from taichi_avatars import Avatar
 from taichi_avatars.avatar.iterations import REFINED_NAME
 from taichi_avatars.avatar.model_folder import load_model, load_source
 from taichi_avatars.cli import run
+from taichi_avatars.cli.refine import refine as refine_command
 from taichi_avatars.config import TrainConfig
 from taichi_avatars.errors import UserError
 from taichi_avatars.head.sequence import FlameSequence, columns
 from taichi_avatars.scene.capture import load_capture
 from taichi_avatars.tracking import captures, job
 from taichi_avatars.tracking.evidence import Actor, Pictures, Shape
-from taichi_avatars.tracking.refine import LEAST_CURVATURE, STAGES, Errors, State, refine, with_secant
+from taichi_avatars.tracking.refine import LANDMARK_ERRORS, LEAST_CURVATURE, STAGES, Errors, State, refine, with_secant
 from taichi_avatars.training.trainer import train
 
 WHITE = (1.0, 1.0, 1.0)
@@ -239,6 +241,15 @@ def test_what_track_made_errs_as_landmarks_do(by_track, pose, hair, model, captu
     assert (asked[0].pose, asked[0].hair, asked[0].expression) == (pose, hair, 0.5)
     run(["refine", "-m", str(model), "--hair-sigma", "0", "--neck-sigma", "0", "--quiet"])
     assert asked[1].hair is None and asked[1].neck is None
+
+
+def test_the_help_says_what_is_usual():
+    options = typing.get_type_hints(refine_command, include_extras=True)
+    shown = {name: hint.__metadata__[0].show_default for name, hint in options.items() if name.endswith("_sigma")}
+    usual, tracked = Errors(), LANDMARK_ERRORS
+    for name, key in (("pose_sigma", "pose"), ("trans_sigma", "translation"), ("expr_sigma", "expression")):
+        assert shown[name] == f"{getattr(usual, key)}; {getattr(tracked, key)} after `track`"
+    assert shown["neck_sigma"].startswith(f"{tracked.neck} after") and shown["hair_sigma"].startswith(f"{tracked.hair} after")
 
 
 def test_hair_of_a_head_without_regions_cannot_sway(filmed, monkeypatch):
